@@ -1,0 +1,227 @@
+"""The circuit breaker: acquire, call, report. No lock is held while the provider is called."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import socket
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from resilience.circuit import Permit, Policy, Reason, Report, Verdict
+from resilience.errors import CircuitBreakerOpenError, ConfigurationError
+from resilience.stores import Store, default_store, open_store
+from resilience.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from resilience.circuit import Circuit
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EVER = 30 * 86_400.0
+
+
+class CircuitBreaker:
+    """Cuts a failing service off, and lets it back gently.
+
+    Args:
+        service_name: The circuit's name; breakers of one name on one store share it.
+        failure_threshold: Consecutive failures that open it.
+        timeout_seconds: How long it stays open before it is tried again.
+        expected_exception: What ``call`` counts as a failure; anything else passes through uncounted.
+        half_open_max_calls: Trial calls in flight at most, and the successes that close it.
+        store: ``redis://…``, ``rediss://…``, ``memory://``, a store, or None: the one ``install`` or
+            RESILIENCE_STORE_URL names; where nothing is configured, this breaker's own memory.
+        policy: All of the above numbers and more in one; overrides them.
+
+    Raises:
+        ConfigurationError: For a value that cannot work; it names the value and the remedy.
+    """
+
+    def __init__(
+        self,
+        service_name: str,
+        failure_threshold: int = 5,
+        timeout_seconds: float = 60,
+        expected_exception: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        half_open_max_calls: int = 3,
+        *,
+        store: Store | str | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        if not isinstance(service_name, str) or not service_name or set(service_name) & set("{} \t\r\n"):
+            raise ConfigurationError(f"service_name={service_name!r}: give a name without spaces and braces")
+        self.service_name = service_name
+        self.expected_exception = expected_exception
+        self.policy = policy or Policy(failure_threshold, timeout_seconds, half_open_max_calls)
+        self._store = open_store(store) if isinstance(store, str) else store
+        self._own_memory = MemoryStore()
+
+    @property
+    def store(self) -> Store:
+        """Where this circuit lives."""
+        return self._store or default_store() or self._own_memory
+
+    @property
+    def failure_threshold(self) -> int:
+        """Consecutive failures that open it."""
+        return self.policy.failure_threshold
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Seconds from opening to the first probe."""
+        return self.policy.timeout_seconds
+
+    @property
+    def half_open_max_calls(self) -> int:
+        """Probes in flight at most, and successes that close it."""
+        return self.policy.half_open_max_calls
+
+    def acquire(self, owner: str = "") -> Permit:
+        """May one call go ahead? One atomic step; a refusal is a value, not an exception.
+
+        Args:
+            owner: The id of the task that asks, so that a release's reservation finds it.
+
+        Returns:
+            A permit, true when granted; refused, it says why and when to come back.
+        """
+        return self.store.acquire(self.service_name, self.policy, owner)
+
+    def report(
+        self,
+        permit: Permit,
+        verdict: Verdict | str,
+        *,
+        hold_seconds: float = 0,
+        reason: Reason | str | None = None,
+        owner: str = "",
+        max_attempts: int = 0,
+    ) -> Report:
+        """What the call said. One atomic step; a report that comes too late changes no state.
+
+        Args:
+            permit: The permit the call was made under.
+            verdict: success, failure, ignored or hold.
+            hold_seconds: With hold: how long the provider wants to be left alone.
+            reason: With hold: why (rate_limited unless said).
+            owner: The task that made the call, if one did.
+            max_attempts: Its attempt budget.
+
+        Raises:
+            ValueError: For a refused permit, an unknown verdict, or a hold without its seconds.
+        """
+        verdict = Verdict(verdict)
+        if not permit:
+            raise ValueError(f"the permit of {permit.service} was refused: there is no call to report")
+        if verdict is Verdict.HOLD and hold_seconds <= 0:
+            raise ValueError(f"hold_seconds={hold_seconds!r}: a hold needs its seconds, more than 0")
+        return self.store.report(
+            permit,
+            self.policy,
+            verdict,
+            hold_seconds=hold_seconds,
+            reason=Reason(reason) if reason else None,
+            owner=owner,
+            max_attempts=max_attempts,
+        )
+
+    def call(self, func: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function: refused, it raises CircuitBreakerOpenError instead of running."""
+
+        @functools.wraps(func)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            permit = self.acquire()
+            if not permit:
+                raise CircuitBreakerOpenError(self.service_name, permit.retry_at, permit.reason)
+            verdict = Verdict.IGNORED
+            try:
+                result = func(*args, **kwargs)
+                verdict = Verdict.SUCCESS
+            except self.expected_exception:
+                verdict = Verdict.FAILURE
+                raise
+            else:
+                return result
+            finally:
+                self.report(permit, verdict)
+
+        return wrapper
+
+    def read(self) -> Circuit:
+        """The circuit as it stands."""
+        return self.store.read([self.service_name])[self.service_name]
+
+    def get_state(self) -> dict[str, Any]:
+        """The circuit as it stands, as plain JSON; times in ISO 8601 (UTC)."""
+        return describe(self.read(), self.policy)
+
+    def force_open(self, seconds: float = EVER, reason: str = "", actor: str | None = None) -> None:
+        """Refuse every call of the fleet for ``seconds``."""
+        self._control("open", seconds, reason, actor)
+
+    def force_close(self, seconds: float = 0, reason: str = "", actor: str | None = None) -> None:
+        """Close now; for ``seconds`` failures are counted and do not open it."""
+        self._control("close", seconds, reason, actor)
+
+    def disable(self, seconds: float = EVER, reason: str = "", actor: str | None = None) -> None:
+        """Let every call pass for ``seconds``, still measured."""
+        self._control("disable", seconds, reason, actor)
+
+    def reset(self, reason: str = "", actor: str | None = None) -> None:
+        """Closed, no failures, no operator's word."""
+        self._control("reset", 0, reason, actor)
+
+    def _control(self, act: str, seconds: float, note: str, actor: str | None) -> None:
+        self.store.control(self.service_name, act, seconds, note, actor or whoami())
+
+    def __repr__(self) -> str:
+        return f"<CircuitBreaker {self.service_name} {self.policy}>"
+
+
+def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
+    """One circuit as the plain JSON every monitor shows."""
+    return {
+        "service": circuit.service,
+        "state": circuit.state.value,
+        "failure_count": circuit.failures,
+        "failure_threshold": policy.failure_threshold,
+        "last_failure_time": iso(circuit.last_failure),
+        "retry_at": iso(circuit.retry_at),
+        "reason": circuit.reason.value if circuit.reason else None,
+        "since": iso(circuit.since),
+        "timeout_seconds": policy.timeout_seconds,
+        "half_open_max_calls": policy.half_open_max_calls,
+        "half_open_in_flight": circuit.in_flight,
+        "half_open_successes": circuit.successes,
+        "forced_until": iso(circuit.forced_until),
+        "actor": circuit.actor,
+        "note": circuit.note,
+        "allowed_total": circuit.allowed_total,
+        "blocked_total": circuit.blocked_total,
+        "failures_total": circuit.failures_total,
+        "trips_total": circuit.trips_total,
+        "parked": circuit.parked,
+        "parked_since": iso(circuit.parked_since),
+        "parked_total": circuit.parked_total,
+        "released_total": circuit.released_total,
+        "shared": circuit.shared,
+    }
+
+
+def iso(when: datetime | None) -> str | None:
+    """ISO 8601 with its offset, or None."""
+    return when.isoformat() if when else None
+
+
+def whoami() -> str:
+    """Who acts, for the record: user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user id may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

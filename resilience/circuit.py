@@ -1,0 +1,199 @@
+"""The values a circuit is made of. No I/O, no clock.
+
+The state machine itself runs twice, as Lua (``lua/*.lua``) and as Python
+(``stores/memory.py``); both speak in these values, and one suite tests both.
+
+                     failure_threshold consecutive failures, or a hold
+            ┌────────┐ ───────────────────────────────────────► ┌──────┐
+            │ closed │                                          │ open │ ◄─┐
+            └────────┘ ◄──────────┐                             └──────┘   │
+                                  │ half_open_max_calls             │      │ one failure,
+                                  │ successes                       │      │ or a hold
+                             ┌───────────┐    retry_at has come     │      │
+                             │ half_open │ ◄────────────────────────┘      │
+                             └───────────┘ ────────────────────────────────┘
+
+``forced_open`` and ``disabled`` are an operator's, lie over the machine for a limited time, and
+leave it untouched underneath.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from resilience.errors import ConfigurationError
+
+MICROSECONDS = 1_000_000
+
+
+class CircuitState(StrEnum):
+    """Where a circuit stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    DISABLED = "disabled"
+
+
+class Verdict(StrEnum):
+    """What a finished call says about its provider.
+
+    ``IGNORED`` says nothing; ``HOLD`` says "not before a time", and is no failure.
+    """
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"
+    HOLD = "hold"
+
+
+class Reason(StrEnum):
+    """Why a circuit is open."""
+
+    FAILURES = "failures"
+    SLOW_CALLS = "slow_calls"
+    RATE_LIMITED = "rate_limited"
+    QUOTA = "quota"
+    AUTH = "auth"
+    ENTITLEMENT = "entitlement"
+    RETIRED = "retired"
+    FORCED = "forced"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When a circuit opens, for how long, and how it is tried again.
+
+    Attributes:
+        failure_threshold: Consecutive failures that open it.
+        timeout_seconds: How long it stays open before the first probe.
+        half_open_max_calls: Probes in flight at most while half-open, and the successes that close it.
+        call_seconds: The longest a call may take; a probe's permit is a lease of this and
+            ``LEASE_GRACE_SECONDS``, so a killed prober frees it by itself.
+    """
+
+    failure_threshold: int = 5
+    timeout_seconds: float = 60
+    half_open_max_calls: int = 3
+    call_seconds: float = 30
+
+    def __post_init__(self) -> None:
+        for name in ("failure_threshold", "half_open_max_calls"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name}={value!r}: give a whole number of at least 1")
+        for name in ("timeout_seconds", "call_seconds"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_SECONDS:
+                raise ConfigurationError(
+                    f"{name}={value!r}: give seconds, more than 0 and at most {MAX_SECONDS}"
+                )
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a probe's permit lives without a report."""
+        return self.call_seconds + LEASE_GRACE_SECONDS
+
+
+# A lease outlives its call's deadline by this, so that a slow report still finds its permit.
+LEASE_GRACE_SECONDS = 2.0
+# A year: beyond it a time limit is a mistake, and microseconds stay exact in a double.
+MAX_SECONDS = 366 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The breaker's answer to "may I call?". True when granted.
+
+    Attributes:
+        granted: Whether the call may go ahead.
+        service: The circuit's name.
+        state: The circuit's state as it was decided on.
+        generation: The circuit's era; a report from an earlier one changes no state.
+        token: Names this permit; empty when refused.
+        probe: Whether this is a half-open probe, held under a lease.
+        until: Granted: when a probe's lease ends (None for others). Refused: None.
+        retry_at: Refused: when to try again, always in the future. Granted: None.
+        reason: Refused: why.
+        shared: False when a local breaker decided because the store is lost.
+    """
+
+    granted: bool
+    service: str
+    state: CircuitState
+    generation: int
+    token: str = ""
+    probe: bool = False
+    until: datetime | None = None
+    retry_at: datetime | None = None
+    reason: Reason | None = None
+    shared: bool = True
+
+    def __bool__(self) -> bool:
+        return self.granted
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a report did.
+
+    Attributes:
+        applied: False when it came too late to change the state (it was counted all the same).
+        state: The circuit's state afterwards.
+        attempts: Attempts the reporting task has spent so far, this one included.
+        retry_at: When the circuit is tried again, if it is not closed.
+        reason: Why it is open, if it is.
+    """
+
+    applied: bool
+    state: CircuitState
+    attempts: int = 0
+    retry_at: datetime | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """One circuit as it stands, counters included. Times are UTC; counts are since the store began."""
+
+    service: str
+    state: CircuitState = CircuitState.CLOSED
+    generation: int = 0
+    failures: int = 0
+    successes: int = 0
+    in_flight: int = 0
+    since: datetime | None = None
+    retry_at: datetime | None = None
+    reason: Reason | None = None
+    last_failure: datetime | None = None
+    forced_until: datetime | None = None
+    actor: str | None = None
+    note: str | None = None
+    allowed_total: int = 0
+    blocked_total: int = 0
+    failures_total: int = 0
+    trips_total: int = 0
+    parked: int = 0
+    parked_ready: int = 0
+    parked_since: datetime | None = None
+    parked_total: int = 0
+    released_total: int = 0
+    read_at: datetime | None = None
+    shared: bool = True
+
+
+def to_micros(when: datetime) -> int:
+    """Microseconds since the epoch, exactly."""
+    return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(micros: float | str | bytes | None) -> datetime | None:
+    """The UTC time of so many microseconds since the epoch; None for nothing or zero."""
+    value = int(micros or 0)
+    return _EPOCH + timedelta(microseconds=value) if value else None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,62 @@
+"""What can go wrong, in one tree.
+
+    ResilienceError
+    ├── CircuitBreakerOpenError   refused: carries service, retry_at, reason
+    ├── ConfigurationError        a setting that cannot work: names it and the remedy (also a ValueError)
+    └── StoreUnavailableError     the shared store did not answer in time: carries its address
+
+Every constructor takes exactly the arguments it hands to ``Exception``, so an error survives
+Celery's JSON result and a process boundary.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+class ResilienceError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class CircuitBreakerOpenError(ResilienceError):
+    """The circuit refused the call.
+
+    Args:
+        service: The circuit's name.
+        retry_at: When the next attempt may be let through (UTC); never in the past when raised.
+        reason: Why, one of ``resilience.Reason``.
+    """
+
+    def __init__(
+        self, service: str, retry_at: datetime | str | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(service, retry_at, reason)
+        self.service = service
+        self.retry_at = retry_at
+        self.reason = reason
+
+    def __str__(self) -> str:
+        when = self.retry_at.isoformat() if isinstance(self.retry_at, datetime) else self.retry_at
+        why = f" ({self.reason})" if self.reason else ""
+        return f"the circuit of {self.service} is open{why}" + (f", next try at {when}" if when else "")
+
+
+class ConfigurationError(ResilienceError, ValueError):
+    """A setting that cannot work; the message names it and the remedy."""
+
+
+class StoreUnavailableError(ResilienceError):
+    """The shared store did not answer in time.
+
+    Args:
+        address: The store's address without user or password.
+        cause: What the client said, in words.
+    """
+
+    def __init__(self, address: str, cause: str = "") -> None:
+        super().__init__(address, cause)
+        self.address = address
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"the breaker store at {self.address} does not answer: {self.cause}"

@@ -1,0 +1,57 @@
+"""``install(app)``: everything a Celery app needs, in one call."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from resilience import publishing
+from resilience.errors import ConfigurationError
+from resilience.gate import Gate
+from resilience.release import Releaser
+from resilience.stores import Store, default_store, open_store, set_default_store
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger(__name__)
+
+
+def install(app: Celery, store: Store | str | None = None) -> Celery:
+    """Wire an app: the gate, the releaser in every worker, the publishing job in beat.
+
+    Args:
+        app: Any Celery app.
+        store: Where circuits and parked messages live: ``redis://…``, ``rediss://…``, a store, or None
+            for RESILIENCE_STORE_URL. With ``memory://``, or nothing configured, each process has
+            circuits of its own, and a refused message goes back to its broker instead of a lot.
+
+    Returns:
+        The app.
+
+    Raises:
+        ConfigurationError: For a setting that cannot work; it names the remedy.
+    """
+    if app.conf.task_serializer != "json" or "pickle" in (app.conf.accept_content or ()):
+        raise ConfigurationError(
+            f"task_serializer={app.conf.task_serializer!r}, accept_content={app.conf.accept_content!r}: "
+            "parked messages are JSON only; set task_serializer='json', accept_content=['json']"
+        )
+    if store is not None:
+        set_default_store(store)
+    elif default_store() is None:
+        logger.warning("no store configured: circuits are local to each process; set RESILIENCE_STORE_URL")
+        set_default_store("memory://")
+    app.resilience_gate = Gate(app, default_store() or open_store("memory://"))
+    app.steps["consumer"].add(Releaser)
+
+    @app.task(name=publishing.TASK_NAME, shared=False, ignore_result=True)
+    def publish() -> None:
+        publishing.publish(app)
+
+    app.add_periodic_task(
+        publishing.EVERY_SECONDS,
+        app.signature(publishing.TASK_NAME, expires=publishing.EVERY_SECONDS * 2),
+        name=publishing.TASK_NAME,
+    )
+    return app

@@ -1,0 +1,65 @@
+-- Take messages in.
+--
+-- ARGV  1 now or ''  2 mode: 'gate' parks only what the circuit refuses at this moment, 'force' parks
+--       then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never), message
+-- out   1 parked or 0 let through, for each message
+-- does  a message replaces its earlier entry and clears a release lease on it; a reservation is freed;
+--       a returning task keeps its place unless it goes behind
+local now = clock()
+local c = load(now)
+
+local function let_through(id)
+  if c.forced == 'open' then
+    return false
+  elseif c.forced ~= '' or c.state == 'closed' then
+    return true
+  elseif tonumber(redis.call('ZSCORE', PROBES, reservation(id)) or 0) > now then
+    return true
+  elseif c.state == 'open' and now < c.retry_at then
+    return false
+  end
+  return waiting() == 0
+end
+
+local last = tonumber(redis.call('HGET', CIRCUIT, 'last_place') or 0)
+local parked = 0
+local out = {}
+for i = 3, #ARGV, 6 do
+  local id, lane, delay, behind = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local expires, message = tonumber(ARGV[i + 4]), ARGV[i + 5]
+  if ARGV[2] == 'gate' and let_through(id) then
+    out[#out + 1] = 0
+  else
+    redis.call('ZREM', PROBES, reservation(id))
+    leave_lanes(id)
+    redis.call('ZREM', LEASES, id)
+    redis.call('ZREM', RETURNING, id)
+    redis.call('HDEL', TOKENS, id)
+    local t = trail(id)
+    if t.since == 0 then
+      t.since = now
+    end
+    if t.order == 0 or behind == '1' then
+      last = math.max(now, last + 1)
+      t.order = last
+    end
+    keep_trail(id, t)
+    redis.call('HSET', MESSAGES, id, lane .. message)
+    redis.call('ZADD', SINCE, t.since, id)
+    if expires > 0 then
+      redis.call('ZADD', EXPIRES, expires, id)
+    end
+    if delay > 0 then
+      redis.call('ZADD', DUE, now + delay, id)
+    else
+      redis.call('ZADD', lane == 'd' and ON_DEMAND or SCHEDULED, t.order, id)
+    end
+    parked = parked + 1
+    out[#out + 1] = 1
+  end
+end
+if parked > 0 then
+  redis.call('HSET', CIRCUIT, 'last_place', last)
+  redis.call('HINCRBY', CIRCUIT, 'parked', parked)
+end
+return out

@@ -1,0 +1,15 @@
+-- One circuit as it stands.
+--
+-- ARGV  1 now or ''
+-- out   {now, half-open calls in flight, parked, parked and ready, oldest parked since (us), field, value, ...}
+-- does  nothing
+local now = clock()
+local oldest = redis.call('ZRANGE', SINCE, 0, 0, 'WITHSCORES')
+local out = {
+  now, redis.call('ZCOUNT', PROBES, '(' .. int(now), '+inf'), redis.call('HLEN', MESSAGES),
+  waiting(), tonumber(oldest[2] or 0),
+}
+for _, item in ipairs(redis.call('HGETALL', CIRCUIT)) do
+  out[#out + 1] = item
+end
+return out

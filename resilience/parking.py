@@ -1,0 +1,221 @@
+"""The parking lot: where messages wait that an open circuit refuses.
+
+A message is kept as it came from the broker, byte for byte, with its own exchange and routing key; it
+is never rebuilt from a signature. Order of acts, everywhere: result state ``PARKED``, park,
+acknowledge. A crash between two of them repeats a message and never loses one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from kombu.message import Message
+
+from resilience.circuit import MICROSECONDS, Policy, to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resilience.stores.redis import Scripts
+
+# A releaser that was killed holds its batch back this long.
+RELEASE_LEASE_SECONDS = 15
+# A released probe that reaches no worker in this time gives its place to another.
+RESERVATION_SECONDS = 15
+
+# What a broker sets anew at each delivery, and Celery's TTL, which would delete a copy that waits.
+_PER_DELIVERY = frozenset({"delivery_info", "delivery_tag", "body_encoding", "expiration"})
+
+
+class Lane(StrEnum):
+    """Who asked. On-demand leaves the lot first."""
+
+    ON_DEMAND = "on_demand"
+    SCHEDULED = "scheduled"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as it came from the broker, ready to be published again."""
+
+    id: str
+    body: str | bytes
+    content_type: str
+    content_encoding: str
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+    exchange: str
+    routing_key: str
+
+    @classmethod
+    def of(cls, message: Any) -> Stored:
+        """From a kombu message."""
+        delivery = message.delivery_info or {}
+        return cls(
+            id=message.headers["id"],
+            body=message.body,
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            # kombu has decompressed the body, so the header that says otherwise goes.
+            headers={k: v for k, v in message.headers.items() if k != "compression"},
+            properties={k: v for k, v in (message.properties or {}).items() if k not in _PER_DELIVERY},
+            exchange=delivery.get("exchange") or "",
+            routing_key=delivery.get("routing_key") or "",
+        )
+
+    @property
+    def expires(self) -> int:
+        """When Celery would revoke it, in microseconds since the epoch; 0: never, or not to be read."""
+        text = self.headers.get("expires")
+        try:
+            when = datetime.fromisoformat(text) if text else None
+        except (TypeError, ValueError):
+            return 0  # Celery refuses it with its own error when it runs
+        if when is None:
+            return 0
+        return to_micros(when if when.tzinfo else when.replace(tzinfo=UTC))
+
+    def restore(self) -> Message:
+        """As a kombu message again, off any channel."""
+        return Message(
+            body=self.body,
+            content_type=self.content_type,
+            content_encoding=self.content_encoding,
+            headers=dict(self.headers),
+            properties=dict(self.properties),
+            delivery_info={"exchange": self.exchange, "routing_key": self.routing_key},
+            accept={self.content_type},
+        )
+
+    def dump(self) -> str:
+        """As JSON; a body that is no text goes as base64."""
+        body = self.body
+        if not isinstance(body, str):
+            body = bytes(body)  # RabbitMQ hands out memoryviews
+        encoded = {"b64": base64.b64encode(body).decode()} if isinstance(body, bytes) else {"text": body}
+        return json.dumps(
+            [
+                self.id,
+                encoded,
+                self.content_type,
+                self.content_encoding,
+                self.headers,
+                self.properties,
+                self.exchange,
+                self.routing_key,
+            ],
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def load(cls, text: str | bytes) -> Stored:
+        """The inverse of ``dump``."""
+        ident, encoded, *rest = json.loads(text)
+        body = base64.b64decode(encoded["b64"]) if "b64" in encoded else encoded["text"]
+        return cls(ident, body, *rest)
+
+    def publish(self, producer: Any) -> None:
+        """Back to its own queue.
+
+        Raises:
+            kombu's connection errors, at once: the lease brings the message back later.
+        """
+        producer.publish(
+            self.body,
+            exchange=self.exchange,
+            routing_key=self.routing_key,
+            content_type=self.content_type,
+            content_encoding=self.content_encoding,
+            headers=dict(self.headers),
+            retry=False,
+            **self.properties,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message on its way into the lot.
+
+    Attributes:
+        message: The message.
+        lane: Who asked.
+        delay_seconds: Its own backoff; 0: the circuit is the gate.
+        behind: Goes behind all others (a failed probe), instead of keeping its place.
+    """
+
+    message: Stored
+    lane: Lane
+    delay_seconds: float = 0
+    behind: bool = False
+
+
+class ParkingLot:
+    """The lots of all services on one store. Every method raises StoreUnavailableError if it is lost.
+
+    Args:
+        scripts: The store's scripts.
+    """
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+
+    def park(self, service: str, batch: Iterable[Waiting], *, gate: bool = False) -> list[bool]:
+        """Take messages in, atomically.
+
+        Args:
+            service: Whose lot.
+            batch: The messages.
+            gate: Take only those the circuit refuses at this moment: what the caller knew may be
+                a second old.
+
+        Returns:
+            For each message whether it is parked now; False: let it run.
+        """
+        arguments: list[str | float] = ["gate" if gate else "force"]
+        for entry in batch:
+            arguments += [
+                entry.message.id,
+                "d" if entry.lane is Lane.ON_DEMAND else "s",
+                round(entry.delay_seconds * MICROSECONDS),
+                int(entry.behind),
+                entry.message.expires,
+                entry.message.dump(),
+            ]
+        return [bool(parked) for parked in self._scripts.run("park", service, *arguments)]
+
+    def take(self, service: str, policy: Policy, most: int) -> tuple[str, list[Stored]]:
+        """Lease what may leave now.
+
+        Returns:
+            The lease's token and the messages, on-demand first, each lane in order; none while the
+            circuit is shut.
+        """
+        token = uuid.uuid4().hex
+        _, *pairs = self._scripts.run(
+            "take",
+            service,
+            policy.half_open_max_calls,
+            token,
+            most,
+            RELEASE_LEASE_SECONDS * MICROSECONDS,
+            RESERVATION_SECONDS * MICROSECONDS,
+        )
+        return token, [Stored.load(text) for text in pairs[1::2]]
+
+    def take_expired(self, service: str, most: int) -> tuple[str, list[Stored]]:
+        """Lease what expired while it waited, to be ended as revoked; the circuit has no say."""
+        token = uuid.uuid4().hex
+        lease = RELEASE_LEASE_SECONDS * MICROSECONDS
+        return token, [
+            Stored.load(text) for text in self._scripts.run("expired", service, token, most, lease)
+        ]
+
+    def settle(self, service: str, token: str, ids: Iterable[str]) -> int:
+        """Forget what has been published under this lease; what was parked again meanwhile stays."""
+        return int(self._scripts.run("settle", service, token, *ids))

@@ -1,0 +1,128 @@
+"""The releaser: brings parked messages back when their circuit lets them. A timer in every worker.
+
+Level-triggered: it looks again and again while anything is parked, so nothing is stranded by a missed
+edge. A batch is leased, published, then deleted by its lease; a releaser killed in between leaves a
+lease that lapses, and the batch is offered again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from celery import bootsteps
+from celery.utils.log import get_logger
+from kombu.messaging import Producer
+
+from resilience.errors import StoreUnavailableError
+from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
+from resilience.registry import get_circuit_breaker
+
+if TYPE_CHECKING:
+    from resilience.circuit import Circuit
+    from resilience.gate import Gate
+
+logger = get_logger(__name__)
+
+# A tick runs on the worker's event loop: healthy work waits no longer than this.
+TICK_BUDGET_SECONDS = 0.05
+BATCH = 100
+BROKER_SECONDS = 1.0
+
+
+class Releaser(bootsteps.StartStopStep):
+    """Refreshes the gate and empties the lots, about twice a second."""
+
+    requires: ClassVar[Any] = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        self.timer_entry: Any = None
+        self.connection: Any = None
+        self.turn = 0
+        super().__init__(consumer, **options)
+
+    def start(self, consumer: Any) -> None:
+        """Look once before the first message is received, then on the timer."""
+        gate = gate_of(consumer.app)
+        gate.consumer = consumer
+        gate.refresh()
+        self.timer_entry = consumer.timer.call_repeatedly(TICK_SECONDS, self.tick, (gate,))
+
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Stop looking; whoever else runs goes on."""
+        if self.timer_entry:
+            self.timer_entry.cancel()
+            self.timer_entry = None
+        self._disconnect()
+
+    def tick(self, gate: Gate) -> None:
+        """One look. Never raises: the worker's loop would take it for a lost broker."""
+        try:
+            self.release(gate, gate.refresh())
+        except StoreUnavailableError as error:
+            logger.warning("nothing released: %s", error)
+        except Exception:
+            logger.exception("nothing released")
+            self._disconnect()
+
+    def release(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
+        """Empty the lots for at most TICK_BUDGET_SECONDS, each time beginning with another service."""
+        ends = time.monotonic() + TICK_BUDGET_SECONDS
+        names = [name for name, circuit in circuits.items() if circuit.parked]
+        self.turn += 1
+        start = self.turn % len(names) if names else 0
+        pending = names[start:] + names[:start]
+        while pending and time.monotonic() < ends:
+            name = pending.pop(0)
+            if self.end_expired(gate, name) + self.release_batch(gate, name) >= BATCH:
+                pending.append(name)
+
+    def release_batch(self, gate: Gate, service: str) -> int:
+        """Lease, publish, delete; returns how many went."""
+        lot = gate.store.lot
+        if lot is None:
+            return 0
+        token, messages = lot.take(service, get_circuit_breaker(service).policy, BATCH)
+        if not messages:
+            return 0
+        # Redis takes the batch in one round trip; a broker without batches gets them one by one.
+        producer = self._producer(gate)
+        with producer.batch():
+            for message in messages:
+                message.publish(producer)
+        lot.settle(service, token, [message.id for message in messages])
+        return len(messages)
+
+    def end_expired(self, gate: Gate, service: str) -> int:
+        """Lease, end as revoked, delete; returns how many."""
+        lot = gate.store.lot
+        if lot is None:
+            return 0
+        token, messages = lot.take_expired(service, BATCH)
+        for message in messages:
+            try:
+                ResilientRequest.end_expired(gate, message)
+            except Exception:
+                # Unreadable, or another app's: its own queue is where Celery deals with it.
+                logger.exception("cannot end expired task %s here", message.id)
+                message.publish(self._producer(gate))
+        if messages:
+            lot.settle(service, token, [message.id for message in messages])
+        return len(messages)
+
+    def _producer(self, gate: Gate) -> Producer:
+        if self.connection is None:
+            connection = gate.app.connection_for_write()
+            if connection.transport.driver_type == "redis":
+                connection.transport_options = {
+                    **connection.transport_options,
+                    "socket_timeout": BROKER_SECONDS,
+                    "socket_connect_timeout": BROKER_SECONDS,
+                }
+            self.connection = connection
+        return Producer(self.connection.default_channel)
+
+    def _disconnect(self) -> None:
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
+            connection.collapse()

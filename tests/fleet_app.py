@@ -1,0 +1,118 @@
+"""A foreign Celery app, as a user would write one, with a provider that can be broken through Redis.
+
+The provider lives in the broker's server as plain keys, outside the layer under test:
+``mode:<service>`` is ok, down or hang; ``calls:<service>`` lists the task id of every call it received;
+``inflight:<service>`` and ``peak:<service>`` count those at once; ``done`` lists the ids that succeeded.
+"""
+
+import functools
+import os
+import time
+
+import redis
+from celery import Celery
+
+from resilience import CIRCUIT_BREAKERS, CircuitBreaker, Policy, ResilientTask, install
+
+BROKER = os.environ["FLEET_BROKER"]
+provider = redis.Redis.from_url(os.environ["FLEET_PROVIDER"])
+
+app = Celery("fleet", broker=BROKER, backend=os.environ["FLEET_BACKEND"])
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={
+        "visibility_timeout": float(os.environ.get("FLEET_VISIBILITY", "3600")),
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    },
+    task_default_queue="work",
+    # A test that has lost its server gives up at once.
+    result_backend_transport_options={"retry_policy": {"max_retries": 1, "timeout": 1.0}},
+    task_track_started=False,
+    worker_send_task_events=True,
+    worker_prefetch_multiplier=4,
+)
+install(app, store=os.environ["FLEET_STORE"])
+# Tests import this module once per fleet; a shared task would end up in all their apps.
+task = functools.partial(app.task, shared=False)
+
+for name in ("dead", "other"):
+    CIRCUIT_BREAKERS[name] = CircuitBreaker(
+        name,
+        policy=Policy(
+            failure_threshold=int(os.environ.get("FLEET_THRESHOLD", "5")),
+            timeout_seconds=float(os.environ.get("FLEET_TIMEOUT", "2")),
+            half_open_max_calls=int(os.environ.get("FLEET_PROBES", "3")),
+            call_seconds=float(os.environ.get("FLEET_CALL", "10")),
+        ),
+    )
+
+
+def call(service: str, task_id: str, seconds: float) -> None:
+    """One call to the provider."""
+    provider.rpush(f"calls:{service}", task_id)
+    now = provider.incr(f"inflight:{service}")
+    if now > int(provider.get(f"peak:{service}") or 0):
+        provider.set(f"peak:{service}", now)
+    try:
+        time.sleep(seconds)
+        mode = (provider.get(f"mode:{service}") or b"ok").decode()
+        if mode == "hang":
+            provider.rpush("pids", os.getpid())
+            time.sleep(3600)
+        if mode == "down":
+            raise ConnectionError(f"{service} is down")
+    finally:
+        provider.decr(f"inflight:{service}")
+
+
+@task(bind=True, base=ResilientTask, service="dead", name="fleet.fetch", backoff_seconds=0.5)
+def fetch(self: ResilientTask, number: int, seconds: float = 0) -> int:
+    """A call to the provider that may be dead."""
+    call("dead", self.request.id, seconds)
+    provider.rpush("done", self.request.id)
+    return number
+
+
+@task(bind=True, base=ResilientTask, service="dead", name="fleet.ask", lane="on_demand")
+def ask(self: ResilientTask, number: int) -> int:
+    """The same, on demand."""
+    call("dead", self.request.id, 0)
+    provider.rpush("done", self.request.id)
+    return number
+
+
+@task(bind=True, base=ResilientTask, service="dead", name="fleet.flaky", max_retries=2)
+def flaky(self: ResilientTask, number: int) -> int:
+    """Asks for a retry by itself."""
+    try:
+        call("dead", self.request.id, 0)
+    except ConnectionError as error:
+        raise self.retry(exc=error, countdown=0.2) from error
+    return number
+
+
+@task(bind=True, name="fleet.naive", max_retries=None, acks_late=True)
+def naive(self: object, number: int, window: float) -> int:
+    """What everybody does: Celery's own retry with a countdown while the provider is down."""
+    if (provider.get("mode:dead") or b"ok") == b"down":
+        provider.rpush("published", self.request.id)
+        raise self.retry(countdown=window)
+    provider.rpush("done", self.request.id)
+    return number
+
+
+@task(name="fleet.bare", acks_late=True, bind=True)
+def bare(self: object, number: int, seconds: float) -> int:
+    """No layer at all."""
+    time.sleep(seconds)
+    provider.rpush("done", self.request.id)
+    return number
+
+
+@task(name="fleet.healthy", bind=True)
+def healthy(self: object, seconds: float) -> float:
+    """Another provider's task."""
+    time.sleep(seconds)
+    provider.rpush("healthy", self.request.id)
+    return seconds

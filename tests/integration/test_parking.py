@@ -1,0 +1,265 @@
+"""A task whose provider is down, end to end: real broker, real workers, a provider broken for real."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import chain, chord, group
+from celery.exceptions import TaskRevokedError
+
+from resilience import CircuitBreakerOpenError, get_circuit_breaker
+from resilience.gate import PARKED
+from resilience.parking import Stored
+from tests.fleet import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fleet import Fleet
+
+MakeFleet = "Callable[..., Fleet]"
+
+
+def parked(fleet: Fleet, count: int) -> None:
+    wait_for(lambda: fleet.circuit()["parked"] == count, 30, f"{count} parked: {fleet.circuit()}")
+
+
+def emptied(fleet: Fleet) -> None:
+    wait_for(lambda: fleet.circuit()["parked"] == 0, 60, f"the lot empties: {fleet.circuit()}")
+
+
+def final(results: list[Any]) -> Counter[str]:
+    wait_for(lambda: all(result.ready() for result in results), 60, "every task ends")
+    return Counter(result.state for result in results)
+
+
+def outage(make_fleet: MakeFleet, count: int = 20, concurrency: int = 2, **settings: Any) -> tuple[Fleet, list[Any]]:
+    """A fleet with that many tasks parked."""
+    fleet = make_fleet(**{"threshold": 3, "timeout": 2, **settings})
+    fleet.worker(concurrency=concurrency).ready()
+    fleet.mode("down")
+    results = [fleet.app.fetch.delay(number) for number in range(count)]
+    parked(fleet, count)
+    return fleet, results
+
+
+def test_an_outage_is_a_pause(make_fleet: MakeFleet) -> None:
+    fleet, results = outage(make_fleet, 50)
+    state = fleet.circuit()
+    assert state["state"] == "open"
+    assert state["reason"] == "failures"
+    assert state["failures_total"] >= 3
+    assert {result.state for result in results} == {PARKED}
+    assert results[-1].info.keys() >= {"service", "reason", "retry_at", "since"}
+    assert fleet.broker.llen("work") == 0
+    fleet.mode("ok")
+    assert final(results) == {"SUCCESS": 50}
+    assert [result.get() for result in results] == list(range(50))
+    assert Counter(fleet.done()) == dict.fromkeys((result.id for result in results), 1)
+    assert fleet.circuit()["state"] == "closed"
+    leftover = {key.decode() for key in fleet.store.keys("circuit:1:{dead}:*")}
+    assert leftover <= {"circuit:1:{dead}:transitions"}
+
+
+def test_a_dead_provider_hears_the_threshold_what_is_in_flight_and_then_the_probes(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet, _ = outage(make_fleet, 40, timeout=1, probes=1)
+    first = len(fleet.calls())
+    assert 3 <= first <= 4  # two processes: one call may be in flight
+    wait_for(lambda: fleet.circuit()["trips_total"] == 3, 30, "two failed probes")
+    assert len(fleet.calls()) - first <= 3  # the third open time may just have ended
+    assert int(fleet.provider.get("peak:dead")) <= 2
+
+
+def test_a_failed_probe_goes_behind_all_others(make_fleet: MakeFleet) -> None:
+    fleet, results = outage(make_fleet, 6, concurrency=1, timeout=0.5, probes=1, threshold=1)
+    wait_for(lambda: len(fleet.calls()) >= 5, 30, "four probes")
+    tried = fleet.calls()[:5]
+    assert len(set(tried[1:])) == 4, "each probe is another task"
+    fleet.mode("ok")
+    assert final(results) == {"SUCCESS": 6}
+
+
+def test_identity_survives(make_fleet: MakeFleet) -> None:
+    fleet, _ = outage(make_fleet, 5)
+    before = len(fleet.calls())
+    sent = fleet.app.fetch.apply_async(
+        (99,), headers={"trace": "abc"}, expires=600, priority=3, shadow="shown"
+    )
+    parked(fleet, 6)
+    stored = Stored.load(fleet.store.hget("circuit:1:{dead}:lot:messages", sent.id)[1:])
+    headers = stored.headers
+    assert (
+        headers["trace"],
+        headers["shadow"],
+        headers["retries"],
+        headers["root_id"],
+        headers["parent_id"],
+    ) == (
+        "abc",
+        "shown",
+        0,
+        sent.id,
+        None,
+    )
+    assert stored.properties["priority"] == 3
+    assert stored.routing_key == "work"
+    assert json.loads(stored.body)[0] == [99]
+    assert headers["expires"]
+    assert len(fleet.calls()) <= before + 3
+    fleet.mode("ok")
+    assert sent.get(timeout=30) == 99
+
+
+def test_canvas_goes_through_the_lot(make_fleet: MakeFleet) -> None:
+    fleet, _ = outage(make_fleet, 3)
+    app = fleet.app
+    total = app.app.signature("fleet.ask", args=(7,), immutable=True)
+    in_chord = chord([app.fetch.s(1), app.fetch.s(2)], total).delay()
+    in_chain = chain(app.fetch.si(3), app.ask.si(4)).delay()
+    in_group = group(app.fetch.si(5), app.fetch.si(6)).delay()
+    linked = app.fetch.apply_async((8,), link=app.ask.si(9))
+    parked(fleet, 3 + 2 + 1 + 2 + 1)
+    fleet.mode("ok")
+    assert in_chord.get(timeout=60) == 7
+    assert in_chain.get(timeout=60) == 4
+    assert in_group.get(timeout=60) == [5, 6]
+    assert linked.get(timeout=60) == 8
+    emptied(fleet)
+
+
+def test_what_expires_while_parked_is_revoked_without_a_call(make_fleet: MakeFleet) -> None:
+    fleet, _ = outage(make_fleet, 3, timeout=600)
+    calls = len(fleet.calls())
+    short = fleet.app.fetch.apply_async((1,), expires=1)
+    wait_for(lambda: short.ready(), 30, "it expires")
+    assert short.state == "REVOKED"
+    with pytest.raises(TaskRevokedError):
+        short.get()
+    parked(fleet, 3)
+    assert len(fleet.calls()) == calls
+
+
+def test_attempts_are_bounded_while_the_circuit_is_closed(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1000)
+    fleet.worker().ready()
+    fleet.mode("down")
+    result = fleet.app.fetch.apply_async((1,))
+    wait_for(result.ready, 60, "the budget is spent")
+    assert result.state == "FAILURE"
+    assert "ConnectionError" in repr(result.result)
+    assert len(fleet.calls()) == 5
+
+
+def test_retry_in_the_body_waits_in_the_lot(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1000)
+    worker = fleet.worker().ready()
+    fleet.mode("down")
+    result = fleet.app.flaky.delay(1)
+    wait_for(result.ready, 60, "its retries are spent")
+    assert result.state == "FAILURE"
+    assert fleet.calls() == [result.id] * 3
+    assert "ETA" not in worker.text()
+    again = fleet.app.flaky.delay(2)
+    wait_for(lambda: len(fleet.calls()) > 3, 30, "it is tried")
+    fleet.mode("ok")
+    assert again.get(timeout=30) == 2
+
+
+def test_on_demand_leaves_the_lot_first(make_fleet: MakeFleet) -> None:
+    fleet, results = outage(make_fleet, 10, timeout=4, probes=1)
+    asked = fleet.app.ask.delay(1)
+    parked(fleet, 11)
+    fleet.mode("ok")
+    assert final([*results, asked]) == {"SUCCESS": 11}
+    assert fleet.done()[0] == asked.id
+
+
+def test_another_service_is_not_disturbed(make_fleet: MakeFleet) -> None:
+    fleet, _ = outage(make_fleet, 200, timeout=600)
+    assert fleet.app.healthy.delay(0).get(timeout=10) == 0
+
+
+def test_a_revoked_task_does_not_come_back(make_fleet: MakeFleet) -> None:
+    fleet, results = outage(make_fleet, 5, timeout=3)
+    results[2].revoke()
+    fleet.mode("ok")
+    assert final(results) == {"SUCCESS": 4, "REVOKED": 1}
+    assert results[2].id not in fleet.done()
+
+
+def test_eager_mode_raises(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=3)
+    fetch = fleet.app.fetch
+    get_circuit_breaker("dead").force_open(60)
+    with pytest.raises(CircuitBreakerOpenError) as caught:
+        fetch.apply((1,), throw=True)
+    assert (caught.value.service, caught.value.reason) == ("dead", "forced")
+    get_circuit_breaker("dead").reset()
+    assert fetch.apply((1,)).get() == 1
+
+
+def test_a_malformed_body_and_an_unknown_task_disturb_nobody(make_fleet: MakeFleet) -> None:
+    fleet, results = outage(make_fleet, 5, timeout=2)
+    with fleet.app.app.producer_pool.acquire() as producer:
+        for name in ("fleet.fetch", "fleet.unknown"):
+            producer.publish(
+                "{broken",
+                exchange="",
+                routing_key="work",
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers={"task": name, "id": f"bad-{name}", "lang": "py"},
+            )
+    fleet.mode("ok")
+    assert final(results) == {"SUCCESS": 5}
+    emptied(fleet)
+    wait_for(lambda: fleet.broker.llen("work") == 0, 10, "the queue empties")
+    assert fleet.app.fetch.delay(6).get(timeout=30) == 6
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_other_pools_park_too(make_fleet: MakeFleet, pool: str) -> None:
+    fleet = make_fleet(threshold=3, timeout=1)
+    fleet.worker("-P", pool).ready()
+    fleet.mode("down")
+    results = [fleet.app.fetch.delay(number) for number in range(20)]
+    parked(fleet, 20)
+    fleet.mode("ok")
+    assert final(results) == {"SUCCESS": 20}
+
+
+def test_two_workers_release_each_task_once(make_fleet: MakeFleet) -> None:
+    fleet, results = outage(make_fleet, 300, timeout=2)
+    fleet.worker().ready()
+    fleet.mode("ok")
+    assert final(results) == {"SUCCESS": 300}
+    assert Counter(fleet.done()) == dict.fromkeys((result.id for result in results), 1)
+
+
+def test_an_app_without_install_is_refused_by_the_worker(make_fleet: MakeFleet, tmp_path: Any) -> None:
+    (tmp_path / "bare_app.py").write_text(
+        "import os\n"
+        "from celery import Celery\n"
+        "from resilience import ResilientTask\n"
+        "app = Celery('bare', broker=os.environ['FLEET_BROKER'])\n"
+        "@app.task(base=ResilientTask, service='x')\n"
+        "def nothing(): ...\n"
+    )
+    fleet = make_fleet()
+    ended = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "bare_app", "worker", "-P", "solo"],
+        env=fleet.environment,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        text=True,
+    )
+    assert "resilience.install(app)" in ended.stdout + ended.stderr

