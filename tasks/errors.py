@@ -1,0 +1,111 @@
+"""What a caller of this package can get wrong; every message names the value, what is known and the remedy.
+
+    InputError (a ValueError)
+    ├── UnknownServiceError   no provider of that name in the catalogue
+    ├── UnknownDatasetError   no such dataset, or the provider does not serve it
+    ├── InvalidSymbolError    a symbol that could not be one
+    ├── MissingKeyError       the provider needs a key and none is set
+    └── SettingsError         an environment variable holds something unusable
+
+A provider's own answers, bad ones included, are no exceptions: they are `tasks.providers.Judgement` values.
+Each class takes its parts as positional arguments and builds its message from them, so it survives pickling
+and a JSON result backend, which rebuild an exception from `args`.
+"""
+
+from collections.abc import Sequence
+
+
+def _shown(value: object) -> str:
+    """The value as it may stand in a message: quoted and cut, so a hostile one cannot flood a log line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 (a line's room, not a setting)
+
+
+class InputError(ValueError):
+    """Base of everything here: the request is wrong and would be wrong again; never retry it."""
+
+
+class UnknownServiceError(InputError):
+    """No provider of that name.
+
+    Args:
+        service: The name asked for.
+        known: The names the catalogue has.
+    """
+
+    def __init__(self, service: str, known: Sequence[str]) -> None:
+        super().__init__(service, list(known))
+        self.service, self.known = service, list(known)
+
+    def __str__(self) -> str:
+        return f"unknown service {_shown(self.service)}; known are {', '.join(self.known)}"
+
+
+class UnknownDatasetError(InputError):
+    """No such dataset, or not at this provider.
+
+    Args:
+        dataset: The name asked for.
+        known: The datasets there are, or those the provider serves.
+        service: The provider asked, where the dataset exists but not there.
+    """
+
+    def __init__(self, dataset: str, known: Sequence[str], service: str | None = None) -> None:
+        super().__init__(dataset, list(known), service)
+        self.dataset, self.known, self.service = dataset, list(known), service
+
+    def __str__(self) -> str:
+        known = ", ".join(self.known) or "none"
+        if self.service is None:
+            return f"unknown dataset {_shown(self.dataset)}; known are {known}"
+        return f"{self.service} does not serve the dataset {_shown(self.dataset)}; it serves {known}"
+
+
+class InvalidSymbolError(InputError):
+    """A text that cannot be a symbol.
+
+    Args:
+        symbol: The text.
+    """
+
+    def __init__(self, symbol: object) -> None:
+        super().__init__(symbol)
+        self.symbol = symbol
+
+    def __str__(self) -> str:
+        return (
+            f"invalid symbol {_shown(self.symbol)}; use 1 to 32 letters, digits or . - ^ = : "
+            "with at least one letter or digit, as in AAPL, BRK.B or ^GSPC"
+        )
+
+
+class MissingKeyError(InputError):
+    """The provider needs a key and none is set.
+
+    Args:
+        variable: The environment variable that should hold it.
+    """
+
+    def __init__(self, variable: str) -> None:
+        super().__init__(variable)
+        self.variable = variable
+
+    def __str__(self) -> str:
+        return f"{self.variable} is not set; put it in the environment or .env"
+
+
+class SettingsError(InputError):
+    """An environment variable holds something unusable.
+
+    Args:
+        variable: Its name, or the file that cannot be read.
+        why: What is wrong with it, without any secret part of its value.
+        remedy: What to write instead.
+    """
+
+    def __init__(self, variable: str, why: str, remedy: str) -> None:
+        super().__init__(variable, why, remedy)
+        self.variable, self.why, self.remedy = variable, why, remedy
+
+    def __str__(self) -> str:
+        return f"{self.variable}: {self.why}; {self.remedy}"

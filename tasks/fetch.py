@@ -1,0 +1,228 @@
+"""The fetch tasks: two for each provider of the catalogue, made by ``register(app)``.
+
+tasks.<service>.fetch     scheduled; stays with its provider
+tasks.<service>.refresh   on demand; the first provider in the dataset's order whose circuit lets it
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from celery.utils.log import get_task_logger
+
+from resilience import Reason, ResilientTask, StoreUnavailableError, Verdict, get_circuit_breaker
+from resilience.parking import Lane
+from resilience.stores import shared_scripts
+from resilience.task import Outcome
+from tasks import last_good
+from tasks.errors import InputError, UnknownDatasetError
+from tasks.providers import PROVIDERS, clean_symbol, find_endpoint, find_provider, providers_of
+from tasks.providers import Verdict as Answer
+from tasks.providers.holds import RETIRED_HOLD
+from tasks.providers.http import call
+from tasks.records import DATASETS
+from tasks.settings import provider_settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from tasks.providers import Judgement
+
+logger = get_task_logger(__name__)
+
+#: A reply's class → what it means to breaker and task. ``ends``: asking another provider changes nothing.
+OUTCOMES = {
+    Answer.PROVIDER_FAILURE: Outcome(Verdict.FAILURE),
+    Answer.RATE_LIMIT: Outcome(Verdict.HOLD, reason=Reason.RATE_LIMITED),
+    Answer.QUOTA: Outcome(Verdict.HOLD, reason=Reason.QUOTA),
+    Answer.AUTH: Outcome(Verdict.HOLD, reason=Reason.AUTH),
+    Answer.RETIRED: Outcome(Verdict.HOLD, reason=Reason.RETIRED),
+    Answer.ENTITLEMENT: Outcome(Verdict.SUCCESS),
+    Answer.CALLER_ERROR: Outcome(Verdict.SUCCESS, ends=True),
+    Answer.NOT_FOUND: Outcome(Verdict.SUCCESS, ends=True),
+    Answer.EMPTY: Outcome(Verdict.SUCCESS, ends=True),
+}
+# For a hold whose reply names no end.
+DEFAULT_HOLD_SECONDS = 60.0
+
+
+class FetchError(Exception):
+    """A provider gave no value. The arguments are plain, so it survives Celery's JSON result.
+
+    Args:
+        service: The provider.
+        dataset: What was asked for.
+        symbol: Of what.
+        verdict: The class of its reply, one of ``tasks.providers.Verdict``.
+        detail: In words, without any key.
+        hold_seconds: How long it wants to be left alone, if it does.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        dataset: str,
+        symbol: str,
+        verdict: str,
+        detail: str = "",
+        hold_seconds: float | None = None,
+    ) -> None:
+        super().__init__(service, dataset, symbol, verdict, detail, hold_seconds)
+        self.service = service
+        self.dataset = dataset
+        self.symbol = symbol
+        self.verdict = verdict
+        self.detail = detail
+        self.hold_seconds = hold_seconds
+
+    def __str__(self) -> str:
+        return f"{self.service} has no {self.dataset} of {self.symbol}: {self.verdict}, {self.detail}"
+
+
+class FetchTask(ResilientTask):
+    """Asks a provider for one value and keeps it as the last good one."""
+
+    abstract = True
+    # A call has a deadline of its own; these are for what it does not cover.
+    soft_time_limit = 60
+    time_limit = 75
+
+    def run(self, dataset: str, symbol: str, provider: str | None = None) -> dict[str, Any]:  # noqa: ARG002 - see candidates
+        """Ask the provider the task was let through to.
+
+        Returns:
+            provider, value, as_of and fetched_at, as plain JSON.
+
+        Raises:
+            FetchError: The provider gave no value.
+            tasks.errors.InputError: An unknown dataset, or a symbol that cannot be one.
+        """
+        service = self.request.service
+        symbol = clean_symbol(symbol)
+        judgement = call(service, dataset, symbol, settings=provider_settings())
+        if judgement.verdict is not Answer.SUCCESS or judgement.record is None:
+            raise _error(service, dataset, symbol, judgement)
+        fetched_at = None
+        try:
+            fetched_at = last_good.remember(dataset, symbol, judgement.record).isoformat()
+        except StoreUnavailableError as error:
+            # The provider answered: its value is the task's result even if nobody can keep it.
+            logger.warning("%s of %s not kept: %s", dataset, symbol, error)
+        value = judgement.record.model_dump(mode="json")
+        return {
+            "provider": service,
+            "value": value,
+            "as_of": value.get("last_timestamp"),
+            "fetched_at": fetched_at,
+        }
+
+    def candidates(self, dataset: str, symbol: str, provider: str | None = None) -> tuple[str, ...]:
+        """Scheduled, or with a provider named: that one. On demand: the dataset's order."""
+        clean_symbol(symbol)
+        if provider or self.lane is not Lane.ON_DEMAND:
+            service = provider or self.service
+            find_endpoint(find_provider(service), dataset)
+            return (service,)
+        services = providers_of(dataset)
+        if not services:
+            raise UnknownDatasetError(dataset, served_datasets())
+        return services
+
+    def judge(self, error: Exception) -> Outcome:
+        """By the class of the reply; an error of any other kind says nothing about the provider."""
+        if not isinstance(error, FetchError):
+            return Outcome(Verdict.IGNORED, ends=True)
+        outcome = OUTCOMES[Answer(error.verdict)]
+        hold = (error.hold_seconds or DEFAULT_HOLD_SECONDS) if outcome.verdict is Verdict.HOLD else 0
+        return replace(outcome, hold_seconds=hold, label=error.verdict)
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """The refresh is over: the next one may start."""
+        super().after_return(status, retval, task_id, args, kwargs, einfo)
+        if self.lane is Lane.ON_DEMAND and not isinstance(retval, (InputError, TypeError)):
+            end_flight(task_id, *args, **kwargs)  # arguments of no use were never a flight
+
+
+def register(app: Celery) -> None:
+    """Make the fetch tasks of every provider, and fit each breaker's lease to its provider's deadline."""
+    for service, row in PROVIDERS.items():
+        breaker = get_circuit_breaker(service)
+        breaker.policy = replace(breaker.policy, call_seconds=row.deadline_seconds)
+    on_demand = sorted({service for dataset in served_datasets() for service in providers_of(dataset)})
+    for service in PROVIDERS:
+        own: tuple[str, ...] = (service,)
+        for name, lane, services in (
+            ("fetch", Lane.SCHEDULED, own),
+            ("refresh", Lane.ON_DEMAND, tuple(on_demand)),
+        ):
+            task_class = type(
+                f"{name.capitalize()}_{service}",
+                (FetchTask,),
+                {
+                    "name": f"tasks.{service}.{name}",
+                    "service": service,
+                    "services": services,
+                    "lane": lane,
+                    "__module__": __name__,
+                },
+            )
+            app.register_task(task_class())
+
+
+def route(name: str, *_more: Any, **_options: Any) -> dict[str, str] | None:
+    """Celery's router: the fetch tasks to their provider's queues, anything else nowhere in particular."""
+    package, _, rest = name.partition(".")
+    service, _, kind = rest.partition(".")
+    if package != "tasks" or service not in PROVIDERS:
+        return None
+    return {"queue": queue_of(service, Lane.ON_DEMAND if kind == "refresh" else Lane.SCHEDULED)}
+
+
+def queue_of(service: str, lane: Lane) -> str:
+    """Two queues a provider: a dead one delays no other, and a caller does not wait for the schedule."""
+    return f"{service}.{lane.value}"
+
+
+def served_datasets() -> tuple[str, ...]:
+    """The datasets some provider serves."""
+    return tuple(filter(providers_of, DATASETS))
+
+
+def is_retired(service: str) -> bool:
+    """Gone for good, and no base URL set by hand says otherwise."""
+    row = find_provider(service)
+    return row.retired is not None and provider_settings().base_url_override(service) is None
+
+
+def announce_retired() -> None:
+    """Open the circuits of retired providers, so that monitors show them before anyone asks."""
+    for service in filter(is_retired, PROVIDERS):
+        breaker = get_circuit_breaker(service)
+        permit = breaker.acquire()
+        if permit:
+            breaker.report(permit, Verdict.HOLD, hold_seconds=RETIRED_HOLD, reason=Reason.RETIRED)
+
+
+def flight_key(dataset: str, symbol: str, provider: str | None = None) -> str:
+    """Where the id of the one refresh of a key that is under way is kept."""
+    return f"refresh:1:{dataset}:{symbol}:{provider or ''}"
+
+
+def end_flight(task_id: str, dataset: str, symbol: str, provider: str | None = None) -> None:
+    """Forget a refresh, unless another has taken its place."""
+    try:
+        shared_scripts().evaluate(_FORGET, (flight_key(dataset, symbol.upper(), provider),), task_id)
+    except StoreUnavailableError:
+        return  # its key expires
+
+
+_FORGET = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+def _error(service: str, dataset: str, symbol: str, judgement: Judgement) -> FetchError:
+    return FetchError(
+        service, dataset, symbol, judgement.verdict.value, judgement.detail, judgement.hold_seconds
+    )

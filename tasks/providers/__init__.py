@@ -1,0 +1,27 @@
+"""Market-data providers: the catalogue, and the judge of their replies.
+
+`tasks.providers.http` makes the calls. It is not imported here, so that judging needs no HTTP client and the
+settings can read the catalogue.
+"""
+
+from tasks.providers.catalogue import ORDER, PROVIDERS, find_endpoint, find_provider, providers_of
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict, Window
+from tasks.providers.symbols import clean_symbol
+from tasks.providers.verdicts import Judgement, judge
+
+__all__ = [
+    "ORDER",
+    "PROVIDERS",
+    "Auth",
+    "Endpoint",
+    "Judgement",
+    "Matcher",
+    "Provider",
+    "Verdict",
+    "Window",
+    "clean_symbol",
+    "find_endpoint",
+    "find_provider",
+    "judge",
+    "providers_of",
+]

@@ -1,0 +1,261 @@
+"""The network's edge: one call to one provider, bounded in time and size, every failure turned into a value.
+
+The calls are made on one event loop in a thread of its own, a loop per process:
+
+* One `asyncio.timeout` bounds the whole call, name look-up to last byte. Per-read time-outs cannot do that.
+* Celery's soft time limit raises out of a signal handler, in the main thread, at any line. So it interrupts
+  a plain wait. Inside a running loop it could be swallowed by a callback, or leave the loop in pieces.
+* Connections are kept and shared by all threads of the process, and by no other: a forked child starts anew.
+
+Environment proxies are not used: a circuit is about a provider, not about what stands in between.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from tasks.errors import MissingKeyError
+from tasks.providers.catalogue import find_endpoint, find_provider
+from tasks.providers.holds import AUTH_HOLD, RETIRED_HOLD
+from tasks.providers.redaction import KeyFilter, redact
+from tasks.providers.rows import Endpoint, Provider, Verdict
+from tasks.providers.symbols import clean_symbol
+from tasks.providers.verdicts import Judgement, judge
+from tasks.settings import ProviderSettings, provider_settings, require_key
+
+_T = TypeVar("_T")
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "User-Agent": "market-data-resilience",
+}
+_WORDS: dict[type[BaseException], str] = {
+    socket.gaierror: "the name does not resolve",
+    ConnectionRefusedError: "connection refused",
+    ssl.SSLCertVerificationError: "its TLS certificate cannot be verified",
+    ssl.SSLError: "the TLS handshake failed",
+    ConnectionResetError: "connection reset",
+    httpx2.DecodingError: "the body's compression is broken",
+    httpx2.RemoteProtocolError: "the connection was cut off, or the reply is no HTTP",
+    httpx2.ReadError: "the connection was cut off",
+    httpx2.ConnectError: "cannot connect",
+}
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30)
+_GRACE = 1.0  # seconds the loop's thread has to report a deadline that passed
+
+_key_filter = KeyFilter()
+for _name in ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.http2", "asyncio"):
+    logging.getLogger(_name).addFilter(
+        _key_filter
+    )  # a filter works on its own logger only, not on the children
+
+
+class TransportError(Exception):
+    """No usable reply came; the message says why, without URL query and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def call(
+    service: str,
+    dataset: str,
+    symbol: str,
+    *,
+    settings: ProviderSettings | None = None,
+    deadline_seconds: float | None = None,
+) -> Judgement:
+    """Ask a provider once. No retry: how often it may be asked is the breaker's to say.
+
+    Args:
+        service: The provider's name in the catalogue.
+        dataset: What to ask for.
+        symbol: About what.
+        settings: Keys and addresses; the process's own where None.
+        deadline_seconds: Wall-clock bound of the whole call; the row's own where None.
+
+    Returns:
+        The judgement. A missing key is `auth`, a retired provider without a base URL set by hand `retired`,
+        both without a call; no usable reply is `provider_failure`.
+
+    Raises:
+        InputError: An unknown service or dataset, or an impossible symbol (see `tasks.errors`).
+    """
+    provider = find_provider(service)
+    endpoint = find_endpoint(provider, dataset)
+    symbol = clean_symbol(symbol)
+    settings = settings or provider_settings()
+    if provider.retired and settings.base_url_override(service) is None:
+        return Judgement(Verdict.RETIRED, RETIRED_HOLD, f"{provider.name}: {provider.note}")
+    try:
+        key = require_key(service, settings)
+    except MissingKeyError as error:
+        return Judgement(Verdict.AUTH, AUTH_HOLD, str(error))
+    _key_filter.keys |= settings.keys()
+    base_url = settings.base_url(service)
+    request = _request(provider, endpoint, symbol, key, base_url)
+    try:
+        reply = _edge().fetch(request, deadline_seconds or provider.deadline_seconds, provider.max_body_bytes)
+    except TransportError as error:
+        judgement = Judgement(
+            Verdict.PROVIDER_FAILURE, detail=f"{provider.name} at {urlsplit(base_url).netloc}: {error}"
+        )
+    else:
+        judgement = judge(
+            service, dataset, reply.status, reply.headers, reply.body, now=datetime.now(UTC), symbol=symbol
+        )
+    return replace(judgement, detail=redact(judgement.detail, settings.keys()))
+
+
+def _request(
+    provider: Provider, endpoint: Endpoint, symbol: str, key: str | None, base_url: str
+) -> httpx2.Request:
+    params = {name: value.format(symbol=symbol) for name, value in endpoint.params.items()}
+    headers = dict(_HEADERS)
+    if key is not None:
+        (headers if provider.auth.style == "header" else params)[provider.auth.name] = key
+    url = base_url + endpoint.path.format(symbol=quote(symbol, safe=""))
+    return httpx2.Request("GET", url, params=params, headers=headers)
+
+
+class _Edge:
+    """One process's connections, and the thread that works on them."""
+
+    def __init__(self) -> None:
+        # The bare transport: a client would add cookies, redirects, .netrc and a log line with the whole URL.
+        self._transport = httpx2.AsyncHTTPTransport(
+            verify=httpx2.create_ssl_context(), trust_env=False, limits=_LIMITS
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="provider-http", daemon=True)
+        self._thread.start()
+
+    def fetch(self, request: httpx2.Request, deadline: float, max_bytes: int) -> _Reply:
+        """Send, and take the whole reply.
+
+        Raises:
+            TransportError: No whole reply of at most `max_bytes` came within `deadline` seconds.
+        """
+        return self._wait(self._fetch(request, deadline, max_bytes), deadline + _GRACE)
+
+    def close(self) -> None:
+        """Close every connection and end the thread."""
+        self._wait(self._shut(), _GRACE)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_GRACE)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    def _wait(self, work: Coroutine[Any, Any, _T], seconds: float) -> _T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            raise TransportError("the event loop did not answer") from None
+        except CancelledError:
+            raise TransportError("the connections were closed meanwhile") from None
+        finally:
+            future.cancel()  # of use only where a signal's exception, or the time-out, ended the wait
+
+    async def _fetch(self, request: httpx2.Request, deadline: float, max_bytes: int) -> _Reply:
+        body = bytearray()
+        stage = "no answer"
+        try:
+            async with asyncio.timeout(deadline):
+                response = await self._transport.handle_async_request(request)
+                stage = "no complete body"
+                async with aclosing(response), aclosing(response.aiter_bytes()) as chunks:
+                    async for chunk in chunks:
+                        body += chunk
+                        if len(body) > max_bytes:
+                            raise TransportError(f"the body is larger than {max_bytes} bytes")
+        except TimeoutError:
+            raise TransportError(f"{stage} within {deadline:g} s ({len(body)} bytes came)") from None
+        except (httpx2.HTTPError, OSError, UnicodeError) as error:
+            raise TransportError(_words(error)) from None
+        return _Reply(response.status_code, dict(response.headers), bytes(body))
+
+    async def _shut(self) -> None:
+        ours = asyncio.current_task()
+        for task in asyncio.all_tasks() - {ours}:
+            task.cancel()
+        await self._transport.aclose()
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, by its root cause; the libraries' own messages may show the URL."""
+    causes = list(_causes(error))
+    for kind, words in _WORDS.items():
+        if any(isinstance(cause, kind) for cause in causes):
+            return words
+    return f"the connection failed ({type(error).__name__})"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    if error is None:
+        return
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _causes(part)
+    yield from _causes(error.__cause__ or error.__context__)
+
+
+class _Process:
+    """The edge of this process, made at its first call."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.edge: _Edge | None = None
+        self.inherited: list[_Edge] = []
+
+    def forget(self) -> None:
+        """After a fork, leave the parent's edge alone.
+
+        Its thread is not here, its sockets and its epoll are shared: to close or even to drop the loop would
+        take from the parent what it still uses.
+        """
+        self.lock = threading.Lock()
+        if self.edge is not None:
+            self.inherited.append(self.edge)
+            self.edge = None
+
+    def close(self) -> None:
+        with self.lock:
+            edge, self.edge = self.edge, None
+        if edge is not None:
+            edge.close()
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.forget)
+atexit.register(_process.close)
+
+
+def _edge() -> _Edge:
+    with _process.lock:
+        if _process.edge is None:
+            _process.edge = _Edge()
+        return _process.edge
+
+
+def close() -> None:
+    """Close this process's connections; the next call opens new ones. Done by itself at exit."""
+    _process.close()

@@ -1,0 +1,152 @@
+"""The providers' settings, from the environment, then from `.env` in the current directory.
+
+Each provider of the catalogue has two variables; a new row brings its own:
+
+    <SERVICE>_API_KEY    the key, as in FINNHUB_API_KEY
+    <SERVICE>_BASE_URL   another address than the catalogue's, as for a local simulator
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr, ValidationError, create_model, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.errors import MissingKeyError, SettingsError
+from tasks.providers.catalogue import PROVIDERS, find_provider
+
+_KEY = re.compile(r"[\x21-\x7e]{1,512}")
+_BAD_KEY = "it holds a space, a line break or a character beyond ASCII"
+_HIDDEN = re.compile(r"[^/@]*@|[?#].*", re.DOTALL)
+
+
+def _key_problem(key: str) -> str | None:
+    """Such a key would break the header it is sent in; the HTTP library's complaint would then show it."""
+    return None if _KEY.fullmatch(key) else _BAD_KEY
+
+
+def _url_problem(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError as error:
+        return str(error)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_fine:
+        return "it is no http or https URL with a host"
+    if "@" in parts.netloc or "?" in url or "#" in url or not url.isprintable() or " " in url:
+        return "it holds a user name, a query, a fragment or a blank"
+    return None
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # pydantic would print a mistyped key
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _stripped(cls, value: object) -> object:
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _usable(cls, value: object) -> object:
+        problem = None
+        if isinstance(value, SecretStr):
+            problem = _key_problem(value.get_secret_value())
+        elif isinstance(value, str):
+            problem = _url_problem(value)
+        if problem:
+            raise ValueError(problem)
+        return value.rstrip("/") if isinstance(value, str) else value
+
+
+_fields: dict[str, Any] = {f"{service}_api_key": (SecretStr | None, None) for service in PROVIDERS}
+_fields |= {f"{service}_base_url": (str | None, None) for service in PROVIDERS}
+_Build = Callable[..., _Settings]  # the fields are not known to a type checker
+_variables = cast("_Build", create_model("Variables", __base__=_Settings, **_fields))
+
+
+class ProviderSettings:
+    """Keys and addresses of the providers.
+
+    Args:
+        values: Variables by their names in lower case, above the environment: `finnhub_api_key="..."`.
+
+    Raises:
+        SettingsError: A variable, or `.env`, holds something unusable.
+    """
+
+    def __init__(self, **values: str) -> None:
+        try:
+            self._values = _variables(**values)
+        except ValidationError as error:
+            raise _explained(error) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                ".env", f"it cannot be read ({type(error).__name__})", "save it as UTF-8"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._values!r})"  # a SecretStr shows as stars
+
+    def api_key(self, service: str) -> str | None:
+        """The key of a service, None where none is set."""
+        secret: SecretStr | None = getattr(self._values, f"{find_provider(service).service}_api_key")
+        return None if secret is None else secret.get_secret_value()
+
+    def base_url(self, service: str) -> str:
+        """Where a service is asked: the variable, else the catalogue's address; no slash at the end."""
+        return self.base_url_override(service) or find_provider(service).base_url
+
+    def base_url_override(self, service: str) -> str | None:
+        """The address set by hand, None where none is."""
+        url: str | None = getattr(self._values, f"{find_provider(service).service}_base_url")
+        return url
+
+    def keys(self) -> frozenset[str]:
+        """Every key that is set, for masking."""
+        return frozenset(key for key in map(self.api_key, PROVIDERS) if key)
+
+
+def _explained(error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    variable = str(first["loc"][0]).upper()
+    why = str(first["msg"]).removeprefix("Value error, ")
+    if variable.endswith("_BASE_URL"):
+        shown = _HIDDEN.sub("***", str(first["input"]))[:80]
+        return SettingsError(
+            variable, f"{shown!r}: {why}", "write it as https://host or http://host:port/path"
+        )
+    return SettingsError(variable, why, "write the key alone, without quotes inside it, on one line")
+
+
+@cache
+def provider_settings() -> ProviderSettings:
+    """The process's settings, read once; after `provider_settings.cache_clear()` they are read again.
+
+    Raises:
+        SettingsError: A variable, or `.env`, holds something unusable.
+    """
+    return ProviderSettings()
+
+
+def require_key(service: str, settings: ProviderSettings | None = None) -> str | None:
+    """The key of a service; None where it needs none and has none.
+
+    Raises:
+        MissingKeyError: It needs one; the message names the variable.
+        UnknownServiceError: No such service.
+    """
+    provider = find_provider(service)
+    key = (settings or provider_settings()).api_key(service)
+    if key is None and provider.key_required:
+        raise MissingKeyError(f"{service.upper()}_API_KEY")
+    return key

@@ -1,0 +1,418 @@
+"""Real calls over real sockets: to the simulator's process, and to servers that say what a test wants."""
+
+import gzip
+import logging
+import os
+import shutil
+import signal
+import socket
+import socketserver
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tasks.errors import InvalidSymbolError
+from tasks.providers import PROVIDERS, Judgement, http
+from tasks.providers.http import call
+from tasks.settings import ProviderSettings
+from tests.simulator_fixture import KEYS
+from workers.simulator import Mode, SimulatorClient
+
+SHORT = 0.5  # a deadline, in seconds, for calls that must run into it
+LONG = 30.0  # one that no call may need
+BOUND = 10.0  # how long a call with a SHORT deadline may take on a busy machine
+
+
+def ask(
+    service: str, settings: ProviderSettings, symbol: str = "AAPL", deadline_seconds: float = LONG
+) -> Judgement:
+    return call(service, "quote", symbol, settings=settings, deadline_seconds=deadline_seconds)
+
+
+@contextmanager
+def server_saying(
+    reply: bytes | Callable[[bytes], bytes], *, reset: bool = False, context: ssl.SSLContext | None = None
+) -> Iterator[tuple[ProviderSettings, list[bytes]]]:
+    """A server that answers each connection with these bytes; yields settings and what it heard."""
+    heard = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if context is not None:
+                try:
+                    self.request = context.wrap_socket(self.request, server_side=True)
+                except OSError:
+                    return
+            heard.append(self.request.recv(65_536))
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                return
+            try:
+                self.request.sendall(reply(heard[-1]) if callable(reply) else reply)
+            except OSError:
+                pass  # the client has heard enough
+            finally:
+                self.request.close()
+
+    class Server(socketserver.ThreadingTCPServer):
+        block_on_close = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        scheme = "http" if context is None else "https"
+        base_url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield (
+                ProviderSettings(**KEYS, **{f"{service}_base_url": base_url for service in PROVIDERS}),
+                heard,
+            )
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def response(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", *headers]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+@pytest.mark.parametrize(
+    ("mode", "verdict"),
+    [
+        (Mode.OK, "success"),
+        (Mode.SLOW, "success"),
+        (Mode.SERVER_ERROR, "provider_failure"),
+        (Mode.THROTTLE, "rate_limit"),
+        (Mode.BAD_KEY, "auth"),
+        (Mode.DOWN, "provider_failure"),
+        (Mode.GARBAGE, "provider_failure"),
+        (Mode.HALF, "provider_failure"),
+    ],
+)
+def test_every_mode_of_the_simulator_has_its_class(
+    service: str, mode: Mode, verdict: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    simulator.set_mode(service, mode, 0.05 if mode is Mode.SLOW else None)
+    judgement = ask(service, simulated_settings)
+    assert judgement.verdict == verdict, judgement
+    assert (judgement.record is not None) == (verdict == "success")
+    assert len(simulator.calls(service)) == (mode is not Mode.DOWN)
+
+
+@pytest.mark.parametrize(
+    ("service", "verdict"), [("iex_cloud", "quota"), ("alpha_vantage", "quota"), ("finnhub", "rate_limit")]
+)
+def test_a_used_up_quota(
+    service: str, verdict: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    simulator.set_mode(service, Mode.QUOTA)
+    judgement = ask(service, simulated_settings)
+    assert judgement.verdict == verdict
+    assert judgement.hold_seconds >= 1
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+@pytest.mark.parametrize("mode", [Mode.DRIP, Mode.HANG])
+def test_the_deadline_bounds_the_whole_call(
+    service: str, mode: Mode, simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    simulator.set_mode(service, mode, 0.02)  # each byte comes well within any per-read time-out
+    began = time.monotonic()
+    judgement = ask(service, simulated_settings, deadline_seconds=SHORT)
+    elapsed = time.monotonic() - began
+    assert judgement.verdict == "provider_failure"
+    assert f"within {SHORT} s" in judgement.detail
+    assert SHORT * 0.9 <= elapsed < BOUND
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+def test_an_unknown_symbol_is_not_found(
+    service: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    simulator.set_mode(service, Mode.OK)
+    assert ask(service, simulated_settings, "ZZZTOP").verdict == "not_found"
+    assert ask(service, simulated_settings, "unknown1").verdict == "not_found"
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+@pytest.mark.parametrize("symbol", ["^GSPC", "EURUSD=X", "BINANCE:BTC-USD", "brk.b"])
+def test_a_symbol_arrives_as_it_was_asked(
+    service: str, symbol: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    simulator.set_mode(service, Mode.OK)
+    judgement = ask(service, simulated_settings, symbol)
+    assert judgement.record.symbol == symbol.upper()
+    assert [entry["symbol"] for entry in simulator.calls(service)] == [symbol.upper()]
+
+
+def test_a_provider_that_comes_back_is_reached_at_once(
+    simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    for _ in range(3):
+        assert ask("finnhub", simulated_settings).verdict == "success"
+        simulator.set_mode("finnhub", Mode.DOWN)
+        assert "connection refused" in ask("finnhub", simulated_settings).detail
+        simulator.set_mode("finnhub", Mode.OK)
+
+
+def test_connections_are_reused_and_shared_by_threads(
+    simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    http.close()
+    for _ in range(20):
+        assert ask("finnhub", simulated_settings).verdict == "success"
+    assert simulator.providers()["finnhub"]["connections"] == 1
+    with ThreadPoolExecutor(4) as pool:
+        judgements = list(pool.map(lambda _: ask("finnhub", simulated_settings), range(80)))
+    assert {judgement.verdict for judgement in judgements} == {"success"}
+    state = simulator.providers()["finnhub"]
+    assert (state["calls"], state["in_flight"]) == (100, 0)
+    assert state["connections"] <= 4
+
+
+@pytest.mark.usefixtures("simulator")
+def test_close_is_final_for_connections_only(simulated_settings: ProviderSettings) -> None:
+    http.close()
+    http.close()
+    assert ask("finnhub", simulated_settings).verdict == "success"
+
+
+FORKING = """
+import os
+from tasks.providers.http import call
+assert call("finnhub", "quote", "AAPL").verdict == "success"
+child = os.fork()
+if not child:
+    for _ in range(5):
+        assert call("finnhub", "quote", "AAPL").verdict == "success"
+    os._exit(7)
+for _ in range(5):
+    assert call("finnhub", "quote", "AAPL").verdict == "success"
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert call("finnhub", "quote", "AAPL").verdict == "success"
+"""
+
+
+@pytest.mark.usefixtures("simulated_environment")
+def test_a_forked_child_has_connections_of_its_own(simulator: SimulatorClient) -> None:
+    # Python from 3.12 on warns of any fork beside a thread; that the fork is safe is what is tested.
+    options = ["-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning"]
+    done = subprocess.run(
+        [sys.executable, *options, "-c", FORKING], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    state = simulator.providers()["finnhub"]
+    assert (state["calls"], state["connections"]) == (12, 2)
+
+
+@pytest.mark.usefixtures("simulator", "simulated_environment")
+def test_a_process_that_called_ends_without_a_word() -> None:
+    code = 'from tasks.providers.http import call; print(call("finnhub", "quote", "AAPL").verdict)'
+    options = ["-X", "dev", "-W", "error"]
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "success\n", "")
+
+
+class SoftLimitError(Exception):
+    pass
+
+
+def test_an_exception_out_of_a_signal_handler_ends_the_call_and_nothing_else(
+    simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    def limit(_number: int, _frame: object) -> None:
+        raise SoftLimitError
+
+    def interrupt() -> None:
+        while not simulator.providers()["finnhub"]["in_flight"]:
+            pass
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    simulator.set_mode("finnhub", Mode.HANG)
+    before = signal.signal(signal.SIGUSR1, limit)
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    try:
+        with pytest.raises(SoftLimitError):
+            ask("finnhub", simulated_settings)
+    finally:
+        interrupter.join()
+        signal.signal(signal.SIGUSR1, before)
+    while simulator.providers()["finnhub"]["in_flight"]:
+        pass  # the abandoned request's connection is closed, not left open until its deadline
+    simulator.set_mode("finnhub", Mode.OK)
+    assert ask("finnhub", simulated_settings).verdict == "success"
+
+
+def test_a_body_that_unpacks_beyond_the_bound_is_refused() -> None:
+    bomb = gzip.compress(bytes(200 * 1024 * 1024), 9)
+    assert len(bomb) < 1024 * 1024
+    with server_saying(response(bomb, "Content-Encoding: gzip")) as (settings, _):
+        judgement = ask("finnhub", settings)
+    assert judgement.verdict == "provider_failure"
+    assert "larger than 2097152 bytes" in judgement.detail
+
+
+def test_a_body_beyond_the_bound_is_refused() -> None:
+    with server_saying(response(b" " * 3 * 1024 * 1024)) as (settings, _):
+        assert "larger than 2097152 bytes" in ask("finnhub", settings).detail
+
+
+def test_a_zipped_quote_is_a_quote() -> None:
+    body = gzip.compress(b'{"c": 261.74, "t": 1582641000}')
+    with server_saying(response(body, "Content-Encoding: gzip")) as (settings, _):
+        assert ask("finnhub", settings).verdict == "success"
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect"])
+def test_a_redirect_is_not_followed(
+    status: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    target = f"Location: {simulated_settings.base_url('finnhub')}/quote?symbol=AAPL"
+    with server_saying(response(b"", target, status=status)) as (settings, heard):
+        assert ask("finnhub", settings).verdict == "provider_failure"
+    assert len(heard) == 1
+    assert simulator.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"", "cut off"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Len", "cut off"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, "cut off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", "cut off"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}", "cut off"),
+        (response(b"no gzip", "Content-Encoding: gzip"), "compression is broken"),
+        (response(b"{}", "Content-Encoding: " + "gzip, " * 20 + "gzip"), "compression is broken"),
+    ],
+)
+def test_a_reply_broken_on_the_wire_is_a_failure_in_words(reply: bytes, words: str) -> None:
+    with server_saying(reply) as (settings, _):
+        judgement = ask("finnhub", settings)
+    assert judgement.verdict == "provider_failure"
+    assert words in judgement.detail
+
+
+def test_a_reset_connection_is_a_failure() -> None:
+    with server_saying(b"", reset=True) as (settings, _):
+        judgement = ask("finnhub", settings)
+    assert judgement.verdict == "provider_failure"
+    assert "connection" in judgement.detail
+
+
+def test_tls_to_a_server_that_speaks_none_is_a_failure() -> None:
+    with server_saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (settings, _):
+        https = settings.base_url("finnhub").replace("http:", "https:")
+        judgement = ask("finnhub", ProviderSettings(**KEYS, finnhub_base_url=https))
+    assert (judgement.verdict, "TLS" in judgement.detail) == ("provider_failure", True)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is needed to make a certificate")
+def test_a_certificate_nobody_vouches_for_is_refused_before_the_key_is_sent(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 2"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command.split(), *subject], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with server_saying(response(b"{}"), context=context) as (settings, heard):
+        judgement = ask("finnhub", settings)
+    assert judgement.verdict == "provider_failure"
+    assert "TLS certificate cannot be verified" in judgement.detail
+    assert heard == []
+
+
+def test_a_name_that_does_not_resolve_is_a_failure() -> None:
+    settings = ProviderSettings(**KEYS, finnhub_base_url="http://no-such-host.invalid")
+    judgement = ask("finnhub", settings)
+    assert judgement.verdict == "provider_failure"
+    assert "no-such-host.invalid" in judgement.detail
+
+
+@pytest.mark.usefixtures("simulator")
+def test_the_environments_proxy_is_not_asked(
+    simulated_settings: ProviderSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http.close()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert ask("finnhub", simulated_settings).verdict == "success"
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        pytest.fail("a call was made")
+
+    monkeypatch.setattr(http, "_edge", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_retired_provider_is_not_called() -> None:
+    judgement = ask("iex_cloud", ProviderSettings(**KEYS))
+    assert (judgement.verdict, judgement.hold_seconds) == ("retired", 86_400)
+    assert "2024-08-31" in judgement.detail
+
+
+@pytest.mark.usefixtures("no_network")
+def test_without_a_key_nothing_is_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FINNHUB_API_KEY", raising=False)
+    judgement = ask("finnhub", ProviderSettings())
+    assert (judgement.verdict, judgement.hold_seconds) == ("auth", 300)
+    assert judgement.detail == "FINNHUB_API_KEY is not set; put it in the environment or .env"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_an_impossible_symbol_is_refused_before_any_call(simulated_settings: ProviderSettings) -> None:
+    with pytest.raises(InvalidSymbolError):
+        ask("finnhub", simulated_settings, "AAPL?token=x")
+
+
+def echo(request: bytes) -> bytes:
+    """The request's own first line and key header, in every place a reply has."""
+    line, *headers = request.decode().split("\r\n")
+    key = next((value for value in headers if value.lower().startswith("x-finnhub-token")), "")
+    said = f"{line} {key}"
+    return response(f"denied: {said}".encode(), f"Location: /{said}", f"X-Echo: {said}", status="302 Found")
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+def test_no_key_reaches_a_log_or_a_detail(
+    service: str,
+    simulator: SimulatorClient,
+    simulated_settings: ProviderSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("httpx2", "httpcore2", "httpcore2.connection", "httpcore2.http11", "asyncio"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    told = []
+    for mode in Mode:
+        simulator.set_mode(service, mode, 0.01)
+        told.append(ask(service, simulated_settings, deadline_seconds=SHORT))
+    with server_saying(echo) as (settings, heard):
+        told.append(ask(service, settings))
+    key = KEYS[f"{service}_api_key"]
+    spellings = {key, quote(key, safe="")}
+    assert any(spelling.encode() in heard[0] for spelling in spellings), "the key was sent, and echoed"
+    assert "receive_response_headers" in caplog.text, "the HTTP library's debug log was on"
+    for spelling in spellings:
+        assert spelling not in caplog.text
+        assert spelling not in repr(told)
+    assert all(key not in str(entry) for entry in simulator.calls())

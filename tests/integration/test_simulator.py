@@ -1,0 +1,179 @@
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from tasks.providers import PROVIDERS
+from workers.simulator import Mode, SimulatorClient, SimulatorError
+
+COMMAND = [sys.executable, "-m", "workers.simulator"]
+
+
+def fetched(url: str, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (the simulator's own address)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_every_provider_of_the_catalogue_is_simulated_and_the_retired_one_is_down(
+    simulator: SimulatorClient,
+) -> None:
+    states = simulator.providers()
+    assert list(states) == list(PROVIDERS)
+    assert {service: state["mode"] for service, state in states.items()} == {
+        "iex_cloud": "down",
+        "alpha_vantage": "ok",
+        "finnhub": "ok",
+    }
+    for state in states.values():
+        assert (state["calls"], state["calls_by_mode"], state["in_flight"], state["max_in_flight"]) == (
+            0,
+            {},
+            0,
+            0,
+        )
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", states["iex_cloud"]["port"]))
+
+
+def test_calls_are_written_down_without_the_query(simulator: SimulatorClient) -> None:
+    base_url = simulator.providers()["alpha_vantage"]["base_url"]
+    url = f"{base_url}/query?function=GLOBAL_QUOTE&symbol=ibm&apikey=sekret"
+    status, body = fetched(url)
+    assert (status, json.loads(body)["Global Quote"]["01. symbol"]) == (200, "IBM")
+    (entry,) = simulator.calls("alpha_vantage")
+    assert entry.pop("at") > 1_700_000_000
+    assert entry == {
+        "service": "alpha_vantage",
+        "path": "/query",
+        "symbol": "IBM",
+        "mode": "ok",
+        "status": 200,
+    }
+    assert simulator.calls("finnhub") == []
+    assert simulator.providers()["alpha_vantage"]["calls_by_mode"] == {"ok": 1}
+    simulator.reset()
+    assert simulator.calls() == []
+
+
+def test_prices_move_and_the_walk_is_the_same_in_every_run(simulator: SimulatorClient) -> None:
+    url = simulator.providers()["finnhub"]["base_url"] + "/quote?symbol=AAPL"
+
+    def walk() -> list[float]:
+        simulator.reset()
+        return [json.loads(fetched(url, **{"X-Finnhub-Token": "x"})[1])["c"] for _ in range(10)]
+
+    prices = walk()
+    assert prices[0] == 261.74
+    assert len(set(prices)) > 5
+    assert walk() == prices
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "status", "part"),
+    [
+        ("finnhub", "/quote?symbol=AAPL", 401, "Invalid API key"),
+        ("finnhub", "/nowhere", 401, "Invalid API key"),
+        ("alpha_vantage", "/query?function=GLOBAL_QUOTE&symbol=A", 200, "apikey is invalid or missing"),
+        ("alpha_vantage", "/query?function=NONSENSE&symbol=A&apikey=x", 200, "Invalid API call"),
+        ("alpha_vantage", "/nowhere?apikey=x", 404, "Not Found"),
+        ("iex_cloud", "/stock/AAPL/quote", 403, "The API key provided is not valid."),
+        ("iex_cloud", "/stock/AAPL/nonsense?token=x", 404, "Not Found"),
+        ("iex_cloud", "/stock/AAPL/quote?token=x", 200, "Apple Inc."),
+    ],
+)
+def test_a_wrong_request_is_answered_as_the_provider_would(
+    service: str, path: str, status: int, part: str, simulator: SimulatorClient
+) -> None:
+    simulator.set_mode(service, Mode.OK)
+    found, body = fetched(simulator.providers()[service]["base_url"] + path)
+    assert (found, part in body) == (status, True), body
+
+
+@pytest.mark.parametrize(("alias", "mode"), [("badkey", "bad_key"), ("half_body", "half")])
+def test_modes_have_aliases(alias: str, mode: str, simulator: SimulatorClient) -> None:
+    assert simulator.set_mode("finnhub", alias)["mode"] == mode
+
+
+def test_going_down_cuts_live_connections(simulator: SimulatorClient) -> None:
+    simulator.set_mode("finnhub", Mode.HANG)
+    port = simulator.providers()["finnhub"]["port"]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"GET /quote?symbol=A HTTP/1.1\r\nHost: x\r\nX-Finnhub-Token: x\r\n\r\n")
+        while not simulator.providers()["finnhub"]["in_flight"]:
+            pass
+        simulator.set_mode("finnhub", Mode.DOWN)
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    while simulator.providers()["finnhub"]["in_flight"]:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("service", "mode", "seconds", "message"),
+    [
+        ("yahu", "ok", None, "unknown service 'yahu'; known are iex_cloud, alpha_vantage, finnhub"),
+        ("finnhub", "tired", None, "unknown mode 'tired'; known are ok, slow, 5xx"),
+        ("finnhub", "slow", -1, "seconds must be a number from 0"),
+        ("finnhub", "slow", "soon", "seconds must be a number from 0"),
+    ],
+)
+def test_a_wrong_order_is_refused_with_what_is_known(
+    service: str, mode: str, seconds: object, message: str, simulator: SimulatorClient
+) -> None:
+    with pytest.raises(SimulatorError, match=message):
+        simulator.set_mode(service, mode, seconds)
+
+
+def test_a_client_without_a_simulator_says_where_it_looked_and_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(
+        SimulatorError, match=f"no simulator answers at http://127.0.0.1:{port} .*start one with"
+    ):
+        SimulatorClient(f"http://127.0.0.1:{port}").providers()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_even_while_a_provider_hangs(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--control-port", "0", "--providers", "finnhub"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        ready = json.loads(process.stdout.readline())
+        assert list(ready["providers"]) == ["finnhub"]
+        simulator = SimulatorClient(ready["control_url"])
+        simulator.set_mode("finnhub", Mode.HANG)
+        with socket.create_connection(("127.0.0.1", ready["providers"]["finnhub"]["port"])) as connection:
+            connection.sendall(b"GET /quote HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not simulator.providers()["finnhub"]["in_flight"]:
+                pass
+            process.send_signal(number)
+            assert (process.wait(10), process.stderr.read()) == (0, "")
+
+
+def test_a_taken_port_is_told_with_the_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = [*COMMAND, "--control-port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"port {port} on 127.0.0.1" in done.stderr
+    assert "--control-port" in done.stderr
+
+
+def test_an_unknown_provider_is_told() -> None:
+    command = [*COMMAND, "--providers", "yahu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "unknown service 'yahu'; known are iex_cloud" in done.stderr

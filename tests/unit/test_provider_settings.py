@@ -1,0 +1,136 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import MissingKeyError, SettingsError, UnknownServiceError
+from tasks.providers import ORDER, PROVIDERS
+from tasks.records import DATASETS
+from tasks.settings import ProviderSettings, provider_settings, require_key
+
+KEY = "sekret0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No provider variable, and an empty current directory."""
+    for service in PROVIDERS:
+        monkeypatch.delenv(f"{service.upper()}_API_KEY", raising=False)
+        monkeypatch.delenv(f"{service.upper()}_BASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    provider_settings.cache_clear()
+    yield
+    provider_settings.cache_clear()
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+def test_every_provider_of_the_catalogue_has_its_variables(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ProviderSettings().api_key(service) is None
+    assert ProviderSettings().base_url(service) == PROVIDERS[service].base_url
+    assert ProviderSettings().base_url_override(service) is None
+    monkeypatch.setenv(f"{service.upper()}_API_KEY", f"  {KEY}\n")
+    monkeypatch.setenv(f"{service.upper()}_BASE_URL", "http://127.0.0.1:8901/v1/")
+    settings = ProviderSettings()
+    assert settings.api_key(service) == KEY
+    assert settings.base_url(service) == settings.base_url_override(service) == "http://127.0.0.1:8901/v1"
+    assert settings.keys() == {KEY}
+
+
+def test_the_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lines = [
+        "FINNHUB_API_KEY='from-file'",
+        "ALPHA_VANTAGE_API_KEY=from-file",
+        "IEX_CLOUD_API_KEY=",
+        "OTHER=1",
+    ]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    monkeypatch.setenv("ALPHA_VANTAGE_API_KEY", "from-environment")
+    settings = ProviderSettings()
+    assert [settings.api_key(service) for service in PROVIDERS] == [None, "from-environment", "from-file"]
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"FINNHUB_API_KEY=\xff\xfe")
+    with pytest.raises(SettingsError, match=r"\.env: it cannot be read .*; save it as UTF-8"):
+        ProviderSettings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "finnhub.io",
+        "ftp://finnhub.io",
+        "https://",
+        "https://host:99999",
+        "https://host:port",
+        "https://host/a b",
+        f"https://user:{KEY}@host",
+        f"https://host/?token={KEY}",
+        f"https://host/#{KEY}",
+        "https://[::1",
+    ],
+)
+def test_a_bad_address_is_told_with_variable_value_and_remedy_but_no_secret(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINNHUB_BASE_URL", url)
+    with pytest.raises(
+        SettingsError, match=r"FINNHUB_BASE_URL: '.+': .+; write it as https://host"
+    ) as caught:
+        ProviderSettings()
+    assert KEY not in f"{caught.value!r} {caught.value}"
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("key", [f"{KEY} twice", f"{KEY}\nX-Header: 1", f"{KEY}é", KEY * 100])
+def test_a_key_that_fits_no_header_is_told_but_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINNHUB_API_KEY", key)
+    with pytest.raises(SettingsError, match=r"FINNHUB_API_KEY: .+; write the key alone") as caught:
+        ProviderSettings()
+    assert KEY not in f"{caught.value!r} {caught.value}"
+
+
+def test_settings_do_not_show_keys() -> None:
+    assert KEY not in repr(ProviderSettings(finnhub_api_key=KEY))
+
+
+def test_a_missing_key_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        MissingKeyError, match=r"^FINNHUB_API_KEY is not set; put it in the environment or \.env$"
+    ):
+        require_key("finnhub")
+    monkeypatch.setenv("FINNHUB_API_KEY", KEY)
+    with pytest.raises(MissingKeyError):  # read once
+        require_key("finnhub")
+    provider_settings.cache_clear()
+    assert require_key("finnhub") == KEY
+
+
+def test_an_unknown_service_is_told() -> None:
+    with pytest.raises(UnknownServiceError):
+        ProviderSettings().api_key("yahu")
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+def test_a_row_of_the_catalogue_is_consistent(service: str) -> None:
+    row = PROVIDERS[service]
+    assert row.service == service
+    assert service.isidentifier()
+    assert service == service.lower()
+    assert row.base_url.startswith("https://")
+    assert not row.base_url.endswith("/")
+    assert set(row.endpoints) <= set(DATASETS)
+    for endpoint in row.endpoints.values():
+        assert endpoint.path.startswith("/")
+        assert "{symbol}" in endpoint.path + "".join(endpoint.params.values())
+    for matcher in row.matchers:
+        assert matcher.path or matcher.statuses, "a whole body may hold any text"
+    assert bool(row.retired) == bool(row.note)
+
+
+def test_the_order_of_a_dataset_names_the_providers_that_serve_it() -> None:
+    for dataset, services in ORDER.items():
+        assert set(services) == {service for service, row in PROVIDERS.items() if dataset in row.endpoints}
+        assert len(set(services)) == len(services)
