@@ -1,0 +1,22 @@
+"""The running system: Celery app, settings, queues, beat, monitoring processes, the one-command local run.
+
+What belongs here: how processes are started and wired. What does not: what a circuit or a provider is.
+
+    celery -A workers worker | beat | flower | circuits | refresh | latest | simulate
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workers.celery import app
+
+__all__ = ["app"]
+
+
+def __getattr__(name: str) -> Any:
+    """The app, made when it is asked for: a program that only starts others needs none."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from workers.celery import app  # noqa: PLC0415 - see above
+
+    return app

@@ -1,0 +1,222 @@
+"""``celery -A workers circuits | refresh | latest | simulate``: added through Celery's own plug-in point."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from resilience import CIRCUIT_BREAKERS, ResilienceError, get_circuit_breaker, publishing
+from resilience.circuit import MAX_SECONDS
+from resilience.stores import default_store
+from resilience.stores.failover import FailoverStore
+from tasks.errors import InputError
+from workers.simulator.client import SimulatorClient, SimulatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience import CircuitBreaker
+    from tasks import Reading
+
+COLOURS = {
+    "closed": "green",
+    "half_open": "yellow",
+    "open": "red",
+    "forced_open": "bold red",
+    "disabled": "magenta",
+}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+class _Clear(click.Group):
+    """Wrong input and lost servers end in one clear line, not in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return clear(super().invoke, ctx)
+
+
+class _ClearCommand(click.Command):
+    """The same for a single command."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return clear(super().invoke, ctx)
+
+
+def clear(call: Callable[[click.Context], Any], ctx: click.Context) -> Any:
+    """Turn what our packages raise on purpose into a message and an exit code."""
+    try:
+        return call(ctx)
+    except InputError as error:
+        raise click.UsageError(str(error)) from None
+    except (ResilienceError, ConnectionError, SimulatorError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+class _Seconds(click.ParamType[float]):
+    """A time limit; click's own float takes nan."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = 0
+        if not 0 < seconds <= MAX_SECONDS:
+            self.fail(f"{value!r}: give seconds, more than 0 and at most {MAX_SECONDS:.0f}", param, ctx)
+        return seconds
+
+
+@click.group(cls=_Clear)
+def circuits() -> None:
+    """Look at the circuits, and act on them for the whole fleet."""
+
+
+@circuits.command("list")
+@as_json
+def list_circuits(as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
+    """Every circuit: state, why, next try, what waits."""
+    report = publishing.report()
+    for row in report["circuit_breakers"]:
+        _must_be_shared(row)
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("service", "circuit", "why", "next try", "failures", "parked"):
+        table.add_column(column)
+    for row in report["circuit_breakers"]:
+        colour = COLOURS[row["state"]]
+        table.add_row(
+            row["service"],
+            f"[{colour}]{row['state']}[/]",
+            row["reason"] or "",
+            next_try(row["retry_at"]),
+            f"{row['failure_count']}/{row['failure_threshold']}",
+            str(row["parked"] or ""),
+        )
+    Console().print(table)
+
+
+@circuits.command()
+@click.argument("service")
+@as_json
+def show(service: str, as_json: bool) -> None:  # noqa: FBT001
+    """One circuit, with its evidence."""
+    _print(_must_be_shared(_known(service).get_state()), as_json)
+
+
+def _control(name: str, act: str, text: str) -> None:
+    """Add one operator act to ``circuits``."""
+
+    @circuits.command(name, help=text)
+    @click.argument("service")
+    @click.option("--for", "seconds", type=_Seconds(), help="Time limit in seconds.")
+    @click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
+    @click.option("--actor", help="Who; you, unless said.")
+    @as_json
+    def command(service: str, seconds: float | None, reason: str, actor: str | None, as_json: bool) -> None:  # noqa: FBT001
+        breaker = _known(service)
+        limit = {} if seconds is None or act == "reset" else {"seconds": seconds}
+        getattr(breaker, act)(reason=reason, actor=actor, **limit)
+        _print(breaker.get_state(), as_json)
+
+
+_control("open", "force_open", "Refuse every call of the fleet, for a time limit.")
+_control("close", "force_close", "Close now; with a time limit, failures do not open it until then.")
+_control("disable", "disable", "Let every call pass, still measured, for a time limit.")
+_control("reset", "reset", "Closed, no failures, no hold, no operator's word.")
+
+
+@click.command(cls=_ClearCommand)
+@click.argument("dataset")
+@click.argument("symbol")
+@as_json
+def latest(dataset: str, symbol: str, as_json: bool) -> None:  # noqa: FBT001
+    """The last good value of SYMBOL, at once, with its honest age."""
+    import tasks  # noqa: PLC0415 - only where a value is read
+
+    _print_reading(tasks.latest(dataset, symbol), as_json)
+
+
+@click.command(cls=_ClearCommand)
+@click.argument("dataset")
+@click.argument("symbol")
+@click.option("--provider", help="This one and no other.")
+@click.option("--wait", type=float, help="Seconds to wait for the answer at most.")
+@as_json
+def refresh(dataset: str, symbol: str, provider: str | None, wait: float | None, as_json: bool) -> None:  # noqa: FBT001
+    """Ask a provider for SYMBOL now."""
+    import tasks  # noqa: PLC0415 - as above
+
+    _print_reading(tasks.refresh(dataset, symbol, provider=provider, wait=wait), as_json)
+
+
+@click.command(cls=_ClearCommand)
+@click.argument("service", required=False)
+@click.argument("mode", required=False)
+@click.option("--seconds", type=float, help="With slow: how slow.")
+@as_json
+def simulate(service: str | None, mode: str | None, seconds: float | None, as_json: bool) -> None:  # noqa: FBT001
+    """Break or mend a simulated provider; without arguments, list them."""
+    from workers.settings import settings  # noqa: PLC0415 - only where the simulator is
+
+    client = SimulatorClient(settings().simulator_url)
+    if service and not mode:
+        raise click.UsageError("name a mode too, as in: simulate finnhub down")
+    if service and mode:
+        client.set_mode(service, mode, seconds)
+    _print({name: row["mode"] for name, row in client.providers().items()}, as_json)
+
+
+def next_try(retry_at: str | None) -> str:
+    """In words; nothing where nothing is due."""
+    if not retry_at:
+        return ""
+    left = (datetime.fromisoformat(retry_at) - datetime.now(UTC)).total_seconds()
+    if left <= 0:
+        return "now"
+    return f"in {left:.0f} s" if left < 3600 else f"in {left / 3600:.0f} h"  # noqa: PLR2004 - an hour
+
+
+def _known(service: str) -> CircuitBreaker:
+    if service not in CIRCUIT_BREAKERS:
+        raise click.UsageError(f"unknown service {service!r}; known are {', '.join(CIRCUIT_BREAKERS)}")
+    return get_circuit_breaker(service)
+
+
+def _must_be_shared(row: dict[str, Any]) -> dict[str, Any]:
+    """While the store is lost a process sees only circuits of its own; an operator asks for the fleet's."""
+    if not row["shared"]:
+        raise click.ClickException(
+            f"the breaker store at {_address()} does not answer: start it, "
+            "or name another with RESILIENCE_STORE_URL"
+        )
+    return row
+
+
+def _address() -> str:
+    store = default_store()
+    return store.shared.scripts.address if isinstance(store, FailoverStore) else "memory://"
+
+
+def _print(row: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
+    if as_json:
+        click.echo(json.dumps(row))
+        return
+    width = max(map(len, row), default=0)
+    for name, value in row.items():
+        click.echo(f"{name:<{width}}  {'' if value is None else value}")
+
+
+def _print_reading(reading: Reading, as_json: bool) -> None:  # noqa: FBT001
+    _print(reading.as_json(), as_json)
+    if reading.outcome == "failed":
+        sys.exit(1)

@@ -1,0 +1,5 @@
+"""Flower's configuration file: ``celery -A workers flower --conf=workers/flowerconfig.py``."""
+
+from workers import flower_circuits
+
+flower_circuits.install()

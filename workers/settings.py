@@ -1,0 +1,110 @@
+"""Where the running system finds its servers.
+
+In this order: environment, ``.env``, a ``make run`` that is running, defaults.
+
+Providers' keys and addresses are the domain's (``tasks/settings.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from resilience import ConfigurationError
+
+
+def default_state_dir() -> Path:
+    """Where this user's programs keep their state."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "market-data-resilience"
+
+
+def _embedded(known: dict[str, Any], database: int) -> str:
+    return f"redis://127.0.0.1:{known.get('redis_port', 6390)}/{database}"
+
+
+class Settings(BaseSettings):
+    """One table of everything that can be set.
+
+    Attributes:
+        celery_broker_url: Tasks travel here.
+        celery_result_backend: Results and states are kept here.
+        resilience_store_url: Circuits, parked tasks and last good values live here.
+        simulator_url: The provider simulator's control address.
+        schedule_file: What is fetched, and how often.
+        state_dir: Data and logs of a local run.
+        redis_port: The embedded server's port in a local run.
+        simulator_port: The simulator's control port; each provider takes one of the next ports.
+        flower_port: Flower's port in a local run.
+    """
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    redis_port: int = Field(6390, gt=0, lt=65536)
+    simulator_port: int = Field(8900, gt=0, lt=65000)
+    flower_port: int = Field(5555, gt=0, lt=65536)
+    celery_broker_url: str = Field(default_factory=lambda known: _embedded(known, 0))
+    celery_result_backend: str = Field(default_factory=lambda known: _embedded(known, 1))
+    resilience_store_url: str = Field(default_factory=lambda known: _embedded(known, 2))
+    simulator_url: str = Field(
+        default_factory=lambda known: f"http://127.0.0.1:{known.get('simulator_port', 8900)}"
+    )
+    schedule_file: Path = Path("schedule.toml")
+    state_dir: Path = Field(default_factory=default_state_dir)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put a running ``make run`` behind the environment, so that any terminal finds it."""
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, _RunningHere(settings_cls)
+
+    @property
+    def run_file(self) -> Path:
+        """What a local run tells other terminals."""
+        return self.state_dir / "run.json"
+
+
+class _RunningHere(PydanticBaseSettingsSource):
+    """The addresses a local run has written down, while its process lives."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - pydantic's signature
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        folder = self.current_state.get("state_dir") or os.environ.get("STATE_DIR") or default_state_dir()
+        try:
+            noted = json.loads((Path(folder) / "run.json").read_text("utf-8"))
+            os.kill(noted["pid"], 0)
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            return {}
+        return dict(noted["settings"])
+
+
+@cache
+def settings() -> Settings:
+    """This process's settings.
+
+    Raises:
+        ConfigurationError: A value that cannot be used; it names the variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        given = "" if Settings.model_fields[name].annotation is str else f"={str(first['input'])[:80]!r}"
+        raise ConfigurationError(
+            f"{name.upper()}{given}: {first['msg']}; set another in the environment or .env"
+        ) from None  # an address may hold a password, so it is not shown

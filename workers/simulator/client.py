@@ -1,0 +1,67 @@
+"""Steering a running simulator from Python."""
+
+from typing import Any, cast
+
+import httpx2
+
+from workers.simulator.modes import Mode
+
+
+class SimulatorError(RuntimeError):
+    """The simulator is not there, or refused what was asked; the message says which, and what to do."""
+
+
+class SimulatorClient:
+    """A simulator's control API.
+
+    Args:
+        control_url: Its address, as its first line of output tells it.
+        timeout_seconds: How long it may take to answer.
+    """
+
+    def __init__(self, control_url: str, timeout_seconds: float = 5.0) -> None:
+        self.control_url = control_url.rstrip("/")
+        self._timeout = timeout_seconds
+
+    def set_mode(self, service: str, mode: Mode | str, seconds: float | None = None) -> dict[str, Any]:
+        """Change how a provider behaves.
+
+        Args:
+            service: Which.
+            mode: How; see `Mode`.
+            seconds: The delay of slow, the time between two bytes of drip.
+
+        Returns:
+            Its new state.
+        """
+        wanted = {"mode": str(mode), "seconds": seconds}
+        return cast("dict[str, Any]", self._ask("POST", f"/providers/{service}", json=wanted))
+
+    def providers(self) -> dict[str, dict[str, Any]]:
+        """Every provider's state: mode, seconds, base_url, port, calls, calls_by_mode, in_flight, …."""
+        return cast("dict[str, dict[str, Any]]", self._ask("GET", "/providers"))
+
+    def calls(self, service: str | None = None) -> list[dict[str, Any]]:
+        """The last 10 000 calls, or one provider's among them: at, service, path, symbol, mode, status."""
+        params = {} if service is None else {"service": service}
+        return cast("list[dict[str, Any]]", self._ask("GET", "/calls", params=params))
+
+    def reset(self) -> None:
+        """Default modes, and no calls."""
+        self._ask("POST", "/reset")
+
+    def _ask(self, method: str, path: str, **what: Any) -> object:
+        try:
+            with httpx2.Client(timeout=self._timeout, trust_env=False) as client:
+                reply = client.request(method, f"{self.control_url}{path}", **what)
+            document = reply.json()
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            raise SimulatorError(
+                f"no simulator answers at {self.control_url} ({type(error).__name__}); "
+                "start one with: python -m workers.simulator"
+            ) from error
+        if reply.is_error:
+            raise SimulatorError(
+                f"the simulator at {self.control_url} refused {method} {path}: {document['error']}"
+            )
+        return cast("object", document)
