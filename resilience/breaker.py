@@ -130,6 +130,10 @@ class CircuitBreaker:
             max_attempts=max_attempts,
         )
 
+    def forget(self, owner: str) -> None:
+        """A task ended with another service's answer: drop what is kept of it here."""
+        self.store.forget(self.service_name, owner)
+
     def call(self, func: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function: refused, it raises CircuitBreakerOpenError instead of running."""
 

@@ -130,7 +130,8 @@ class ResilientTask(Task):
 
         waits: list[Parked] = []  # where the message could wait
         error: Exception | None = None  # what the task fails with if it can wait nowhere
-        for service in self.candidates(*args, **kwargs):
+        services = self.candidates(*args, **kwargs)
+        for service in services:
             breaker = get_circuit_breaker(service)
 
             # May this call go ahead? One atomic step, on the store's clock.
@@ -159,6 +160,7 @@ class ResilientTask(Task):
                 failure, outcome = exc, self.judge(exc)
             else:
                 breaker.report(permit, Verdict.SUCCESS, owner=request.id)
+                forget_elsewhere(request.id, service, services)
                 return result
 
             # What did it say about the service? A report that comes too late only counts.
@@ -173,6 +175,7 @@ class ResilientTask(Task):
 
             # And about the task?
             if outcome.ends:
+                forget_elsewhere(request.id, service, services)
                 raise failure
             error = failure
             if outcome.verdict is Verdict.HOLD and outcome.reason not in NEVER_WAITS:
@@ -231,6 +234,13 @@ class ResilientTask(Task):
         # Celery counts retries, the store counts attempts.
         request.budget = self.max_attempts if limit is None else limit + 1
         raise request
+
+
+def forget_elsewhere(task_id: str, answered: str, services: tuple[str, ...]) -> None:
+    """A task that could have used other services may hold a probe's place at one of them."""
+    for service in services:
+        if service != answered:
+            get_circuit_breaker(service).forget(task_id)
 
 
 def refused(permit: Permit) -> Parked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +30,12 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 @pytest.fixture
 def make_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     """Start a fleet with FLEET_* settings; everything it started is gone afterwards."""
-    import contextlib
-
     with contextlib.ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(fleet(tmp_path, **settings))
+        numbers = itertools.count()
+
+        def make(**settings: object) -> Fleet:
+            folder = tmp_path / f"fleet-{next(numbers)}"
+            folder.mkdir()
+            return stack.enter_context(fleet(folder, **settings))
+
+        yield make

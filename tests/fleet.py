@@ -157,7 +157,7 @@ class Fleet:
 
     def close(self) -> None:
         for worker in self.workers:
-            worker.stop()
+            worker.kill()
         if self._app is not None:
             # A failed test keeps its results alive; there is no server left to unsubscribe them from.
             self._app.app.backend.remove_pending_result = lambda result: result

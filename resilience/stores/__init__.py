@@ -46,6 +46,9 @@ class Store(Protocol):
     ) -> Report:
         """What a granted call said about its provider."""
 
+    def forget(self, service: str, owner: str) -> None:
+        """A task ended with another service's answer: drop what is kept of it here."""
+
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """An operator's ``open``, ``close``, ``disable`` or ``reset``."""
 

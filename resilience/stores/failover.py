@@ -7,6 +7,7 @@ cannot be, the verdict goes to the other one, which can still learn from a failu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -44,11 +45,12 @@ class FailoverStore:
         # thread that would tell it of the store's return does not live in it.
         self._lost_in = 0
         self._lock = threading.Lock()
+        shared.scripts.on_lost = self._lose
 
     @property
-    def lot(self) -> ParkingLot:
-        """The shared lot; it raises StoreUnavailableError while the store is lost."""
-        return self.shared.lot
+    def lot(self) -> ParkingLot | None:
+        """The shared lot, None while the store is known to be lost."""
+        return self.shared.lot if self.up else None
 
     @property
     def up(self) -> bool:
@@ -58,10 +60,8 @@ class FailoverStore:
     def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
         """See ``Store.acquire``; never raises for a lost store."""
         if self.up:
-            try:
+            with contextlib.suppress(StoreUnavailableError):
                 return self.shared.acquire(service, policy, owner)
-            except StoreUnavailableError as error:
-                self._lose(error)
         return self.local.acquire(service, policy, owner)
 
     def report(
@@ -77,7 +77,7 @@ class FailoverStore:
     ) -> Report:
         """See ``Store.report``; never raises for a lost store, so a provider's result is never lost."""
         if permit.shared and self.up:
-            try:
+            with contextlib.suppress(StoreUnavailableError):
                 return self.shared.report(
                     permit,
                     policy,
@@ -87,8 +87,6 @@ class FailoverStore:
                     owner=owner,
                     max_attempts=max_attempts,
                 )
-            except StoreUnavailableError as error:
-                self._lose(error)
         if permit.shared:  # the local machine never gave it: let it count as evidence while closed
             permit = replace(permit, generation=-1, probe=False)
         return self.local.report(
@@ -101,6 +99,13 @@ class FailoverStore:
             max_attempts=max_attempts,
         )
 
+    def forget(self, service: str, owner: str) -> None:
+        """See ``Store.forget``; never raises for a lost store."""
+        if self.up:
+            with contextlib.suppress(StoreUnavailableError):
+                self.shared.forget(service, owner)
+        self.local.forget(service, owner)
+
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """See ``Store.control``. An operator must know: raises StoreUnavailableError."""
         self.shared.control(service, act, seconds, note, actor)
@@ -108,13 +113,12 @@ class FailoverStore:
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``; the local circuits, marked ``shared=False``, while the store is lost."""
         if self.up:
-            try:
+            with contextlib.suppress(StoreUnavailableError):
                 return self.shared.read(services)
-            except StoreUnavailableError as error:
-                self._lose(error)
         return self.local.read(services)
 
     def _lose(self, error: StoreUnavailableError) -> None:
+        """Told by the shared store's client at the first failure; a thread waits for its return."""
         with self._lock:
             if not self.up:
                 return

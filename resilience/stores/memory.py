@@ -144,6 +144,12 @@ class MemoryStore:
                 reason=Reason(m.reason) if m.reason else None,
             )
 
+    def forget(self, service: str, owner: str) -> None:
+        """See ``Store.forget``."""
+        with self._lock:
+            _, m = self._load(service)
+            m.attempts.pop(owner, None)
+
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """See ``Store.control``."""
         with self._lock:

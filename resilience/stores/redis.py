@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 SOCKET_SECONDS = 0.25
 # The layout's version: a worker that lays keys out differently uses another.
 PREFIX = "circuit:1:"
+# What a server that is there says when it cannot do its work.
+_CANNOT_WRITE = ("OOM", "MISCONF", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS")
 SUFFIXES = (
     "",
     ":probes",
@@ -80,6 +82,8 @@ class Scripts:
     def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
         self._url = url
         self._clock = clock
+        #: Told of every failure to answer, whoever asked.
+        self.on_lost: Callable[[StoreUnavailableError], None] = lambda _: None
         self._pid = 0
         self._shas: dict[str, str] = {}
 
@@ -137,11 +141,16 @@ class Scripts:
                 self._shas.pop(source, None)  # the server restarted, or flushed its scripts
                 return self._send(source, keys, prepared)
         except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError) as error:
-            raise StoreUnavailableError(self.address, str(error)) from error
+            raise self._lost(error) from error
         except ResponseError as error:
-            if str(error).startswith(("OOM", "MISCONF", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS")):
-                raise StoreUnavailableError(self.address, str(error)) from error
+            if str(error).startswith(_CANNOT_WRITE):
+                raise self._lost(error) from error
             raise
+
+    def _lost(self, error: Exception) -> StoreUnavailableError:
+        lost = StoreUnavailableError(self.address, str(error))
+        self.on_lost(lost)
+        return lost
 
     def _send(self, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
         if source not in self._shas:
@@ -171,7 +180,7 @@ class Scripts:
         try:
             self.client.set(key, value)
         except (RedisError, OSError) as error:
-            raise StoreUnavailableError(self.address, str(error)) from error
+            raise self._lost(error) from error
 
     def ping(self) -> bool:
         """Whether the server answers now."""
@@ -245,6 +254,10 @@ class RedisStore:
             retry_at=from_micros(retry_at),
             reason=_reason(why),
         )
+
+    def forget(self, service: str, owner: str) -> None:
+        """See ``Store.forget``."""
+        self.scripts.run("forget", service, owner)
 
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """See ``Store.control``."""

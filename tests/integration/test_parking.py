@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +16,12 @@ from celery import chain, chord, group
 from celery.exceptions import TaskRevokedError
 
 from resilience import CircuitBreakerOpenError, get_circuit_breaker
+from resilience.circuit import LEASE_GRACE_SECONDS
 from resilience.gate import PARKED
 from resilience.parking import Stored
 from tests.fleet import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.fleet import Fleet
 
 MakeFleet = "Callable[..., Fleet]"
@@ -38,7 +40,9 @@ def final(results: list[Any]) -> Counter[str]:
     return Counter(result.state for result in results)
 
 
-def outage(make_fleet: MakeFleet, count: int = 20, concurrency: int = 2, **settings: Any) -> tuple[Fleet, list[Any]]:
+def outage(
+    make_fleet: MakeFleet, count: int = 20, concurrency: int = 2, **settings: Any
+) -> tuple[Fleet, list[Any]]:
     """A fleet with that many tasks parked."""
     fleet = make_fleet(**{"threshold": 3, "timeout": 2, **settings})
     fleet.worker(concurrency=concurrency).ready()
@@ -75,6 +79,34 @@ def test_a_dead_provider_hears_the_threshold_what_is_in_flight_and_then_the_prob
     wait_for(lambda: fleet.circuit()["trips_total"] == 3, 30, "two failed probes")
     assert len(fleet.calls()) - first <= 3  # the third open time may just have ended
     assert int(fleet.provider.get("peak:dead")) <= 2
+
+
+def test_eight_processes_in_turn_make_exactly_the_threshold_of_calls(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=5, timeout=600)
+    fleet.worker(concurrency=8).ready()
+    fleet.mode("down")
+    for number in range(20):
+        fleet.app.fetch.delay(number)
+        parked(fleet, number + 1)  # the next call starts when this one is over
+    assert len(fleet.calls()) == 5
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_probes_in_flight_and_killed_with_their_process(make_fleet: MakeFleet, limit: int) -> None:
+    fleet, results = outage(make_fleet, 20, concurrency=8, timeout=1, threshold=1, probes=limit, call=1)
+    fleet.provider.delete("calls:dead")
+    fleet.mode("hang")
+    wait_for(
+        lambda: fleet.circuit()["half_open_in_flight"] == fleet.provider.llen("pids") == limit, 20, "probes"
+    )
+    assert len(fleet.calls()) == limit
+    fleet.mode("ok")
+    for pid in fleet.provider.lrange("pids", 0, -1):
+        os.kill(int(pid), signal.SIGKILL)
+    killed = time.monotonic()
+    wait_for(lambda: len(fleet.calls()) > limit, 20, "another probe")
+    assert time.monotonic() - killed < 1 + LEASE_GRACE_SECONDS + 2
+    assert final(results) == {"SUCCESS": 20}
 
 
 def test_a_failed_probe_goes_behind_all_others(make_fleet: MakeFleet) -> None:
@@ -138,7 +170,7 @@ def test_what_expires_while_parked_is_revoked_without_a_call(make_fleet: MakeFle
     fleet, _ = outage(make_fleet, 3, timeout=600)
     calls = len(fleet.calls())
     short = fleet.app.fetch.apply_async((1,), expires=1)
-    wait_for(lambda: short.ready(), 30, "it expires")
+    wait_for(short.ready, 30, "it expires")
     assert short.state == "REVOKED"
     with pytest.raises(TaskRevokedError):
         short.get()
