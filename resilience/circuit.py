@@ -37,6 +37,11 @@ class CircuitState(StrEnum):
     FORCED_OPEN = "forced_open"
     DISABLED = "disabled"
 
+    @property
+    def shut(self) -> bool:
+        """Whether a call is not simply let through."""
+        return self not in (CircuitState.CLOSED, CircuitState.DISABLED)
+
 
 class Verdict(StrEnum):
     """What a finished call says about its provider.

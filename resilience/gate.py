@@ -148,7 +148,7 @@ class Gate:
 
 def _shut_until(circuit: Circuit) -> float:
     """Until when, on the monotonic clock, fresh messages are refused; 0: they are not."""
-    if circuit.reason in NEVER_WAITS or circuit.state in (CircuitState.CLOSED, CircuitState.DISABLED):
+    if circuit.reason in NEVER_WAITS or not circuit.state.shut:
         return 0
     if circuit.parked_ready and circuit.state is not CircuitState.FORCED_OPEN:
         return float("inf")  # probes come from the lot: until the next look

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 
-from resilience.circuit import CircuitState, Permit, Reason, Report, Verdict
+from resilience.circuit import Permit, Reason, Report, Verdict
 from resilience.errors import CircuitBreakerOpenError, ConfigurationError
 from resilience.parking import Lane
 from resilience.registry import get_circuit_breaker
@@ -78,8 +78,9 @@ class ResilientTask(Task):
         services: More circuits, in order of preference, where the body can use another service
             instead; ``self.request.service`` tells it which one it was let through to.
         lane: Who waits for it; on-demand tasks leave the parking lot first.
-        max_attempts: Failed attempts after which the task ends in FAILURE. A refusal, a hold and a
-            failed probe spend none, so an outage of any length spends none.
+        max_attempts: Failed attempts after which the task ends in FAILURE, if its circuit is closed:
+            then the service is well and the task is not. A refusal, a hold and a failed probe spend
+            none, so an outage of any length spends none.
         backoff_seconds: Pause after a first failed attempt; doubles, with jitter, up to
             ``backoff_cap_seconds``.
     """
@@ -182,7 +183,7 @@ class ResilientTask(Task):
                 waits.append(held(service, outcome, report))
             elif outcome.verdict is Verdict.FAILURE and permit.probe:
                 waits.append(failed_probe(service, outcome, report))
-            elif outcome.verdict is Verdict.FAILURE and report.attempts < budget:
+            elif outcome.verdict is Verdict.FAILURE and (report.state.shut or report.attempts < budget):
                 delay = self.backoff(report.attempts) if countdown is None else countdown
                 waits.append(failed_attempt(service, outcome, report, delay))
 
@@ -250,8 +251,7 @@ def refused(permit: Permit) -> Parked:
 
 def held(service: str, outcome: Outcome, report: Report) -> Parked:
     """The provider asked for a pause; where its circuit did not take it up, the message keeps it."""
-    shut = report.state in (CircuitState.OPEN, CircuitState.FORCED_OPEN)
-    delay = 0 if shut else outcome.hold_seconds
+    delay = 0 if report.state.shut else outcome.hold_seconds
     return Parked(service, outcome.reason, _later(report, delay), delay, label=outcome.label)
 
 

@@ -18,24 +18,6 @@ if verdict == 'failure' then
   redis.call('HSET', CIRCUIT, 'last_failure', now)
 end
 
--- A failed probe spends no attempt: it was sent to try the circuit, not on its own account.
-local attempts = 0
-if owner ~= '' then
-  local t = trail(owner)
-  if verdict == 'failure' and not probe then
-    t.attempts = t.attempts + 1
-  end
-  attempts = t.attempts
-  if (verdict == 'failure' and attempts < budget) or verdict == 'hold' then
-    keep_trail(owner, t)
-    redis.call('ZADD', RETURNING, now, owner)
-  else
-    -- The task ends here: a copy of it still in the lot is a duplicate delivery's.
-    leave_lot(owner)
-    forget_trail(owner)
-  end
-end
-
 local current = generation == c.generation or (generation == -1 and c.state == 'closed')
 if probe and current then
   local lease_ends = tonumber(redis.call('ZSCORE', PROBES, token) or 0)
@@ -64,5 +46,25 @@ elseif applied and verdict == 'failure' then
   end
 elseif applied and verdict == 'hold' then
   move(c, now, 'open', hold_reason, now + hold)
+end
+
+-- A failed probe spends no attempt: it was sent to try the circuit, not on its own account. And while
+-- the circuit is not closed the trouble is the service's: the task waits, whatever it has spent.
+local attempts = 0
+if owner ~= '' then
+  local t = trail(owner)
+  if verdict == 'failure' and not probe then
+    t.attempts = t.attempts + 1
+  end
+  attempts = t.attempts
+  local shut = shown(c) ~= 'closed' and shown(c) ~= 'disabled'
+  if verdict == 'hold' or (verdict == 'failure' and (shut or attempts < budget)) then
+    keep_trail(owner, t)
+    redis.call('ZADD', RETURNING, now, owner)
+  else
+    -- The task ends here: a copy of it still in the lot is a duplicate delivery's.
+    leave_lot(owner)
+    forget_trail(owner)
+  end
 end
 return { applied and 1 or 0, shown(c), attempts, c.retry_at, c.reason }

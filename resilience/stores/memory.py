@@ -129,13 +129,13 @@ class MemoryStore:
             if verdict is Verdict.FAILURE:
                 m.failures_total += 1
                 m.last_failure = now
-            attempts = _count_attempt(m, permit, verdict, owner, max_attempts)
             current = permit.generation == m.generation or (permit.generation == -1 and m.state == "closed")
             if permit.probe and current:
                 current = m.probes.pop(permit.token, 0) > now
             applied = current and not m.forced
             if applied:
                 _apply(m, now, policy, verdict, now + _micros(hold_seconds), reason)
+            attempts = _count_attempt(m, permit, verdict, owner, max_attempts)
             return Report(
                 applied=applied,
                 state=m.shown(),
@@ -236,7 +236,7 @@ def _count_attempt(m: _Machine, permit: Permit, verdict: Verdict, owner: str, bu
     if not owner:
         return 0
     spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and not permit.probe)
-    if (verdict is Verdict.FAILURE and spent < budget) or verdict is Verdict.HOLD:
+    if verdict is Verdict.HOLD or (verdict is Verdict.FAILURE and (m.shown().shut or spent < budget)):
         m.attempts[owner] = spent
     return spent
 

@@ -298,6 +298,16 @@ def test_a_task_spends_attempts_on_failures_but_not_on_probes_and_holds(
     assert attempts(Verdict.FAILURE) == 1  # it ended in between
 
 
+def test_a_task_whose_last_attempt_finds_the_circuit_open_goes_on_waiting(breaker: CircuitBreaker) -> None:
+    for spent in (1, 2, 3):
+        permit = breaker.acquire("task-2")
+        report = breaker.report(permit, Verdict.FAILURE, owner="task-2", max_attempts=3)
+        assert (report.attempts, report.state.shut) == (spent, spent == 3)
+    breaker.reset()
+    permit = breaker.acquire("task-2")
+    assert breaker.report(permit, Verdict.FAILURE, owner="task-2", max_attempts=3).attempts == 4
+
+
 def test_every_one_of_4000_concurrent_failures_is_counted(store: Store) -> None:
     policy = Policy(failure_threshold=10_000)
     breaker = CircuitBreaker(next(names), store=store, policy=policy)
