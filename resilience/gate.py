@@ -136,7 +136,7 @@ class Gate:
             events.send(
                 "task-received",
                 uuid=stored.id,
-                name=headers["task"],
+                name=headers.get("task"),
                 args=headers.get("argsrepr"),
                 kwargs=headers.get("kwargsrepr"),
                 root_id=headers.get("root_id"),

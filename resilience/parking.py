@@ -29,8 +29,15 @@ RELEASE_LEASE_SECONDS = 15
 # A released probe that reaches no worker in this time gives its place to another.
 RESERVATION_SECONDS = 15
 
-# What a broker sets anew at each delivery, and Celery's TTL, which would delete a copy that waits.
-_PER_DELIVERY = frozenset({"delivery_info", "delivery_tag", "body_encoding", "expiration"})
+# What a broker sets anew at each delivery; what the message itself holds, and AMQP repeats among the
+# properties; and Celery's TTL, which would delete a copy that waits.
+_LEFT_OUT = frozenset(
+    {
+        *("delivery_info", "delivery_tag", "body_encoding"),
+        *("content_type", "content_encoding", "application_headers"),
+        "expiration",
+    }
+)
 
 
 class Lane(StrEnum):
@@ -58,13 +65,14 @@ class Stored:
         """From a kombu message."""
         delivery = message.delivery_info or {}
         return cls(
-            id=message.headers["id"],
+            # The message protocol before the present one has the id in its body.
+            id=message.headers.get("id") or message.payload["id"],
             body=message.body,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
             # kombu has decompressed the body, so the header that says otherwise goes.
             headers={k: v for k, v in message.headers.items() if k != "compression"},
-            properties={k: v for k, v in (message.properties or {}).items() if k not in _PER_DELIVERY},
+            properties={k: v for k, v in (message.properties or {}).items() if k not in _LEFT_OUT},
             exchange=delivery.get("exchange") or "",
             routing_key=delivery.get("routing_key") or "",
         )
