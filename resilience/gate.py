@@ -22,6 +22,7 @@ from celery.worker.strategy import default as default_strategy
 from resilience.breaker import iso
 from resilience.circuit import Circuit, CircuitState, Permit, Verdict
 from resilience.errors import ConfigurationError, StoreUnavailableError
+from resilience.messages import check
 from resilience.parking import Lane, Stored, Waiting
 from resilience.registry import get_circuit_breaker
 from resilience.task import NEVER_WAITS, Parked, ResilientTask
@@ -177,6 +178,8 @@ def strategy(task: ResilientTask, app: Celery, consumer: Any) -> Callable[..., A
     gate = gate_of(app)
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any) -> Any:
+        if body is None:
+            check(task, message)
         wait = gate.refuses(task)
         if wait and body is None and _plain(message) and gate.park(task, message, wait, gate=True):
             # Directly: through the promise it costs five times as much on RabbitMQ.
@@ -191,7 +194,7 @@ def _plain(message: Any) -> bool:
     """Not revoked, expired or for later: those go Celery's way first."""
     headers = message.headers
     expires = headers.get("expires")
-    if headers.get("eta") or headers.get("id") in worker_state.revoked or not headers.get("id"):
+    if headers.get("eta") or headers["id"] in worker_state.revoked:
         return False
     return not expires or Stored.of(message).expires > time.time_ns() // 1000
 
