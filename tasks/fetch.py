@@ -120,6 +120,9 @@ class FetchTask(ResilientTask):
     def candidates(self, dataset: str, symbol: str, provider: str | None = None) -> tuple[str, ...]:
         """Scheduled, or with a provider named: that one. On demand: the dataset's order."""
         clean_symbol(symbol)
+        for name in (dataset, provider or ""):
+            if not isinstance(name, str):  # a message's arguments are whatever its sender wrote
+                raise InputError(f"{str(name)[:80]!r} is no text: give a dataset's and a provider's name")
         if provider or self.lane is not Lane.ON_DEMAND:
             service = provider or self.service
             find_endpoint(find_provider(service), dataset)

@@ -145,7 +145,7 @@ def _checked(dataset: str, symbol: str) -> str:
 
 def _why_stale(dataset: str, age: float, circuit: Circuit) -> str | None:
     """A value is stale when it is older than its dataset's target, or its provider cannot be asked."""
-    if circuit.state not in (CircuitState.CLOSED, CircuitState.DISABLED):
+    if circuit.state.shut:
         return f"the circuit of {circuit.service} is {circuit.state}: {circuit.reason or Reason.FAILURES}"
     target = last_good.FRESHNESS[dataset].target_seconds
     return f"older than {target:.0f} s" if age > target else None

@@ -257,6 +257,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     try:
         config = settings()
+        provider_settings()  # an unusable key shows before anything starts
         load(config.schedule_file)
         with only_one(config):
             check(config)

@@ -1,0 +1,154 @@
+"""What Flower gets in addition, and the beat job, as real processes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from resilience import get_circuit_breaker
+from tests.fleet import ROOT, wait_for
+from tests.system import System, free_port, get
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SERVICES = [
+    *("iex_cloud", "alpha_vantage", "finnhub", "polygon", "news_api", "benzinga", "quandl", "sec_edgar"),
+    *("fred", "twelvedata"),
+]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    made = System(tmp_path_factory.mktemp("flower"))
+    try:
+        made.worker()
+        yield made
+    finally:
+        made.close()
+
+
+def start_flower(system: System, name: str, *options: str) -> str:
+    """Start Flower; returns its address."""
+    port = free_port()
+    conf = f"--conf={ROOT / 'workers' / 'flowerconfig.py'}"
+    flower = system.celery(name, "flower", "--address=127.0.0.1", f"--port={port}", conf, *options)
+
+    def up() -> bool:
+        assert flower.process.poll() is None, flower.text()
+        try:
+            return get(f"http://127.0.0.1:{port}/healthcheck")[0] == 200
+        except OSError:
+            return False
+
+    wait_for(up, 30, "Flower answers")
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def flower(system: System) -> str:
+    return start_flower(system, "flower")
+
+
+def report(flower: str) -> dict[str, Any]:
+    status, body = get(f"{flower}/circuit-breakers")
+    assert status == 200, body
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+def metrics(flower: str) -> dict[tuple[str, ...], float]:
+    """Name and label values → value; the page as a whole must be readable."""
+    status, body = get(f"{flower}/metrics")
+    assert status == 200, body
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels, reverse=True))): sample.value
+        for family in text_string_to_metric_families(body)
+        for sample in family.samples
+        if sample.name.startswith(("circuit_breaker", "breaker_", "parked"))
+    }
+
+
+def test_circuit_breakers_shows_every_service(flower):
+    found = report(flower)
+    assert list(found) == ["circuit_breakers", "total", "open", "half_open", "published_at"]
+    assert [row["service"] for row in found["circuit_breakers"]] == SERVICES
+    assert found["total"] == len(SERVICES)
+    wanted = {
+        "service",
+        "state",
+        "failure_count",
+        "failure_threshold",
+        "last_failure_time",
+        "retry_at",
+        "reason",
+    }
+    assert all(row.keys() >= wanted for row in found["circuit_breakers"])
+    assert get(f"{flower}/circuit-breakers/")[0] == 200
+
+
+def test_state_and_metrics_follow_a_circuit(system, flower):
+    system.calm()
+    before = metrics(flower)
+    assert before[("circuit_breaker_state", "finnhub")] == 0
+    assert before[("breaker_store_up",)] == 1
+    first = system.break_open("5xx")
+    parked = [first, *(system.fetch(f"S{number}") for number in range(4))]
+    wait_for(lambda: system.circuit()["parked"] == 5, 10)
+    assert not get_circuit_breaker("finnhub").acquire()
+    [row] = [row for row in report(flower)["circuit_breakers"] if row["service"] == "finnhub"]
+    assert row == system.circuit()
+    assert (row["state"], row["failure_count"], row["reason"]) == ("open", 3, "failures")
+    assert report(flower)["open"] >= 1
+    found = metrics(flower)
+    assert found[("circuit_breaker_state", "finnhub")] == 2
+    assert found[("circuit_breaker_failures_total", "finnhub")] == 3
+    assert found[("circuit_breaker_requests_total", "finnhub", "allowed")] == 3
+    assert found[("circuit_breaker_requests_total", "finnhub", "blocked")] == row["blocked_total"] >= 1
+    assert found[("circuit_breaker_trips_total", "finnhub")] == 1
+    assert found[("parked_tasks", "finnhub")] == 5
+    assert {name[1] for name in found if name[0] == "circuit_breaker_state"} == set(SERVICES)
+    system.simulator.set_mode("finnhub", "ok")
+    get_circuit_breaker("finnhub").reset()
+    wait_for(lambda: {result.state for result in parked} == {"SUCCESS"}, 20)
+    assert metrics(flower)[("circuit_breaker_state", "finnhub")] == 0
+
+
+def test_the_states_need_the_login_that_flower_needs(system):
+    flower = start_flower(system, "flower-auth", "--basic-auth=ann:pass")
+    login = "Basic " + base64.b64encode(b"ann:pass").decode()
+    assert get(f"{flower}/circuit-breakers")[0] == 401
+    assert get(f"{flower}/circuit-breakers", Authorization=login[:-4] + "XXX=")[0] == 401
+    assert get(f"{flower}/circuit-breakers", Authorization=login)[0] == 200
+
+
+def test_beat_publishes_the_states_again_and_again(system, flower):
+    system.celery("beat", "beat", "-l", "INFO", "--pidfile=", "-s", str(system.folder / "beat"))
+    first = wait_for(lambda: report(flower)["published_at"], 30, "published")
+    second = wait_for(lambda: (now := report(flower)["published_at"]) != first and now, 15, "published again")
+    assert datetime.fromisoformat(second) > datetime.fromisoformat(first)
+    stamp = metrics(flower)[("breaker_states_published_timestamp_seconds",)]
+    assert stamp >= datetime.fromisoformat(second).timestamp()
+
+
+def test_beat_does_not_start_with_a_bad_schedule(system):
+    bad = system.folder / "bad.toml"
+    bad.write_text('[[fetch]]\ndataset = "quote"\nprovider = "finhub"\nsymbols = ["A"]\nevery_seconds = 5\n')
+    done = system.cli("beat", "--pidfile=", "-s", str(system.folder / "bad"), SCHEDULE_FILE=str(bad))
+    assert done.returncode != 0
+    assert f"beat does not start: {bad}:3: unknown service 'finhub'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_lost_store_shows_and_breaks_nothing(system, flower):
+    system.server.terminate()
+    wait_for(lambda: metrics(flower) == {("breaker_store_up",): 0}, 10, "the store is seen to be lost")
+    found = report(flower)
+    assert [row["service"] for row in found["circuit_breakers"]] == SERVICES
+    assert {row["shared"] for row in found["circuit_breakers"]} == {False}
+    assert found["published_at"] is None

