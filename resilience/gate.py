@@ -55,6 +55,7 @@ class Gate:
         self.app = app
         self.store = store
         self.consumer: Any = None
+        self._gone: set[str] = set()
         self._shut: dict[str, Parked] = {}
         self._shut_until: dict[str, float] = {}
 
@@ -66,6 +67,7 @@ class Gate:
     def refresh(self) -> dict[str, Circuit]:
         """Look at the circuits: one round trip."""
         circuits = self.store.read(self.services())
+        self._gone = {name for name, circuit in circuits.items() if circuit.reason in NEVER_WAITS}
         self._shut_until = {name: _shut_until(circuit) for name, circuit in circuits.items()}
         self._shut = {
             name: Parked(name, circuit.reason, circuit.retry_at or datetime.now(UTC))
@@ -76,9 +78,11 @@ class Gate:
     def refuses(self, task: ResilientTask) -> Parked | None:
         """Where the task would wait if it cannot run now, as far as this process knows."""
         now = time.monotonic()
-        if any(self._shut_until.get(service, 0) <= now for service in task.services):
+        # A service that is gone for good decides nothing: the task waits for the others, or fails.
+        services = [service for service in task.services if service not in self._gone]
+        if not services or any(self._shut_until.get(service, 0) <= now for service in services):
             return None
-        return min((self._shut[service] for service in task.services), key=lambda wait: wait.retry_at)
+        return min((self._shut[service] for service in services), key=lambda wait: wait.retry_at)
 
     def park(self, task: ResilientTask, message: Any, wait: Parked, *, gate: bool) -> bool:
         """State, then park; the caller acknowledges.
@@ -149,7 +153,7 @@ class Gate:
 
 def _shut_until(circuit: Circuit) -> float:
     """Until when, on the monotonic clock, fresh messages are refused; 0: they are not."""
-    if circuit.reason in NEVER_WAITS or not circuit.state.shut:
+    if not circuit.state.shut:
         return 0
     if circuit.parked_ready and circuit.state is not CircuitState.FORCED_OPEN:
         return float("inf")  # probes come from the lot: until the next look

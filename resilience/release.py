@@ -7,6 +7,7 @@ lease that lapses, and the batch is offered again.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -125,4 +126,5 @@ class Releaser(bootsteps.StartStopStep):
     def _disconnect(self) -> None:
         if self.connection is not None:
             connection, self.connection = self.connection, None
-            connection.collapse()
+            with contextlib.suppress(Exception):  # it is given up, in whatever state it is
+                connection.collect()

@@ -253,8 +253,9 @@ def _interrupt(*_: Any) -> NoReturn:
 
 def main() -> int:
     """Start, show, stop; returns the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    # A shell starts background jobs with SIGINT ignored; this one is to be stopped by it all the same.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         config = settings()
         provider_settings()  # an unusable key shows before anything starts
