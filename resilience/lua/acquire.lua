@@ -39,7 +39,10 @@ if c.state == 'open' then
 end
 
 drop_lapsed_probes(now)
-if owner ~= '' and redis.call('ZREM', PROBES, reservation(owner)) == 1 then
+if c.successes >= half_open_max then -- the limit was lowered meanwhile
+  move(c, now, 'closed', '', 0)
+  return grant(0, 0)
+elseif owner ~= '' and redis.call('ZREM', PROBES, reservation(owner)) == 1 then
   return probe()
 elseif redis.call('ZCARD', PROBES) + c.successes >= half_open_max then
   return refuse(tonumber(redis.call('ZRANGE', PROBES, 0, 0, 'WITHSCORES')[2]), c.reason)

@@ -36,7 +36,8 @@ if not closed then
     out[1] = shown(c)
   end
   drop_lapsed_probes(now)
-  most = math.min(most, half_open_max - c.successes - redis.call('ZCARD', PROBES))
+  -- Not below one probe: the limit may have been lowered meanwhile, and acquire will close it.
+  most = math.min(most, math.max(half_open_max - c.successes, 1) - redis.call('ZCARD', PROBES))
 end
 
 for _, lane in ipairs({ ON_DEMAND, SCHEDULED }) do

@@ -107,6 +107,9 @@ class MemoryStore:
                     return self._refuse(service, m, now, m.retry_at, m.reason)
                 m.move(now, "half_open", m.reason, 0)
             probes = m.live_probes(now)
+            if m.successes >= policy.half_open_max_calls:  # the limit was lowered meanwhile
+                m.move(now, "closed", "", 0)
+                return self._grant(service, m, token, None)
             if len(probes) + m.successes >= policy.half_open_max_calls:
                 return self._refuse(service, m, now, min(probes.values()), m.reason)
             probes[token] = now + _micros(policy.lease_seconds)

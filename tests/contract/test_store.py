@@ -158,6 +158,16 @@ def test_successes_and_calls_in_flight_together_never_exceed_the_limit(
     assert (circuit.state, circuit.failures, circuit.retry_at) == (CircuitState.CLOSED, 0, None)
 
 
+def test_a_limit_lowered_while_half_open_does_not_leave_it_there(store: Store, clock: Clock) -> None:
+    before = Policy(failure_threshold=1, half_open_max_calls=3)
+    breaker = CircuitBreaker(next(names), store=store, policy=before)
+    half_open(breaker, clock)
+    breaker.report(granted(breaker), Verdict.SUCCESS)
+    breaker.policy = Policy(failure_threshold=1, half_open_max_calls=1)
+    assert not granted(breaker).probe
+    assert state(breaker) is CircuitState.CLOSED
+
+
 def test_one_failed_probe_opens_it_again_for_the_whole_time(breaker: CircuitBreaker, clock: Clock) -> None:
     half_open(breaker, clock)
     breaker.report(granted(breaker), Verdict.SUCCESS)

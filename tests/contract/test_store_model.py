@@ -1,0 +1,114 @@
+"""Random histories, step by step on both machines: the Lua on a real server and the Python must agree."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from resilience import CircuitBreaker, Policy, Reason, Verdict
+from resilience.stores.memory import MemoryStore
+from resilience.stores.redis import RedisStore
+
+names = (f"model-{n}" for n in itertools.count())
+POLICIES = [
+    Policy(failure_threshold=threshold, timeout_seconds=10, half_open_max_calls=limit, call_seconds=3)
+    for threshold in (1, 3)
+    for limit in (1, 2, 3)
+]
+OWNERS = ["", "task-a", "task-b"]
+
+
+class BothMachines(RuleBasedStateMachine):
+    """One history, two machines."""
+
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_800_000_000_000_000
+        self.redis = RedisStore(self.url, lambda: self.now)
+        self.name = next(names)
+        self.policy = POLICIES[0]
+        self.stores = (self.redis, MemoryStore(lambda: self.now))
+        self.out: list[tuple[object, ...]] = []
+
+    def both(self, act):
+        return [act(CircuitBreaker(self.name, store=store, policy=self.policy)) for store in self.stores]
+
+    @rule(policy=st.sampled_from(POLICIES))
+    def another_policy(self, policy):
+        self.policy = policy
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def acquire(self, owner):
+        ours, theirs = self.both(lambda breaker: breaker.acquire(owner))
+        assert replace(ours, token="", shared=False) == replace(theirs, token="", shared=False)
+        if ours:
+            self.out.append((ours, theirs))
+        else:
+            assert ours.reason is not None
+            assert ours.retry_at > self.redis.read([self.name])[self.name].read_at
+
+    @precondition(lambda self: self.out)
+    @rule(
+        data=st.data(),
+        verdict=st.sampled_from(Verdict),
+        hold=st.sampled_from([0.5, 20]),
+        reason=st.sampled_from([None, Reason.QUOTA, Reason.AUTH]),
+        owner=st.sampled_from(OWNERS),
+        keep=st.booleans(),
+    )
+    def report(self, data, verdict, hold, reason, owner, keep):
+        place = data.draw(st.integers(0, len(self.out) - 1))
+        permits = self.out[place] if keep else self.out.pop(place)  # kept: reported twice, as after a fault
+        reports = [
+            CircuitBreaker(self.name, store=store, policy=self.policy).report(
+                permit, verdict, hold_seconds=hold, reason=reason, owner=owner, max_attempts=3
+            )
+            for store, permit in zip(self.stores, permits, strict=True)
+        ]
+        assert reports[0] == reports[1]
+
+    @rule(seconds=st.sampled_from([0.000001, 0.4, 1, 3, 4.999999, 5, 9.999999, 10, 30]))
+    def time_passes(self, seconds):
+        self.now += round(seconds * 1_000_000)
+
+    @rule(act=st.sampled_from(["force_open", "force_close", "disable"]), seconds=st.sampled_from([1, 5, 20]))
+    def an_operator_speaks(self, act, seconds):
+        self.both(lambda breaker: getattr(breaker, act)(seconds, "why", "who"))
+
+    @rule()
+    def an_operator_resets(self):
+        self.both(lambda breaker: breaker.reset())
+
+    @invariant()
+    def they_agree(self):
+        ours, theirs = (store.read([self.name])[self.name] for store in self.stores)
+        assert replace(ours, shared=False) == theirs
+        assert ours.in_flight + ours.successes <= 3
+
+
+@pytest.mark.slow
+def test_random_histories_agree(valkey):
+    machine = type("Machine", (BothMachines,), {"url": f"redis://127.0.0.1:{valkey.port}/7"})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=200,
+            stateful_step_count=60,
+            deadline=None,
+            derandomize=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
