@@ -19,9 +19,12 @@ leave it untouched underneath.
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from resilience.errors import ConfigurationError
 
@@ -74,8 +77,12 @@ class Policy:
 
     Attributes:
         failure_threshold: Consecutive failures that open it.
-        timeout_seconds: How long it stays open before the first probe.
-        half_open_max_calls: Probes in flight at most while half-open, and the successes that close it.
+        timeout_seconds: How long it stays open before the first probe, exactly.
+        timeout_cap_seconds: Doubles the open time at each failed recovery, up to this; None: it stays.
+        jitter: Lengthens each open time by a random part of itself, up to this fraction, so that fleets
+            do not come back in step.
+        half_open_max_calls: Probes in flight at most while half-open.
+        half_open_successes: Successes that close it; None: as many as ``half_open_max_calls``.
         call_seconds: The longest a call may take; a probe's permit is a lease of this and
             ``LEASE_GRACE_SECONDS``, so a killed prober frees it by itself.
     """
@@ -84,23 +91,81 @@ class Policy:
     timeout_seconds: float = 60
     half_open_max_calls: int = 3
     call_seconds: float = 30
+    timeout_cap_seconds: float | None = None
+    jitter: float = 0
+    half_open_successes: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("failure_threshold", "half_open_max_calls"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigurationError(f"{name}={value!r}: give a whole number of at least 1")
+            self._check_count(name)
         for name in ("timeout_seconds", "call_seconds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_SECONDS:
+            self._check_seconds(name)
+        if self.half_open_successes is not None:
+            self._check_count("half_open_successes")
+        if self.timeout_cap_seconds is not None:
+            self._check_seconds("timeout_cap_seconds")
+            if self.timeout_cap_seconds < self.timeout_seconds:
                 raise ConfigurationError(
-                    f"{name}={value!r}: give seconds, more than 0 and at most {MAX_SECONDS}"
+                    f"timeout_cap_seconds={self.timeout_cap_seconds!r} is less than "
+                    f"timeout_seconds={self.timeout_seconds!r}: give at least that, or None"
                 )
+        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
+            raise ConfigurationError(f"jitter={self.jitter!r}: give a fraction from 0 to 1")
+
+    def _check_count(self, name: str) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(f"{name}={value!r}: give a whole number of at least 1")
+
+    def _check_seconds(self, name: str) -> None:
+        value = getattr(self, name)
+        if not _is_number(value) or not 0 < value <= MAX_SECONDS:
+            raise ConfigurationError(f"{name}={value!r}: give seconds, more than 0 and at most {MAX_SECONDS}")
 
     @property
     def lease_seconds(self) -> float:
         """How long a probe's permit lives without a report."""
         return self.call_seconds + LEASE_GRACE_SECONDS
+
+    @property
+    def successes_needed(self) -> int:
+        """Successes that close a half-open circuit."""
+        return self.half_open_successes or self.half_open_max_calls
+
+    def open_micros(self, reopened: int, chance: float) -> int:
+        """How long the circuit stays open now.
+
+        Args:
+            reopened: Failed recoveries in a row before this one.
+            chance: A random number from 0 to 1, for the jitter.
+        """
+        seconds = self.timeout_seconds
+        if self.timeout_cap_seconds is not None:
+            # Beyond sixty doublings any cap is reached; the exponent stays a sane number.
+            seconds = min(self.timeout_cap_seconds, seconds * 2 ** min(reopened, 60))
+        return math.floor(seconds * (1 + self.jitter * chance) * MICROSECONDS)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+@lru_cache(maxsize=1024)
+def wire(policy: Policy) -> str:
+    """A policy as the scripts read it: JSON, times in microseconds."""
+    cap = policy.timeout_cap_seconds
+    return json.dumps(
+        {
+            "failure_threshold": policy.failure_threshold,
+            "timeout": round(policy.timeout_seconds * MICROSECONDS),
+            "timeout_cap": 0 if cap is None else round(cap * MICROSECONDS),
+            "jitter": policy.jitter,
+            "half_open_max_calls": policy.half_open_max_calls,
+            "successes_needed": policy.successes_needed,
+            "lease": round(policy.lease_seconds * MICROSECONDS),
+        },
+        separators=(",", ":"),
+    )
 
 
 # A lease outlives its call's deadline by this, so that a slow report still finds its permit.
@@ -169,6 +234,7 @@ class Circuit:
     generation: int = 0
     failures: int = 0
     successes: int = 0
+    reopened: int = 0
     in_flight: int = 0
     since: datetime | None = None
     retry_at: datetime | None = None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message
 
-from resilience.circuit import MICROSECONDS, Policy, to_micros
+from resilience.circuit import MICROSECONDS, Policy, to_micros, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -208,7 +208,7 @@ class ParkingLot:
         _, *pairs = self._scripts.run(
             "take",
             service,
-            policy.half_open_max_calls,
+            wire(policy),
             token,
             most,
             RELEASE_LEASE_SECONDS * MICROSECONDS,

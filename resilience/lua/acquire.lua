@@ -1,11 +1,11 @@
 -- May one call go ahead?
 --
--- ARGV  1 now or ''  2 half_open_max_calls  3 probe lease (us)  4 permit token  5 owner: task id or ''
+-- ARGV  1 now or ''  2 policy  3 permit token  4 owner: task id or ''
 -- out   {granted 0|1, state, generation, probe 0|1, until or retry_at (us, 0 for none), reason}
 -- does  counts allowed or blocked; open -> half_open when retry_at has come and nobody waits in the
 --       lot; takes a probe's lease, or turns the owner's reservation into one
 local now = clock()
-local half_open_max, lease, token, owner = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local policy, token, owner = cjson.decode(ARGV[2]), ARGV[3], ARGV[4]
 local c = load(now)
 
 local function grant(probe, ends)
@@ -19,8 +19,8 @@ local function refuse(retry_at, reason)
 end
 
 local function probe()
-  redis.call('ZADD', PROBES, now + lease, token)
-  return grant(1, now + lease)
+  redis.call('ZADD', PROBES, now + policy.lease, token)
+  return grant(1, now + policy.lease)
 end
 
 if c.forced == 'open' then
@@ -39,12 +39,14 @@ if c.state == 'open' then
 end
 
 drop_lapsed_probes(now)
-if c.successes >= half_open_max then -- the limit was lowered meanwhile
+if c.successes >= policy.successes_needed then -- it was lowered meanwhile
   move(c, now, 'closed', '', 0)
   return grant(0, 0)
 elseif owner ~= '' and redis.call('ZREM', PROBES, reservation(owner)) == 1 then
   return probe()
-elseif redis.call('ZCARD', PROBES) + c.successes >= half_open_max then
+end
+local in_flight = redis.call('ZCARD', PROBES)
+if in_flight >= policy.half_open_max_calls or in_flight + c.successes >= policy.successes_needed then
   return refuse(tonumber(redis.call('ZRANGE', PROBES, 0, 0, 'WITHSCORES')[2]), c.reason)
 elseif waiting() > 0 then
   return refuse(now + RELEASE_PERIOD, c.reason)

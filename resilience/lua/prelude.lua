@@ -2,6 +2,7 @@
 --
 -- KEYS  all keys of one service, always the same thirteen in this order, all under the hash
 --       tag {service}, so a script runs on one node of a cluster
+-- ARGV  1 now or '', 2 the policy as JSON where a script decides by it, then the script's own
 -- time  microseconds since the epoch, from the server's clock; ARGV[1] replaces it in tests
 local CIRCUIT, PROBES, TRANSITIONS = KEYS[1], KEYS[2], KEYS[3]
 local ON_DEMAND, SCHEDULED, DUE = KEYS[4], KEYS[5], KEYS[6]
@@ -45,12 +46,13 @@ end
 
 local function load(now)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
-    'retry_at', 'reason', 'forced', 'forced_until')
+    'retry_at', 'reason', 'forced', 'forced_until', 'reopened')
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
     retry_at = tonumber(f[5] or 0), reason = f[6] or '',
     forced = f[7] or '', forced_until = tonumber(f[8] or 0),
+    reopened = tonumber(f[9] or 0),
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
@@ -69,10 +71,10 @@ local function move(c, now, to, reason, retry_at, actor, note)
   c.state, c.reason, c.retry_at, c.successes = to, reason, retry_at, 0
   c.generation = c.generation + 1
   if to == 'closed' then
-    c.failures = 0
+    c.failures, c.reopened = 0, 0
   end
   redis.call('HSET', CIRCUIT, 'state', to, 'generation', c.generation, 'failures', c.failures,
-    'successes', 0, 'retry_at', retry_at, 'reason', reason, 'since', now)
+    'successes', 0, 'retry_at', retry_at, 'reason', reason, 'since', now, 'reopened', c.reopened)
   redis.call('DEL', PROBES)
   record(c, now, from, to, reason, actor, note)
 end

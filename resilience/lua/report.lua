@@ -1,17 +1,27 @@
 -- What did the call say about its provider?
 --
--- ARGV  1 now or ''  2 failure_threshold  3 timeout (us)  4 half_open_max_calls
---       5 the permit's generation; -1: nobody knows (its process is gone), counts while closed only
---       6 the permit's token  7 probe 0|1  8 verdict success|failure|ignored|hold
---       9 hold (us)  10 reason of a hold  11 owner: task id or ''  12 the owner's attempt budget, 0 for none
+-- ARGV  1 now or ''  2 policy
+--       3 the permit's generation; -1: nobody knows (its process is gone), counts while closed only
+--       4 the permit's token  5 probe 0|1  6 verdict success|failure|ignored|hold
+--       7 hold (us)  8 reason of a hold  9 owner: task id or ''  10 the owner's attempt budget, 0 for none
+--       11 a random number from 0 to 1, for the jitter
 -- out   {applied 0|1, state, attempts, retry_at (us, 0 for none), reason}
 -- does  counts; closed -> open at the threshold or on a hold; half_open -> closed or open; frees the
 --       probe's lease. A report from another generation, a lapsed lease or an operator's state only counts.
 local now = clock()
-local threshold, timeout, half_open_max = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local generation, token, probe, verdict = tonumber(ARGV[5]), ARGV[6], ARGV[7] == '1', ARGV[8]
-local hold, hold_reason, owner, budget = tonumber(ARGV[9]), ARGV[10], ARGV[11], tonumber(ARGV[12])
+local policy = cjson.decode(ARGV[2])
+local generation, token, probe, verdict = tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1', ARGV[6]
+local hold, hold_reason, owner, budget = tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
 local c = load(now)
+
+-- Exactly the policy's time, unless it doubles at each failed recovery or has jitter.
+local function open_time()
+  local time = policy.timeout
+  if policy.timeout_cap > 0 then
+    time = math.min(policy.timeout_cap, time * 2 ^ math.min(c.reopened, 60))
+  end
+  return math.floor(time * (1 + policy.jitter * tonumber(ARGV[11])))
+end
 
 redis.call('HINCRBY', CIRCUIT, 'verdict:' .. verdict, 1)
 if verdict == 'failure' then
@@ -30,7 +40,7 @@ if applied and verdict == 'success' then
   if c.state == 'half_open' then
     c.successes = c.successes + 1
     redis.call('HSET', CIRCUIT, 'successes', c.successes)
-    if c.successes >= half_open_max then
+    if c.successes >= policy.successes_needed then
       move(c, now, 'closed', '', 0)
     end
   elseif c.failures > 0 then
@@ -40,9 +50,12 @@ if applied and verdict == 'success' then
 elseif applied and verdict == 'failure' then
   c.failures = c.failures + 1
   redis.call('HSET', CIRCUIT, 'failures', c.failures)
-  if c.state == 'half_open' or c.failures >= threshold then
+  if c.state == 'half_open' or c.failures >= policy.failure_threshold then
     redis.call('HINCRBY', CIRCUIT, 'trips', 1)
-    move(c, now, 'open', 'failures', now + timeout)
+    if c.state == 'half_open' then
+      c.reopened = c.reopened + 1
+    end
+    move(c, now, 'open', 'failures', now + open_time())
   end
 elseif applied and verdict == 'hold' then
   move(c, now, 'open', hold_reason, now + hold)

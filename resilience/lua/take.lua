@@ -1,12 +1,12 @@
 -- Lease a batch for release.
 --
--- ARGV  1 now or ''  2 half_open_max_calls  3 lease token  4 most messages  5 lease (us)  6 reservation (us)
+-- ARGV  1 now or ''  2 policy  3 lease token  4 most messages  5 lease (us)  6 reservation (us)
 -- out   {state, id, message, id, message, ...}
 -- does  moves what has come due, and what a dead releaser left, back into its lane; open -> half_open
 --       when retry_at has come and somebody waits; leases on-demand before scheduled, each in order.
 --       Half-open: never more than the free probes, each taken with a reservation.
 local now = clock()
-local half_open_max, token, most = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local policy, token, most = cjson.decode(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local lease, reserve = tonumber(ARGV[5]), tonumber(ARGV[6])
 local c = load(now)
 
@@ -37,7 +37,8 @@ if not closed then
   end
   drop_lapsed_probes(now)
   -- Not below one probe: the limit may have been lowered meanwhile, and acquire will close it.
-  most = math.min(most, math.max(half_open_max - c.successes, 1) - redis.call('ZCARD', PROBES))
+  local wanted = math.max(policy.successes_needed - c.successes, 1)
+  most = math.min(most, math.min(policy.half_open_max_calls, wanted) - redis.call('ZCARD', PROBES))
 end
 
 for _, lane in ipairs({ ON_DEMAND, SCHEDULED }) do

@@ -6,6 +6,7 @@ method line by line beside its script. It has no parking lot, because nothing he
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class _Machine:
     generation: int = 0
     failures: int = 0
     successes: int = 0
+    reopened: int = 0
     retry_at: int = 0
     reason: str = ""
     since: int = 0
@@ -70,7 +72,7 @@ class _Machine:
         self.generation += 1
         self.probes.clear()
         if to == "closed":
-            self.failures = 0
+            self.failures = self.reopened = 0
 
     def live_probes(self, now: int) -> dict[str, int]:
         for token in [token for token, ends in self.probes.items() if ends <= now]:
@@ -107,10 +109,11 @@ class MemoryStore:
                     return self._refuse(service, m, now, m.retry_at, m.reason)
                 m.move(now, "half_open", m.reason, 0)
             probes = m.live_probes(now)
-            if m.successes >= policy.half_open_max_calls:  # the limit was lowered meanwhile
+            if m.successes >= policy.successes_needed:  # it was lowered meanwhile
                 m.move(now, "closed", "", 0)
                 return self._grant(service, m, token, None)
-            if len(probes) + m.successes >= policy.half_open_max_calls:
+            crowded = len(probes) >= policy.half_open_max_calls
+            if crowded or len(probes) + m.successes >= policy.successes_needed:
                 return self._refuse(service, m, now, min(probes.values()), m.reason)
             probes[token] = now + _micros(policy.lease_seconds)
             return self._grant(service, m, token, probes[token])
@@ -181,6 +184,7 @@ class MemoryStore:
             generation=m.generation,
             failures=m.failures,
             successes=m.successes,
+            reopened=m.reopened,
             in_flight=sum(ends > now for ends in m.probes.values()),
             since=from_micros(m.since),
             retry_at=from_micros(m.forced_until if forced_open else m.retry_at),
@@ -248,7 +252,7 @@ def _apply(m: _Machine, now: int, policy: Policy, verdict: Verdict, hold: int, r
     if verdict is Verdict.SUCCESS:
         if m.state == "half_open":
             m.successes += 1
-            if m.successes >= policy.half_open_max_calls:
+            if m.successes >= policy.successes_needed:
                 m.move(now, "closed", "", 0)
         else:
             m.failures = 0
@@ -256,6 +260,8 @@ def _apply(m: _Machine, now: int, policy: Policy, verdict: Verdict, hold: int, r
         m.failures += 1
         if m.state == "half_open" or m.failures >= policy.failure_threshold:
             m.trips += 1
-            m.move(now, "open", "failures", now + _micros(policy.timeout_seconds))
+            m.reopened += m.state == "half_open"
+            chance = random.random()  # noqa: S311 - spreads load, guards nothing
+            m.move(now, "open", "failures", now + policy.open_micros(m.reopened, chance))
     elif verdict is Verdict.HOLD:
         m.move(now, "open", reason or Reason.RATE_LIMITED, hold)

@@ -8,6 +8,7 @@ All keys of a service lie under one hash tag, so the same scripts run on a clust
 from __future__ import annotations
 
 import os
+import random
 import uuid
 from functools import cache
 from importlib.resources import files
@@ -30,6 +31,7 @@ from resilience.circuit import (
     Report,
     Verdict,
     from_micros,
+    wire,
 )
 from resilience.errors import StoreUnavailableError
 from resilience.parking import ParkingLot
@@ -206,7 +208,7 @@ class RedisStore:
         """See ``Store.acquire``."""
         token = uuid.uuid4().hex
         granted, state, generation, probe, when, reason = self.scripts.run(
-            "acquire", service, policy.half_open_max_calls, _micros(policy.lease_seconds), token, owner
+            "acquire", service, wire(policy), token, owner
         )
         return Permit(
             granted=bool(granted),
@@ -235,9 +237,7 @@ class RedisStore:
         applied, state, attempts, retry_at, why = self.scripts.run(
             "report",
             permit.service,
-            policy.failure_threshold,
-            _micros(policy.timeout_seconds),
-            policy.half_open_max_calls,
+            wire(policy),
             permit.generation,
             permit.token,
             int(permit.probe),
@@ -246,6 +246,7 @@ class RedisStore:
             (reason or Reason.RATE_LIMITED).value,
             owner,
             max_attempts,
+            random.random(),  # noqa: S311 - spreads load, guards nothing
         )
         return Report(
             applied=bool(applied),
@@ -282,6 +283,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         generation=counts["generation"],
         failures=counts["failures"],
         successes=counts["successes"],
+        reopened=counts["reopened"],
         in_flight=in_flight,
         since=from_micros(fields.get("since")),
         retry_at=from_micros(fields.get("forced_until" if forced == "open" else "retry_at")),
@@ -307,6 +309,7 @@ _COUNTS = (
     "generation",
     "failures",
     "successes",
+    "reopened",
     "allowed",
     "blocked",
     "verdict:failure",
