@@ -170,6 +170,8 @@ def wire(policy: Policy) -> str:
 
 # A lease outlives its call's deadline by this, so that a slow report still finds its permit.
 LEASE_GRACE_SECONDS = 2.0
+#: The generation of a report whose process is gone: nobody knows the permit.
+LOST = -1
 # A year: beyond it a time limit is a mistake, and microseconds stay exact in a double.
 MAX_SECONDS = 366 * 86_400.0
 
@@ -188,6 +190,7 @@ class Permit:
         until: Granted: when a probe's lease ends (None for others). Refused: None.
         retry_at: Refused: when to try again, always in the future. Granted: None.
         reason: Refused: why.
+        attempts: Failed attempts the owner has spent so far.
         shared: False when a local breaker decided because the store is lost.
     """
 
@@ -200,6 +203,7 @@ class Permit:
     until: datetime | None = None
     retry_at: datetime | None = None
     reason: Reason | None = None
+    attempts: int = 0
     shared: bool = True
 
     def __bool__(self) -> bool:
@@ -214,6 +218,7 @@ class Report:
         applied: False when it came too late to change the state (it was counted all the same).
         state: The circuit's state afterwards.
         attempts: Attempts the reporting task has spent so far, this one included.
+        losses: Processes lost with that task so far.
         retry_at: When the circuit is tried again, if it is not closed.
         reason: Why it is open, if it is.
     """
@@ -221,6 +226,7 @@ class Report:
     applied: bool
     state: CircuitState
     attempts: int = 0
+    losses: int = 0
     retry_at: datetime | None = None
     reason: Reason | None = None
 

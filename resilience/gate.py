@@ -10,9 +10,10 @@ The first two go by a snapshot at most a second old; the store has the last word
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from celery import signals
 from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
 from celery.worker import state as worker_state
@@ -20,7 +21,7 @@ from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
 from resilience.breaker import iso
-from resilience.circuit import Circuit, CircuitState, Permit, Verdict
+from resilience.circuit import LOST, Circuit, CircuitState, Permit, Reason, Report, Verdict
 from resilience.errors import ConfigurationError, StoreUnavailableError
 from resilience.messages import check
 from resilience.parking import Lane, Stored, Waiting
@@ -75,11 +76,17 @@ class Gate:
         }
         return circuits
 
-    def refuses(self, task: ResilientTask) -> Parked | None:
+    def refuses(self, task: ResilientTask, args: Any, kwargs: Any) -> Parked | None:
         """Where the task would wait if it cannot run now, as far as this process knows."""
         now = time.monotonic()
+        if all(self._shut_until.get(service, 0) <= now for service in task.services):
+            return None  # nearly always, and at no cost
+        try:
+            candidates = task.candidates(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - whatever is wrong with them, the task itself says it
+            return None
         # A service that is gone for good decides nothing: the task waits for the others, or fails.
-        services = [service for service in task.services if service not in self._gone]
+        services = [service for service in candidates if service not in self._gone]
         if not services or any(self._shut_until.get(service, 0) <= now for service in services):
             return None
         return min((self._shut[service] for service in services), key=lambda wait: wait.retry_at)
@@ -93,9 +100,14 @@ class Gate:
         lot = self.store.lot
         if lot is None:
             return False
-        stored = Stored.of(message)
+        try:
+            stored = Stored.of(message)
+            entry = Waiting(stored, Lane(task.lane), wait.delay_seconds, wait.behind)
+            stored.dump()
+        except (TypeError, ValueError) as error:
+            logger.error("cannot park a message of %s, its headers are no JSON: %s", task.name, error)  # noqa: TRY400 - the message says it all
+            return False
         self._write_state(task, stored, wait)
-        entry = Waiting(stored, Lane(task.lane), wait.delay_seconds, wait.behind)
         try:
             [parked] = lot.park(wait.service, [entry], gate=gate)
         except StoreUnavailableError as error:
@@ -184,8 +196,10 @@ def strategy(task: ResilientTask, app: Celery, consumer: Any) -> Callable[..., A
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any) -> Any:
         if body is None:
             check(task, message)
-        wait = gate.refuses(task)
-        if wait and body is None and _plain(message) and gate.park(task, message, wait, gate=True):
+        if body is not None or not isinstance(message.payload, (list, tuple)):
+            return handle(message, body, ack, reject, callbacks, **options)
+        wait = gate.refuses(task, message.payload[0], message.payload[1])
+        if wait and _plain(message) and gate.park(task, message, wait, gate=True):
             # Directly: through the promise it costs five times as much on RabbitMQ.
             message.ack_log_error(logger, consumer.connection_errors)
             return None
@@ -208,13 +222,16 @@ class ResilientRequest(Request):
 
     def revoked(self) -> bool:
         """Called right before the pool gets the task; True frees the slot."""
-        if super().revoked():
-            return True
         gate = gate_of(self.app)
-        wait = gate.refuses(self.task)
+        if super().revoked():
+            for service in self.task.services:  # it may have been released to try the circuit
+                get_circuit_breaker(service).forget(self.id)
+            return True
+        wait = gate.refuses(self.task, self.args, self.kwargs)
         if wait and gate.park(self.task, self.message, wait, gate=True):
             worker_state.task_ready(self)
             self.message.ack_log_error(logger, self.connection_errors)
+            # So that Celery neither acknowledges it again nor asks a second time.
             self.acknowledged = self._already_revoked = True
             return True
         return False
@@ -230,8 +247,10 @@ class ResilientRequest(Request):
             else:
                 gate.give_back(self)
             return None
-        if isinstance(error, WorkerLostError):
-            self._report_lost()
+        lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
+        stopping = worker_state.should_terminate or worker_state.should_stop
+        if lost and not stopping and not self._success_was_stored():
+            return self._on_lost(error)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:  # noqa: FBT001 - Celery's signature
@@ -248,7 +267,7 @@ class ResilientRequest(Request):
             Exception: For a message Celery would refuse to read.
         """
         request = cls(
-            stored.restore(),
+            stored.restore(gate.app.conf.accept_content),
             app=gate.app,
             hostname=gate.consumer.hostname,
             eventer=gate.consumer.event_dispatcher,
@@ -256,10 +275,49 @@ class ResilientRequest(Request):
         )
         request._announce_revoked("expired", False, None, True)  # noqa: FBT003 - Celery's own, positional
 
-    def _report_lost(self) -> None:
-        """The permit died with its process. While the circuit is closed the failure counts all the
-        same; a probe's lease lapses by itself.
-        """  # noqa: D205 - two sentences of one thought
-        breaker = get_circuit_breaker(self.task.service)
-        lost = Permit(granted=True, service=self.task.service, state=CircuitState.CLOSED, generation=-1)
-        breaker.report(lost, Verdict.FAILURE)
+    def _on_lost(self, error: BaseException) -> None:
+        """The task's process died: a failure of the service, and a try of the task. Too many end it."""
+        worker_state.task_ready(self)
+        report = self._report_lost()
+        if report.losses >= self.task.max_losses:
+            self._fail(WorkerLostError(f"{report.losses} processes were lost with this task: {error}"))
+            return
+        gate = gate_of(self.app)
+        reason = report.reason or Reason.FAILURES
+        pause = self.task.backoff(report.losses)
+        wait = Parked(
+            self.task.service, reason, datetime.now(UTC) + timedelta(seconds=pause), pause, behind=True
+        )
+        if gate.park(self.task, self.message, wait, gate=False):
+            self.acknowledge()
+        else:
+            gate.give_back(self)
+
+    def _fail(self, error: Exception) -> None:
+        """FAILURE by the original request: errbacks run, chords are told."""
+        self.task.backend.mark_as_failure(
+            self.id, error, request=self._context, store_result=self.store_errors
+        )
+        self.acknowledge()
+        signals.task_failure.send(
+            sender=self.task,
+            task_id=self.id,
+            exception=error,
+            args=self.args,
+            kwargs=self.kwargs,
+            traceback=None,
+            einfo=None,
+        )
+        self.send_event("task-failed", exception=repr(error), traceback="")
+        logger.error("%s[%s]: %s", self.name, self.id, error)
+
+    def _report_lost(self) -> Report:
+        """The permit died with its process; the store finds it by the task.
+
+        Where the task could have been calling another service, nothing is said of any.
+        """
+        lost = Permit(granted=True, service=self.task.service, state=CircuitState.CLOSED, generation=LOST)
+        verdict = Verdict.FAILURE if len(self.task.services) == 1 else Verdict.IGNORED
+        return get_circuit_breaker(self.task.service).report(
+            lost, verdict, owner=self.id, max_attempts=self.task.max_attempts
+        )

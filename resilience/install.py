@@ -24,7 +24,8 @@ def install(app: Celery, store: Store | str | None = None) -> Celery:
         app: Any Celery app.
         store: Where circuits and parked messages live: ``redis://…``, ``rediss://…``, a store, or None
             for RESILIENCE_STORE_URL. With ``memory://``, or nothing configured, each process has
-            circuits of its own, and a refused message goes back to its broker instead of a lot.
+            circuits of its own, and a refused message goes back to its broker instead of a lot. Apps
+            that share a store share its lots, so they must share their broker too.
 
     Returns:
         The app.

@@ -10,9 +10,12 @@ import reprlib
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import InvalidTaskError
+from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
     from resilience.task import ResilientTask
+
+logger = get_logger(__name__)
 
 BODY = ("args", "kwargs", "embed")
 LIMITS = ("hard", "soft")
@@ -31,7 +34,10 @@ def check(task: ResilientTask, message: Any) -> None:
     error = InvalidTaskError(f"malformed message for {task.name}: {problem}; send it with apply_async()")
     ident = message.headers.get("id")
     if isinstance(ident, str) and ident:
-        task.backend.mark_as_failure(ident, error)
+        try:
+            task.backend.mark_as_failure(ident, error)
+        except Exception as lost:  # noqa: BLE001 - any backend's; the log has it all the same
+            logger.warning("failure of %s not written: %r", ident, lost)
     raise error
 
 

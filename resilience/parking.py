@@ -8,7 +8,6 @@ acknowledge. A crash between two of them repeats a message and never loses one.
 from __future__ import annotations
 
 import base64
-import json
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message
+from kombu.serialization import prepare_accept_content
+from kombu.utils.json import dumps, loads
 
 from resilience.circuit import MICROSECONDS, Policy, to_micros, wire
 
@@ -89,8 +90,8 @@ class Stored:
             return 0
         return to_micros(when if when.tzinfo else when.replace(tzinfo=UTC))
 
-    def restore(self) -> Message:
-        """As a kombu message again, off any channel."""
+    def restore(self, accept: Iterable[str]) -> Message:
+        """As a kombu message again, off any channel; ``accept`` says what its body may be."""
         return Message(
             body=self.body,
             content_type=self.content_type,
@@ -98,7 +99,7 @@ class Stored:
             headers=dict(self.headers),
             properties=dict(self.properties),
             delivery_info={"exchange": self.exchange, "routing_key": self.routing_key},
-            accept={self.content_type},
+            accept=prepare_accept_content(accept),
         )
 
     def dump(self) -> str:
@@ -107,7 +108,7 @@ class Stored:
         if not isinstance(body, str):
             body = bytes(body)  # RabbitMQ hands out memoryviews
         encoded = {"b64": base64.b64encode(body).decode()} if isinstance(body, bytes) else {"text": body}
-        return json.dumps(
+        text: str = dumps(  # kombu's: it keeps the times an AMQP header may hold
             [
                 self.id,
                 encoded,
@@ -117,14 +118,14 @@ class Stored:
                 self.properties,
                 self.exchange,
                 self.routing_key,
-            ],
-            separators=(",", ":"),
+            ]
         )
+        return text
 
     @classmethod
     def load(cls, text: str | bytes) -> Stored:
         """The inverse of ``dump``."""
-        ident, encoded, *rest = json.loads(text)
+        ident, encoded, *rest = loads(text)
         body = base64.b64decode(encoded["b64"]) if "b64" in encoded else encoded["text"]
         return cls(ident, body, *rest)
 

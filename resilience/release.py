@@ -75,8 +75,14 @@ class Releaser(bootsteps.StartStopStep):
         pending = names[start:] + names[:start]
         while pending and time.monotonic() < ends:
             name = pending.pop(0)
-            if self.end_expired(gate, name) + self.release_batch(gate, name) >= BATCH:
-                pending.append(name)
+            try:
+                if self.end_expired(gate, name) + self.release_batch(gate, name) >= BATCH:
+                    pending.append(name)
+            except StoreUnavailableError:
+                raise
+            except Exception:  # the others' lots are no worse for it
+                logger.exception("nothing released for %s", name)
+                self._disconnect()
 
     def release_batch(self, gate: Gate, service: str) -> int:
         """Lease, publish, delete; returns how many went."""
@@ -119,6 +125,8 @@ class Releaser(bootsteps.StartStopStep):
                     **connection.transport_options,
                     "socket_timeout": BROKER_SECONDS,
                     "socket_connect_timeout": BROKER_SECONDS,
+                    "max_retries": 0,  # the next tick tries again
+                    "connect_retries_timeout": BROKER_SECONDS,
                 }
             self.connection = connection
         return Producer(self.connection.default_channel)

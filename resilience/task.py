@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,6 +69,21 @@ class Parked(Ignore):
         return f"Parked: {self.service} {self.reason}, next try {self.retry_at:%H:%M:%S} UTC"
 
 
+class AnotherAttempt(Retry):
+    """``self.retry()`` in a resilient task: nothing has been published, the message will wait.
+
+    Args:
+        error: What the attempt failed with.
+        countdown: Seconds to wait.
+        budget: Attempts after which the task fails.
+    """
+
+    def __init__(self, error: Exception | None, countdown: float, budget: int) -> None:
+        super().__init__(exc=error, when=countdown)
+        self.countdown = countdown
+        self.budget = budget
+
+
 class ResilientTask(Task):
     """Base of a task that calls a service which may be down.
 
@@ -81,6 +97,8 @@ class ResilientTask(Task):
         max_attempts: Failed attempts after which the task ends in FAILURE, if its circuit is closed:
             then the service is well and the task is not. A refusal, a hold and a failed probe spend
             none, so an outage of any length spends none.
+        max_losses: Processes it may take down before it ends in FAILURE, so that one that kills its own
+            does not go on for ever.
         backoff_seconds: Pause after a first failed attempt; doubles, with jitter, up to
             ``backoff_cap_seconds``.
     """
@@ -97,6 +115,7 @@ class ResilientTask(Task):
     services: ClassVar[tuple[str, ...]] = ()
     lane: ClassVar[Lane | str] = Lane.SCHEDULED
     max_attempts: ClassVar[int] = 5
+    max_losses: ClassVar[int] = 3
     backoff_seconds: ClassVar[float] = 1.0
     backoff_cap_seconds: ClassVar[float] = 60.0
 
@@ -113,10 +132,16 @@ class ResilientTask(Task):
             raise ConfigurationError(f"task {cls.name}: acks_late=False could lose a parked task; remove it")
         cls.service = cls.service or cls.services[0]
         cls.services = cls.services or (cls.service,)
+        try:
+            Lane(cls.lane)
+        except ValueError:
+            raise ConfigurationError(
+                f"task {cls.name}: lane={cls.lane!r} is unknown; use {' or '.join(Lane)}"
+            ) from None
         for service in cls.services:
             get_circuit_breaker(service)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912 - one path, kept in one place
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one path, kept in one place
         """One task's life, top to bottom.
 
         Raises:
@@ -131,7 +156,7 @@ class ResilientTask(Task):
 
         waits: list[Parked] = []  # where the message could wait
         error: Exception | None = None  # what the task fails with if it can wait nowhere
-        services = self.candidates(*args, **kwargs)
+        services = self.candidates_of(request.id, args, kwargs)
         for service in services:
             breaker = get_circuit_breaker(service)
 
@@ -146,16 +171,18 @@ class ResilientTask(Task):
 
             # The call itself. No lock is held; a permit lost with its process lapses by itself.
             request.service = service
+            request.retries = max(request.retries or 0, permit.attempts)
             countdown: float | None = None
             budget = self.max_attempts
             try:
                 result = self.run(*args, **kwargs)
-            except Retry as retry:  # the body asked for another attempt
-                failure: Exception = retry.exc or MaxRetriesExceededError(f"{self.name} asked to be retried")
+            except AnotherAttempt as wish:  # the body asked for one
+                failure: Exception = wish.exc or MaxRetriesExceededError(f"{self.name} asked to be retried")
                 outcome = Outcome(Verdict.FAILURE)
-                countdown, budget = retry.when, retry.budget
-            except (Ignore, Reject):  # the body speaks to Celery, not of the service
-                breaker.report(permit, Verdict.IGNORED, owner=request.id)
+                countdown, budget = wish.countdown, wish.budget
+            except (Ignore, Reject, Retry):  # the body speaks to Celery, not of the service
+                # Not in the task's name: a message it sent under its own id may wait in the lot by now.
+                breaker.report(permit, Verdict.IGNORED)
                 raise
             except Exception as exc:  # noqa: BLE001 - judged, and raised again unless it can wait
                 failure, outcome = exc, self.judge(exc)
@@ -194,6 +221,14 @@ class ResilientTask(Task):
             raise error or CircuitBreakerOpenError(soonest.service, soonest.retry_at, soonest.reason)
         raise soonest
 
+    def candidates_of(self, task_id: str, args: Any, kwargs: Any) -> tuple[str, ...]:
+        """The services for these arguments; if they are wrong, a probe's place is given back."""
+        try:
+            return self.candidates(*args, **kwargs)
+        except Exception:
+            forget_elsewhere(task_id, "", self.services)
+            raise
+
     def candidates(self, *args: Any, **kwargs: Any) -> tuple[str, ...]:  # noqa: ARG002 - an override may look at the arguments
         """The services this call may use, in order."""
         return self.services
@@ -225,16 +260,27 @@ class ResilientTask(Task):
         max_retries: int | None = None,
         **options: Any,
     ) -> Any:
-        """Ask for another attempt. The message waits in the parking lot, never as a Celery ETA."""
+        """Ask for another attempt. The message waits in the parking lot, never as a Celery ETA.
+
+        Raises:
+            AnotherAttempt: Always, whatever ``throw`` says: the message waits once this attempt is over.
+            ConfigurationError: For what would need another message than the original.
+        """
         if self.request.called_directly or self.request.is_eager:
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
-        if countdown is None:
-            countdown = (eta - datetime.now(UTC)).total_seconds() if eta else self.default_retry_delay
+        if args is not None or kwargs is not None or options:
+            raise ConfigurationError(
+                f"{self.name}: retry() keeps the original message; call it without args, kwargs and "
+                f"{', '.join(options) or 'options'}, or send a new task with apply_async()"
+            )
+        if countdown is None and eta is not None:
+            eta = eta if eta.tzinfo else eta.replace(tzinfo=UTC)
+            countdown = (eta - datetime.now(UTC)).total_seconds()
+        elif countdown is None:
+            countdown = self.default_retry_delay
         limit = self.max_retries if max_retries is None else max_retries
-        request = Retry(exc=exc, when=max(countdown, 0))
-        # Celery counts retries, the store counts attempts.
-        request.budget = self.max_attempts if limit is None else limit + 1
-        raise request
+        # Celery counts retries, the store counts attempts; no limit is no limit.
+        raise AnotherAttempt(exc, max(countdown, 0), sys.maxsize >> 11 if limit is None else limit + 1)
 
 
 def forget_elsewhere(task_id: str, answered: str, services: tuple[str, ...]) -> None:

@@ -98,7 +98,7 @@ class FetchTask(ResilientTask):
             FetchError: The provider gave no value.
             tasks.errors.InputError: An unknown dataset, or a symbol that cannot be one.
         """
-        service = self.request.service
+        service = getattr(self.request, "service", None) or self.service
         symbol = clean_symbol(symbol)
         judgement = call(service, dataset, symbol, settings=provider_settings())
         if judgement.verdict is not Answer.SUCCESS or judgement.record is None:

@@ -7,6 +7,7 @@ The provider lives in the broker's server as plain keys, outside the layer under
 
 import functools
 import os
+import signal
 import time
 
 import redis
@@ -80,6 +81,21 @@ def ask(self: ResilientTask, number: int) -> int:
     call("dead", self.request.id, 0)
     provider.rpush("done", self.request.id)
     return number
+
+
+@task(bind=True, base=ResilientTask, service="dead", name="fleet.poison", backoff_seconds=0.2)
+def poison(self: ResilientTask) -> None:
+    """Takes its process down, each time."""
+    call("dead", self.request.id, 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(bind=True, base=ResilientTask, service="dead", name="fleet.growing")
+def growing(self: ResilientTask) -> int:
+    """Tells which attempt it is."""
+    if self.request.retries < 2:
+        raise self.retry(exc=ConnectionError("again"), countdown=0.1)
+    return int(self.request.retries)
 
 
 @task(bind=True, base=ResilientTask, service="dead", name="fleet.flaky", max_retries=2)

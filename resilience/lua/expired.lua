@@ -6,9 +6,11 @@
 local now = clock()
 local out = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))) do
-  leave_lanes(id)
-  redis.call('ZADD', LEASES, now + tonumber(ARGV[4]), id)
-  redis.call('HSET', TOKENS, id, ARGV[2])
-  out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
+  if not redis.call('ZSCORE', LEASES, id) then
+    leave_lanes(id)
+    redis.call('ZADD', LEASES, now + tonumber(ARGV[4]), id)
+    redis.call('HSET', TOKENS, id, ARGV[2])
+    out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
+  end
 end
 return out

@@ -13,7 +13,7 @@ local function let_through(id)
     return false
   elseif c.forced ~= '' or c.state == 'closed' then
     return true
-  elseif tonumber(redis.call('ZSCORE', PROBES, reservation(id)) or 0) > now then
+  elseif c.state == 'half_open' and place_of(id, now) then
     return true
   elseif c.state == 'open' and now < c.retry_at then
     return false
@@ -32,6 +32,7 @@ for i = 3, #ARGV, 6 do
   else
     redis.call('ZREM', PROBES, reservation(id))
     leave_lanes(id)
+    redis.call('ZREM', EXPIRES, id)
     redis.call('ZREM', LEASES, id)
     redis.call('ZREM', RETURNING, id)
     redis.call('HDEL', TOKENS, id)
@@ -61,5 +62,8 @@ end
 if parked > 0 then
   redis.call('HSET', CIRCUIT, 'last_place', last)
   redis.call('HINCRBY', CIRCUIT, 'parked', parked)
+  if ARGV[2] == 'gate' then -- refused here, before anybody asked for a permit
+    redis.call('HINCRBY', CIRCUIT, 'blocked', parked)
+  end
 end
 return out

@@ -10,6 +10,7 @@ local MESSAGES, LEASES, TOKENS = KEYS[7], KEYS[8], KEYS[9]
 local TRAIL, RETURNING, SINCE, EXPIRES = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 
 local SECOND = 1000000
+local DAY = 86400 * SECOND
 local TRANSITIONS_KEPT = 500
 -- Releasers look about this often; what waits for one of them is told to come back then.
 local RELEASE_PERIOD = 1 * SECOND
@@ -84,8 +85,14 @@ local function waiting()
   return redis.call('ZCARD', ON_DEMAND) + redis.call('ZCARD', SCHEDULED) + redis.call('ZCARD', LEASES)
 end
 
-local function drop_lapsed_probes(now)
-  redis.call('ZREMRANGEBYSCORE', PROBES, '-inf', now)
+-- Calls and reservations whose lease runs. A lapsed one stays on record until its era ends, so that a
+-- success that comes late is told from one reported twice.
+local function in_flight(now)
+  return redis.call('ZCOUNT', PROBES, '(' .. int(now), '+inf')
+end
+
+local function holds(member, now)
+  return tonumber(redis.call('ZSCORE', PROBES, member) or 0) > now
 end
 
 -- A released task holds a place among the probes until it acquires, is parked again, or is late.
@@ -93,14 +100,32 @@ local function reservation(id)
   return 'reserved:' .. id
 end
 
--- What is known of a task that has been parked or has failed: first parked, place, attempts spent.
+-- The place among the probes a released task may use: its own, or, where that lapsed while the task
+-- waited in its queue, another released task's, which will find one in turn.
+local function place_of(id, now)
+  if holds(reservation(id), now) then
+    return reservation(id)
+  elseif redis.call('ZSCORE', RETURNING, id) then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', PROBES, '(' .. int(now), '+inf')) do
+      if string.sub(member, 1, 9) == 'reserved:' then
+        return member
+      end
+    end
+  end
+end
+
+-- What is known of a task that was parked or failed: first parked, place, attempts spent, processes lost.
 local function trail(id)
-  local since, order, attempts = string.match(redis.call('HGET', TRAIL, id) or '0:0:0', '(%d+):(%d+):(%d+)')
-  return { since = tonumber(since), order = tonumber(order), attempts = tonumber(attempts) }
+  local since, order, attempts, losses =
+    string.match(redis.call('HGET', TRAIL, id) or '0:0:0:0', '(%d+):(%d+):(%d+):(%d+)')
+  return {
+    since = tonumber(since), order = tonumber(order), attempts = tonumber(attempts), losses = tonumber(losses),
+  }
 end
 
 local function keep_trail(id, t)
-  redis.call('HSET', TRAIL, id, int(t.since) .. ':' .. int(t.order) .. ':' .. int(t.attempts))
+  redis.call('HSET', TRAIL, id,
+    int(t.since) .. ':' .. int(t.order) .. ':' .. int(t.attempts) .. ':' .. int(t.losses))
 end
 
 local function forget_trail(id)
@@ -121,8 +146,15 @@ local function leave_lot(id)
   return true
 end
 
+-- Tasks that left the lot more than a day ago and never ended here are forgotten, a few at a time.
+local function drop_old_trails(now)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', RETURNING, '-inf', now - DAY, 'LIMIT', 0, 20)) do
+    forget_trail(id)
+  end
+end
+
 local function leave_lanes(id)
-  for _, set in ipairs({ ON_DEMAND, SCHEDULED, DUE, EXPIRES }) do
+  for _, set in ipairs({ ON_DEMAND, SCHEDULED, DUE }) do
     redis.call('ZREM', set, id)
   end
 end

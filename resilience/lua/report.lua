@@ -1,11 +1,11 @@
 -- What did the call say about its provider?
 --
 -- ARGV  1 now or ''  2 policy
---       3 the permit's generation; -1: nobody knows (its process is gone), counts while closed only
+--       3 the permit's generation; -1: nobody knows it, the process is gone
 --       4 the permit's token  5 probe 0|1  6 verdict success|failure|ignored|hold
 --       7 hold (us)  8 reason of a hold  9 owner: task id or ''  10 the owner's attempt budget, 0 for none
 --       11 a random number from 0 to 1, for the jitter
--- out   {applied 0|1, state, attempts, retry_at (us, 0 for none), reason}
+-- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason}
 -- does  counts; closed -> open at the threshold or on a hold; half_open -> closed or open; frees the
 --       probe's lease. A report from another generation, a lapsed lease or an operator's state only counts.
 local now = clock()
@@ -28,11 +28,22 @@ if verdict == 'failure' then
   redis.call('HSET', CIRCUIT, 'last_failure', now)
 end
 
-local current = generation == c.generation or (generation == -1 and c.state == 'closed')
+-- A task whose process was lost does not know its permit: while half-open it is found by its owner.
+local lost = generation == -1
+if lost and owner ~= '' and c.state == 'half_open' then
+  for _, member in ipairs(redis.call('ZRANGE', PROBES, 0, -1)) do
+    if string.sub(member, 1, #owner + 1) == owner .. ':' then
+      generation, token, probe = c.generation, member, true
+    end
+  end
+end
+
+local current = generation == c.generation or (lost and c.state == 'closed')
 if probe and current then
   local lease_ends = tonumber(redis.call('ZSCORE', PROBES, token) or 0)
   redis.call('ZREM', PROBES, token)
-  current = lease_ends > now
+  -- Past its lease a failure is no news, its place is another's; a success still is one.
+  current = lease_ends > now or (lease_ends > 0 and verdict == 'success')
 end
 local applied = current and c.forced == ''
 
@@ -63,21 +74,25 @@ end
 
 -- A failed probe spends no attempt: it was sent to try the circuit, not on its own account. And while
 -- the circuit is not closed the trouble is the service's: the task waits, whatever it has spent.
-local attempts = 0
+local attempts, losses = 0, 0
 if owner ~= '' then
   local t = trail(owner)
   if verdict == 'failure' and not probe then
     t.attempts = t.attempts + 1
   end
-  attempts = t.attempts
+  if lost then
+    t.losses = t.losses + 1
+  end
+  attempts, losses = t.attempts, t.losses
   local shut = shown(c) ~= 'closed' and shown(c) ~= 'disabled'
-  if verdict == 'hold' or (verdict == 'failure' and (shut or attempts < budget)) then
+  if lost or verdict == 'hold' or (verdict == 'failure' and (shut or attempts < budget)) then
     keep_trail(owner, t)
     redis.call('ZADD', RETURNING, now, owner)
+    drop_old_trails(now)
   else
     -- The task ends here: a copy of it still in the lot is a duplicate delivery's.
     leave_lot(owner)
     forget_trail(owner)
   end
 end
-return { applied and 1 or 0, shown(c), attempts, c.retry_at, c.reason }
+return { applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason }

@@ -27,6 +27,9 @@ end
 local out = { shown(c) }
 local ready = redis.call('ZCARD', ON_DEMAND) + redis.call('ZCARD', SCHEDULED)
 local closed = c.forced == 'closed' or c.forced == 'disabled' or (c.forced == '' and c.state == 'closed')
+-- Waiting is no answer any more: they leave, and fail clearly or try another service.
+local gone = c.forced == '' and c.state == 'open' and (c.reason == 'retired' or c.reason == 'entitlement')
+closed = closed or gone
 if ready == 0 or c.forced == 'open' or (not closed and c.state == 'open' and now < c.retry_at) then
   return out
 end
@@ -35,10 +38,9 @@ if not closed then
     move(c, now, 'half_open', c.reason, 0)
     out[1] = shown(c)
   end
-  drop_lapsed_probes(now)
   -- Not below one probe: the limit may have been lowered meanwhile, and acquire will close it.
   local wanted = math.max(policy.successes_needed - c.successes, 1)
-  most = math.min(most, math.min(policy.half_open_max_calls, wanted) - redis.call('ZCARD', PROBES))
+  most = math.min(most, math.min(policy.half_open_max_calls, wanted) - in_flight(now))
 end
 
 for _, lane in ipairs({ ON_DEMAND, SCHEDULED }) do

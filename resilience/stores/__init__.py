@@ -74,7 +74,15 @@ def open_store(url: str) -> Store:
             from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - redis only where it is used
             from resilience.stores.redis import RedisStore  # noqa: PLC0415 - the same
 
-            _opened[url] = FailoverStore(RedisStore(url), MemoryStore())
+            try:
+                store = RedisStore(url)
+                store.scripts.client.connection_pool.connection_kwargs.get("port")
+            except ValueError:
+                raise ConfigurationError(
+                    "the store's URL cannot be read: write it as redis://user:password@host:port/number, "
+                    "with # / : @ and % in a password percent-encoded"
+                ) from None
+            _opened[url] = FailoverStore(store, MemoryStore())
         else:
             raise ConfigurationError(
                 f"store scheme {scheme!r} is unknown: use redis://, rediss:// or memory://"

@@ -128,7 +128,7 @@ class FailoverStore:
         threading.Thread(target=self._await_return, name=name, daemon=True).start()
 
     def _await_return(self) -> None:
-        while not self.shared.scripts.ping():
+        while not self.shared.scripts.works():
             time.sleep(CHECK_SECONDS)
         self._lost_in = 0
         logger.warning("the breaker store at %s is back", self.shared.scripts.address)

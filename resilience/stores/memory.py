@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from resilience.circuit import (
+    LOST,
     MICROSECONDS,
     Circuit,
     CircuitState,
@@ -52,6 +53,7 @@ class _Machine:
     failures_total: int = 0
     probes: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, int] = field(default_factory=dict)
 
     def load(self, now: int) -> None:
         if self.forced and self.forced_until <= now:
@@ -74,10 +76,8 @@ class _Machine:
         if to == "closed":
             self.failures = self.reopened = 0
 
-    def live_probes(self, now: int) -> dict[str, int]:
-        for token in [token for token, ends in self.probes.items() if ends <= now]:
-            del self.probes[token]
-        return self.probes
+    def live_probes(self, now: int) -> list[int]:
+        return [ends for ends in self.probes.values() if ends > now]
 
 
 class MemoryStore:
@@ -95,28 +95,29 @@ class MemoryStore:
         # Held for a few microseconds of arithmetic, never across a call.
         self._lock = Lock()
 
-    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:  # noqa: ARG002 - no lot here, so no reservations
+    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
         """See ``Store.acquire``."""
-        token = uuid.uuid4().hex
+        token = f"{owner}:{uuid.uuid4().hex}"
         with self._lock:
             now, m = self._load(service)
+            spent = m.attempts.get(owner, 0) if owner else 0
             if m.forced == "open":
-                return self._refuse(service, m, now, m.forced_until, "forced")
+                return self._refuse(service, m, now, m.forced_until, "forced", spent)
             if m.forced or m.state == "closed":
-                return self._grant(service, m, token, None)
+                return self._grant(service, m, token, None, spent)
             if m.state == "open":
                 if now < m.retry_at:
-                    return self._refuse(service, m, now, m.retry_at, m.reason)
+                    return self._refuse(service, m, now, m.retry_at, m.reason, spent)
                 m.move(now, "half_open", m.reason, 0)
             probes = m.live_probes(now)
             if m.successes >= policy.successes_needed:  # it was lowered meanwhile
                 m.move(now, "closed", "", 0)
-                return self._grant(service, m, token, None)
+                return self._grant(service, m, token, None, spent)
             crowded = len(probes) >= policy.half_open_max_calls
             if crowded or len(probes) + m.successes >= policy.successes_needed:
-                return self._refuse(service, m, now, min(probes.values()), m.reason)
-            probes[token] = now + _micros(policy.lease_seconds)
-            return self._grant(service, m, token, probes[token])
+                return self._refuse(service, m, now, min(probes), m.reason, spent)
+            m.probes[token] = now + _micros(policy.lease_seconds)
+            return self._grant(service, m, token, m.probes[token], spent)
 
     def report(
         self,
@@ -135,17 +136,21 @@ class MemoryStore:
             if verdict is Verdict.FAILURE:
                 m.failures_total += 1
                 m.last_failure = now
-            current = permit.generation == m.generation or (permit.generation == -1 and m.state == "closed")
-            if permit.probe and current:
-                current = m.probes.pop(permit.token, 0) > now
+            lost = permit.generation == LOST
+            token, probe = _found(m, owner) if lost else (permit.token, permit.probe)
+            current = permit.generation == m.generation or (lost and (probe or m.state == "closed"))
+            if probe and current:
+                ends = m.probes.pop(token, 0)
+                current = ends > now or (ends > 0 and verdict is Verdict.SUCCESS)
             applied = current and not m.forced
             if applied:
                 _apply(m, now, policy, verdict, now + _micros(hold_seconds), reason)
-            attempts = _count_attempt(m, permit, verdict, owner, max_attempts)
+            attempts, losses = _count(m, verdict, owner, max_attempts, probe=probe, lost=lost)
             return Report(
                 applied=applied,
                 state=m.shown(),
                 attempts=attempts,
+                losses=losses,
                 retry_at=from_micros(m.retry_at),
                 reason=Reason(m.reason) if m.reason else None,
             )
@@ -155,6 +160,7 @@ class MemoryStore:
         with self._lock:
             _, m = self._load(service)
             m.attempts.pop(owner, None)
+            m.losses.pop(owner, None)
 
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """See ``Store.control``."""
@@ -185,7 +191,7 @@ class MemoryStore:
             failures=m.failures,
             successes=m.successes,
             reopened=m.reopened,
-            in_flight=sum(ends > now for ends in m.probes.values()),
+            in_flight=len(m.live_probes(now)),
             since=from_micros(m.since),
             retry_at=from_micros(m.forced_until if forced_open else m.retry_at),
             reason=Reason(reason) if reason else None,
@@ -208,21 +214,23 @@ class MemoryStore:
         return now, machine
 
     @staticmethod
-    def _grant(service: str, m: _Machine, token: str, ends: int | None) -> Permit:
+    def _grant(service: str, m: _Machine, token: str, ends: int | None, spent: int) -> Permit:
         m.allowed += 1
         return Permit(
             granted=True,
             service=service,
             state=m.shown(),
-            generation=m.generation,
+            # Under an operator's word calls change nothing, also when it has ended meanwhile.
+            generation=-2 if m.forced else m.generation,
             token=token,
             probe=ends is not None,
             until=from_micros(ends),
+            attempts=spent,
             shared=False,
         )
 
     @staticmethod
-    def _refuse(service: str, m: _Machine, now: int, retry_at: int, reason: str) -> Permit:
+    def _refuse(service: str, m: _Machine, now: int, retry_at: int, reason: str, spent: int) -> Permit:
         m.blocked += 1
         return Permit(
             granted=False,
@@ -231,6 +239,7 @@ class MemoryStore:
             generation=m.generation,
             retry_at=from_micros(max(retry_at, now + 1)),
             reason=Reason(reason),
+            attempts=spent,
             shared=False,
         )
 
@@ -239,13 +248,26 @@ def _micros(seconds: float) -> int:
     return round(seconds * MICROSECONDS)
 
 
-def _count_attempt(m: _Machine, permit: Permit, verdict: Verdict, owner: str, budget: int) -> int:
+def _found(m: _Machine, owner: str) -> tuple[str, bool]:
+    """The probe's permit a lost process held for its task, if it held one."""
+    if owner and m.state == "half_open":
+        for token in m.probes:
+            if token.startswith(f"{owner}:"):
+                return token, True
+    return "", False
+
+
+def _count(
+    m: _Machine, verdict: Verdict, owner: str, budget: int, *, probe: bool, lost: bool
+) -> tuple[int, int]:
     if not owner:
-        return 0
-    spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and not permit.probe)
-    if verdict is Verdict.HOLD or (verdict is Verdict.FAILURE and (m.shown().shut or spent < budget)):
-        m.attempts[owner] = spent
-    return spent
+        return 0, 0
+    spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and not probe)
+    losses = m.losses.pop(owner, 0) + lost
+    again = verdict is Verdict.FAILURE and (m.shown().shut or spent < budget)
+    if lost or verdict is Verdict.HOLD or again:
+        m.attempts[owner], m.losses[owner] = spent, losses
+    return spent, losses
 
 
 def _apply(m: _Machine, now: int, policy: Policy, verdict: Verdict, hold: int, reason: Reason | None) -> None:

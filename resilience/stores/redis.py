@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from resilience.circuit import (
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
 SOCKET_SECONDS = 0.25
 # The layout's version: a worker that lays keys out differently uses another.
 PREFIX = "circuit:1:"
-# What a server that is there says when it cannot do its work.
-_CANNOT_WRITE = ("OOM", "MISCONF", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS")
 SUFFIXES = (
     "",
     ":probes",
@@ -142,12 +138,9 @@ class Scripts:
             except NoScriptError:
                 self._shas.pop(source, None)  # the server restarted, or flushed its scripts
                 return self._send(source, keys, prepared)
-        except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError) as error:
+        except (RedisError, OSError) as error:
+            # Whatever it says, full or forbidden or a replica: it does not do what is asked of it.
             raise self._lost(error) from error
-        except ResponseError as error:
-            if str(error).startswith(_CANNOT_WRITE):
-                raise self._lost(error) from error
-            raise
 
     def _lost(self, error: Exception) -> StoreUnavailableError:
         lost = StoreUnavailableError(self.address, str(error))
@@ -155,9 +148,9 @@ class Scripts:
         return lost
 
     def _send(self, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
-        if source not in self._shas:
-            self._shas[source] = str(self.client.script_load(source))
-        sha = self._shas[source]
+        sha = self._shas.get(source)
+        if sha is None:
+            sha = self._shas[source] = str(self.client.script_load(source))
         if len(prepared) == 1:
             return [self.client.evalsha(sha, keys, *prepared[0])]
         pipeline = self.client.pipeline(transaction=False)
@@ -184,10 +177,10 @@ class Scripts:
         except (RedisError, OSError) as error:
             raise self._lost(error) from error
 
-    def ping(self) -> bool:
-        """Whether the server answers now."""
+    def works(self) -> bool:
+        """Whether the server answers and takes a write now."""
         try:
-            return bool(self.client.ping())
+            return bool(self.client.set(f"{PREFIX}check", "", px=1000))
         except (RedisError, OSError):
             return False
 
@@ -206,8 +199,9 @@ class RedisStore:
 
     def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
         """See ``Store.acquire``."""
-        token = uuid.uuid4().hex
-        granted, state, generation, probe, when, reason = self.scripts.run(
+        # Named after its owner, so that the permit of a lost process can be found.
+        token = f"{owner}:{uuid.uuid4().hex}"
+        granted, state, generation, probe, when, reason, attempts = self.scripts.run(
             "acquire", service, wire(policy), token, owner
         )
         return Permit(
@@ -220,6 +214,7 @@ class RedisStore:
             until=from_micros(when) if granted else None,
             retry_at=None if granted else from_micros(when),
             reason=_reason(reason),
+            attempts=attempts,
         )
 
     def report(
@@ -234,7 +229,7 @@ class RedisStore:
         max_attempts: int = 0,
     ) -> Report:
         """See ``Store.report``."""
-        applied, state, attempts, retry_at, why = self.scripts.run(
+        applied, state, attempts, losses, retry_at, why = self.scripts.run(
             "report",
             permit.service,
             wire(policy),
@@ -252,6 +247,7 @@ class RedisStore:
             applied=bool(applied),
             state=CircuitState(state.decode()),
             attempts=attempts,
+            losses=losses,
             retry_at=from_micros(retry_at),
             reason=_reason(why),
         )

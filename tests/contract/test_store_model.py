@@ -16,7 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from resilience import CircuitBreaker, Policy, Reason, Verdict
+from resilience import CircuitBreaker, CircuitState, Permit, Policy, Reason, Verdict
+from resilience.circuit import LOST
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
 
@@ -79,6 +80,14 @@ class BothMachines(RuleBasedStateMachine):
             for store, permit in zip(self.stores, permits, strict=True)
         ]
         assert reports[0] == reports[1]
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def a_process_is_lost(self, owner):
+        lost = Permit(granted=True, service=self.name, state=CircuitState.CLOSED, generation=LOST)
+        ours, theirs = self.both(
+            lambda breaker: breaker.report(lost, Verdict.FAILURE, owner=owner, max_attempts=3)
+        )
+        assert ours == theirs
 
     @rule(seconds=st.sampled_from([0.000001, 0.4, 1, 3, 4.999999, 5, 9.999999, 10, 30]))
     def time_passes(self, seconds):

@@ -18,7 +18,7 @@ from celery.exceptions import TaskRevokedError
 from resilience import CircuitBreakerOpenError, get_circuit_breaker
 from resilience.circuit import LEASE_GRACE_SECONDS
 from resilience.gate import PARKED
-from resilience.parking import Stored
+from resilience.parking import RESERVATION_SECONDS, Stored
 from tests.fleet import wait_for
 
 if TYPE_CHECKING:
@@ -224,6 +224,45 @@ def test_a_revoked_task_does_not_come_back(make_fleet: MakeFleet) -> None:
     fleet.mode("ok")
     assert final(results) == {"SUCCESS": 4, "REVOKED": 1}
     assert results[2].id not in fleet.done()
+
+
+def test_revoked_tasks_hold_no_probes_place(make_fleet: MakeFleet) -> None:
+    fleet, results = outage(make_fleet, 7, timeout=2, probes=1)
+    for result in results[:5]:
+        result.revoke()
+    fleet.mode("ok")
+    wait_for(lambda: all(result.ready() for result in results), RESERVATION_SECONDS - 2, "they end")
+    assert final(results) == {"SUCCESS": 2, "REVOKED": 5}
+
+
+def test_a_task_that_takes_its_process_down_ends(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1000)
+    fleet.worker().ready()
+    bad = fleet.app.poison.delay()
+    wait_for(bad.ready, 60, "it ends")
+    assert bad.state == "FAILURE"
+    assert "3 processes were lost" in str(bad.result)
+    assert fleet.calls() == [bad.id] * 3
+    assert fleet.circuit()["failures_total"] == 3
+    assert fleet.app.fetch.delay(1).get(timeout=30) == 1
+
+
+def test_nor_does_it_keep_a_circuit_half_open(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1, timeout=1, probes=1, call=30)
+    fleet.worker().ready()
+    bad = fleet.app.poison.delay()
+    wait_for(lambda: fleet.circuit()["parked"] == 1, 20, "it waits")
+    results = [fleet.app.fetch.delay(number) for number in range(4)]
+    assert final(results) == {"SUCCESS": 4}
+    wait_for(bad.ready, 60, "it ends")
+    assert bad.state == "FAILURE"
+
+
+def test_a_body_sees_which_attempt_it_is(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1000)
+    fleet.worker().ready()
+    assert fleet.app.growing.delay().get(timeout=30) == 2
+    assert fleet.app.growing.apply().get() == 2  # eager: Celery's own way
 
 
 def test_eager_mode_raises(make_fleet: MakeFleet) -> None:

@@ -1,0 +1,214 @@
+"""The parking lot's scripts on a real server, with time moved by the test."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from resilience import CircuitBreaker, CircuitState, Policy, Reason, Verdict
+from resilience.parking import RELEASE_LEASE_SECONDS, RESERVATION_SECONDS, Lane, Stored, Waiting
+from resilience.stores.redis import RedisStore, keys_of
+
+names = (f"lot-{n}" for n in itertools.count())
+MESSAGE = Stored("", "[[], {}, {}]", "application/json", "utf-8", {"task": "t"}, {}, "", "work")
+
+
+class Desk:
+    """One service on a clock of its own, with the verbs of a worker."""
+
+    def __init__(self, url: str, **policy: object) -> None:
+        self.now = 1_800_000_000_000_000
+        self.store = RedisStore(url, lambda: self.now)
+        self.name = next(names)
+        settings = {"failure_threshold": 1, "timeout_seconds": 10, "half_open_max_calls": 1, **policy}
+        self.breaker = CircuitBreaker(self.name, store=self.store, policy=Policy(**settings))
+
+    def forward(self, seconds: float) -> None:
+        self.now += round(seconds * 1_000_000)
+
+    def trip(self) -> None:
+        self.breaker.report(self.breaker.acquire(), Verdict.FAILURE)
+
+    def park(
+        self, *ids: str, gate: bool = False, lane: Lane = Lane.SCHEDULED, expires: str = "", **how
+    ) -> list[bool]:
+        headers = {"task": "t", "expires": expires} if expires else {"task": "t"}
+        batch = [Waiting(replace(MESSAGE, id=ident, headers=headers), lane, **how) for ident in ids]
+        return self.store.lot.park(self.name, batch, gate=gate)
+
+    def take(self, most: int = 100) -> list[str]:
+        """Lease and settle, as a releaser does."""
+        token, messages = self.store.lot.take(self.name, self.breaker.policy, most)
+        ids = [message.id for message in messages]
+        self.store.lot.settle(self.name, token, ids)
+        return ids
+
+    @property
+    def state(self) -> CircuitState:
+        return self.breaker.read().state
+
+
+@pytest.fixture
+def url(valkey):
+    return f"redis://127.0.0.1:{valkey.port}/8"
+
+
+@pytest.fixture
+def desk(url):
+    return Desk(url)
+
+
+def test_nothing_leaves_before_its_time_and_then_only_the_probes(desk):
+    desk.trip()
+    desk.park("a", "b", "c")
+    desk.forward(9.999999)
+    assert desk.take() == []
+    desk.forward(0.000001)
+    assert desk.take() == ["a"]
+    assert desk.take() == []
+    assert not desk.breaker.acquire(), "who is not from the lot has to wait"
+    assert desk.breaker.acquire("a").probe
+
+
+def test_on_demand_goes_first_and_each_lane_in_order(desk):
+    desk.trip()
+    desk.park("s1", "s2")
+    desk.park("d1", lane=Lane.ON_DEMAND)
+    desk.park("s3")
+    desk.park("d2", lane=Lane.ON_DEMAND)
+    desk.breaker.reset()
+    assert desk.take() == ["d1", "d2", "s1", "s2", "s3"]
+
+
+def test_a_refused_task_keeps_its_place_and_a_failed_probe_goes_behind(desk):
+    desk.trip()
+    desk.park("a", "b", "c")
+    desk.forward(10)
+    assert desk.take() == ["a"]
+    desk.breaker.report(desk.breaker.acquire("a"), Verdict.FAILURE, owner="a", max_attempts=5)
+    desk.park("a", behind=True)
+    desk.forward(10)
+    assert desk.take() == ["b"]
+    desk.park("b")  # it came back without having run
+    desk.breaker.reset()
+    assert desk.take() == ["b", "c", "a"]
+
+
+def test_parked_again_while_its_release_is_deleted_it_stays(desk):
+    desk.park("a")
+    token, [message] = desk.store.lot.take(desk.name, desk.breaker.policy, 10)
+    desk.park("a")  # it was published, received and refused again meanwhile
+    assert desk.store.lot.settle(desk.name, token, [message.id]) == 0
+    assert desk.take() == ["a"]
+
+
+def test_a_dead_releasers_batch_is_offered_again(desk):
+    desk.park("a", "b")
+    _, messages = desk.store.lot.take(desk.name, desk.breaker.policy, 10)
+    assert len(messages) == 2
+    desk.forward(RELEASE_LEASE_SECONDS - 0.000001)
+    assert desk.take() == []
+    desk.forward(0.000001)
+    assert desk.take() == ["a", "b"]
+
+
+def test_an_id_is_in_the_lot_at_most_once(desk):
+    desk.park("a")
+    desk.park("a")
+    assert desk.breaker.read().parked == 1
+    assert desk.take() == ["a"]
+
+
+def test_a_backoff_has_a_due_time_of_its_own(desk):
+    desk.park("a", delay_seconds=5)
+    assert desk.take() == []
+    desk.forward(5)
+    assert desk.take() == ["a"]
+
+
+def test_the_gate_parks_only_what_is_refused_at_this_moment(desk):
+    assert desk.park("a", gate=True) == [False]
+    desk.trip()
+    assert desk.park("a", gate=True) == [True]
+    assert desk.breaker.read().blocked_total == 1
+    desk.forward(10)
+    assert desk.park("b", gate=True) == [True], "probes come from the lot while somebody waits there"
+    assert desk.take() == ["a"]
+    assert desk.park("a", gate=True) == [False], "it is expected"
+
+
+def test_queues_slower_than_a_reservation_do_not_keep_it_half_open(desk):
+    desk.trip()
+    desk.park(*[f"t{n}" for n in range(20)])
+    desk.forward(10)
+    queue = []
+    for _ in range(100):
+        queue += [(ident, desk.now) for ident in desk.take()]
+        while queue and desk.now - queue[0][1] >= (RESERVATION_SECONDS + 5) * 1_000_000:
+            ident, _ = queue.pop(0)
+            permit = desk.breaker.acquire(ident) if not desk.park(ident, gate=True)[0] else None
+            if permit:
+                desk.breaker.report(permit, Verdict.SUCCESS, owner=ident)
+        desk.forward(1)
+    assert desk.state is CircuitState.CLOSED
+
+
+def test_a_slow_success_closes_it_all_the_same(desk):
+    desk.trip()
+    desk.forward(10)
+    permit = desk.breaker.acquire()
+    desk.forward(3600)
+    assert desk.breaker.report(permit, Verdict.SUCCESS).applied
+    assert desk.state is CircuitState.CLOSED
+
+
+def test_what_expired_leaves_even_while_shut_and_after_a_lapsed_lease(url):
+    desk = Desk(url, timeout_seconds=600)
+    desk.trip()
+    desk.park("a", expires="2027-01-15T08:00:05+00:00")  # five seconds from the clock's start
+    desk.park("b")
+    desk.forward(5)
+    _, [first] = desk.store.lot.take_expired(desk.name, 10)
+    assert first.id == "a"
+    desk.forward(RELEASE_LEASE_SECONDS)
+    desk.take()  # puts back what the dead releaser left
+    token, [again] = desk.store.lot.take_expired(desk.name, 10)
+    assert desk.store.lot.settle(desk.name, token, [again.id]) == 1
+    assert desk.breaker.read().parked == 1
+
+
+def test_tasks_parked_before_a_retirement_leave_to_fail_clearly(desk):
+    desk.trip()
+    desk.park("a", "b")
+    desk.breaker.reset()
+    desk.breaker.report(desk.breaker.acquire(), Verdict.HOLD, hold_seconds=86_400, reason=Reason.RETIRED)
+    assert desk.take() == ["a", "b"]
+    assert desk.breaker.acquire("a").reason is Reason.RETIRED
+
+
+def test_a_task_that_sent_a_message_under_its_own_id_does_not_take_it_along(desk):
+    permit = desk.breaker.acquire("a")
+    desk.trip()
+    desk.park("a")  # its replacement
+    desk.breaker.report(permit, Verdict.IGNORED)
+    assert desk.breaker.read().parked == 1
+
+
+def test_a_task_that_ended_leaves_no_duplicate_of_itself_waiting(desk):
+    permit = desk.breaker.acquire("a")
+    desk.park("a")  # a second delivery, refused
+    desk.breaker.report(permit, Verdict.SUCCESS, owner="a")
+    assert desk.breaker.read().parked == 0
+
+
+def test_nothing_is_left_of_tasks_that_ended(desk):
+    desk.trip()
+    desk.park("a", "b", "c")
+    desk.breaker.reset()
+    for ident in desk.take():
+        desk.breaker.report(desk.breaker.acquire(ident), Verdict.SUCCESS, owner=ident)
+    client = desk.store.scripts.client
+    left = {key for key in keys_of(desk.name) if client.exists(key)}
+    assert left == {keys_of(desk.name)[0], keys_of(desk.name)[2]}, "the circuit and its history"
