@@ -34,8 +34,8 @@ class CircuitBreaker:
         timeout_seconds: How long it stays open before it is tried again.
         expected_exception: What ``call`` counts as a failure; anything else passes through uncounted.
         half_open_max_calls: Trial calls in flight at most, and the successes that close it.
-        store: ``redis://…``, ``rediss://…``, ``memory://``, a store, or None: the one ``install`` or
-            RESILIENCE_STORE_URL names; where nothing is configured, this breaker's own memory.
+        store: ``redis://…``, ``rediss://…``, ``sentinel://…``, ``memory://``, a store, or None: the one
+            ``install`` or RESILIENCE_STORE_URL names; where nothing is configured, this breaker's own memory.
         policy: All of the above numbers and more in one; overrides them.
 
     Raises:

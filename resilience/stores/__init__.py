@@ -1,7 +1,7 @@
 """Where circuits live: one protocol, two stores, and what stands in when the shared one is lost.
 
-    redis://  rediss://   shared by the fleet, Lua on the server's clock   (redis.py)
-    memory://             the same machine in Python, for one process      (memory.py)
+    redis://  rediss://  sentinel://   shared by the fleet, Lua on the server's clock   (redis.py)
+    memory://                          the same machine in Python, for one process      (memory.py)
 
 A new store is a module here and a line in ``open_store``; it passes ``tests/contract/test_store.py``.
 """
@@ -70,22 +70,23 @@ def open_store(url: str) -> Store:
         scheme = urlsplit(url).scheme
         if scheme == "memory":
             _opened[url] = MemoryStore()
-        elif scheme in ("redis", "rediss"):
+        elif scheme in ("redis", "rediss", "sentinel"):
             from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - redis only where it is used
             from resilience.stores.redis import RedisStore  # noqa: PLC0415 - the same
 
             try:
                 store = RedisStore(url)
-                store.scripts.client.connection_pool.connection_kwargs.get("port")
+                store.scripts.client.close()
             except ValueError:
                 raise ConfigurationError(
-                    "the store's URL cannot be read: write it as redis://user:password@host:port/number, "
-                    "with # / : @ and % in a password percent-encoded"
+                    "the store's URL cannot be read: write it as redis://user:password@host:port/number or "
+                    "sentinel://:password@host:port,host:port/name/number, with # / : @ and % in a password "
+                    "percent-encoded"
                 ) from None
             _opened[url] = FailoverStore(store, MemoryStore())
         else:
             raise ConfigurationError(
-                f"store scheme {scheme!r} is unknown: use redis://, rediss:// or memory://"
+                f"store scheme {scheme!r} is unknown: use redis://, rediss://, sentinel:// or memory://"
             )
     return _opened[url]
 

@@ -13,11 +13,13 @@ import uuid
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from resilience.circuit import (
     MICROSECONDS,
@@ -69,11 +71,44 @@ def _source(name: str) -> str:
     return (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
 
 
+def connect(url: str) -> redis.Redis:
+    """A client that waits SOCKET_SECONDS at most and repeats nothing.
+
+    Args:
+        url: ``redis://``, ``rediss://``, or ``sentinel://:password@host:port,host:port/name/database``,
+            whose password is the server's and the sentinels'.
+
+    Raises:
+        ValueError: A URL that cannot be read.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": SOCKET_SECONDS,
+        "socket_connect_timeout": SOCKET_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    parts = urlsplit(url)
+    if parts.scheme != "sentinel":
+        return redis.Redis.from_url(url, client_name="resilience", **options)
+    user, _, hosts = parts.netloc.rpartition("@")
+    name, _, database = parts.path.strip("/").partition("/")
+    addresses = [host.rpartition(":") for host in hosts.split(",")]
+    if not name or not all(host and port.isdigit() for host, _, port in addresses):
+        raise ValueError("sentinel:// needs host:port,... and the name of the master")
+    if user:
+        username, _, password = user.partition(":")
+        options |= {"username": unquote(username) or None, "password": unquote(password) or None}
+    sentinel = Sentinel([(host, int(port)) for host, _, port in addresses], sentinel_kwargs=options)
+    client: redis.Redis = sentinel.master_for(
+        name, db=int(database or 0), client_name="resilience", **options
+    )
+    return client
+
+
 class Scripts:
     """Runs the scripts of ``resilience/lua`` on one server.
 
     Args:
-        url: ``redis://`` or ``rediss://``.
+        url: See ``connect``.
         clock: Microseconds since the epoch instead of the server's clock; for tests that move time.
     """
 
@@ -89,21 +124,15 @@ class Scripts:
     def client(self) -> redis.Redis:
         """This process's client: a connection never crosses a fork."""
         if self._pid != os.getpid():
-            self._client = redis.Redis.from_url(
-                self._url,
-                socket_timeout=SOCKET_SECONDS,
-                socket_connect_timeout=SOCKET_SECONDS,
-                retry=Retry(NoBackoff(), 0),
-                client_name="resilience",
-            )
+            self._client = connect(self._url)
             self._pid = os.getpid()
         return self._client
 
     @property
     def address(self) -> str:
-        """Host, port and database, without user or password."""
-        options = self.client.connection_pool.connection_kwargs
-        return f"{options.get('host')}:{options.get('port')}/{options.get('db', 0)}"
+        """Where the URL points, without user or password."""
+        parts = urlsplit(self._url)
+        return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def run(self, name: str, service: str, *arguments: str | bytes | float) -> Any:
         """One script, one round trip.
@@ -189,7 +218,7 @@ class RedisStore:
     """Circuits shared by everybody who uses this server.
 
     Args:
-        url: ``redis://`` or ``rediss://``.
+        url: See ``connect``.
         clock: See ``Scripts``.
     """
 
