@@ -8,7 +8,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from resilience.circuit import Permit, Policy, Reason, Report, Verdict
+from resilience.circuit import Finding, Permit, Policy, Reason, Report, Verdict
 from resilience.errors import CircuitBreakerOpenError, ConfigurationError
 from resilience.stores import Store, default_store, open_store
 from resilience.stores.memory import MemoryStore
@@ -120,15 +120,8 @@ class CircuitBreaker:
             raise ValueError(f"the permit of {permit.service} was refused: there is no call to report")
         if verdict is Verdict.HOLD and hold_seconds <= 0:
             raise ValueError(f"hold_seconds={hold_seconds!r}: a hold needs its seconds, more than 0")
-        return self.store.report(
-            permit,
-            self.policy,
-            verdict,
-            hold_seconds=hold_seconds,
-            reason=Reason(reason) if reason else None,
-            owner=owner,
-            max_attempts=max_attempts,
-        )
+        finding = Finding(verdict, hold_seconds, Reason(reason) if reason else None, owner, max_attempts)
+        return self.store.report(permit, self.policy, finding)
 
     def forget(self, owner: str) -> None:
         """A task ended with another service's answer: drop what is kept of it here."""

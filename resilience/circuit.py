@@ -211,6 +211,25 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a finished call found out.
+
+    Attributes:
+        verdict: About its provider.
+        hold_seconds: With a hold: how long the provider wants to be left alone.
+        reason: With a hold: why.
+        owner: The id of the task that made the call, empty if none did.
+        max_attempts: That task's attempt budget.
+    """
+
+    verdict: Verdict
+    hold_seconds: float = 0
+    reason: Reason | None = None
+    owner: str = ""
+    max_attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a report did.
 

@@ -28,7 +28,8 @@ if verdict == 'failure' then
   redis.call('HSET', CIRCUIT, 'last_failure', now)
 end
 
--- A task whose process was lost does not know its permit: while half-open it is found by its owner.
+-- A task whose process was lost does not know its permit: while half-open it is found by its owner,
+-- the latest if it had several.
 local lost = generation == -1
 if lost and owner ~= '' and c.state == 'half_open' then
   for _, member in ipairs(redis.call('ZRANGE', PROBES, 0, -1)) do

@@ -18,7 +18,7 @@ from resilience.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resilience.circuit import Circuit, Permit, Policy, Reason, Report, Verdict
+    from resilience.circuit import Circuit, Finding, Permit, Policy, Report
     from resilience.parking import ParkingLot
     from resilience.stores.redis import Scripts
 
@@ -33,17 +33,7 @@ class Store(Protocol):
     def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
         """May one call go ahead? ``owner`` is the id of the task that asks, if one does."""
 
-    def report(
-        self,
-        permit: Permit,
-        policy: Policy,
-        verdict: Verdict,
-        *,
-        hold_seconds: float = 0,
-        reason: Reason | None = None,
-        owner: str = "",
-        max_attempts: int = 0,
-    ) -> Report:
+    def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """What a granted call said about its provider."""
 
     def forget(self, service: str, owner: str) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from resilience.errors import StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resilience.circuit import Circuit, Permit, Policy, Reason, Report, Verdict
+    from resilience.circuit import Circuit, Finding, Permit, Policy, Report
     from resilience.parking import ParkingLot
     from resilience.stores.memory import MemoryStore
     from resilience.stores.redis import RedisStore
@@ -45,6 +44,8 @@ class FailoverStore:
         # thread that would tell it of the store's return does not live in it.
         self._lost_in = 0
         self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._check: threading.Thread | None = None
         shared.scripts.on_lost = self._lose
 
     @property
@@ -64,40 +65,14 @@ class FailoverStore:
                 return self.shared.acquire(service, policy, owner)
         return self.local.acquire(service, policy, owner)
 
-    def report(
-        self,
-        permit: Permit,
-        policy: Policy,
-        verdict: Verdict,
-        *,
-        hold_seconds: float = 0,
-        reason: Reason | None = None,
-        owner: str = "",
-        max_attempts: int = 0,
-    ) -> Report:
+    def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``; never raises for a lost store, so a provider's result is never lost."""
         if permit.shared and self.up:
             with contextlib.suppress(StoreUnavailableError):
-                return self.shared.report(
-                    permit,
-                    policy,
-                    verdict,
-                    hold_seconds=hold_seconds,
-                    reason=reason,
-                    owner=owner,
-                    max_attempts=max_attempts,
-                )
+                return self.shared.report(permit, policy, finding)
         if permit.shared:  # the local machine never gave it: let it count as evidence while closed
             permit = replace(permit, generation=-1, probe=False)
-        return self.local.report(
-            permit,
-            policy,
-            verdict,
-            hold_seconds=hold_seconds,
-            reason=reason,
-            owner=owner,
-            max_attempts=max_attempts,
-        )
+        return self.local.report(permit, policy, finding)
 
     def forget(self, service: str, owner: str) -> None:
         """See ``Store.forget``; never raises for a lost store."""
@@ -125,10 +100,19 @@ class FailoverStore:
             self._lost_in = os.getpid()
         logger.error("%s; circuits are local to this process until it does", error)
         name = f"breaker-store-check {self.shared.scripts.address}"
-        threading.Thread(target=self._await_return, name=name, daemon=True).start()
+        self._check = threading.Thread(target=self._await_return, name=name, daemon=True)
+        self._check.start()
+
+    def close(self) -> None:
+        """Give up waiting for a lost store, and let go of the connections."""
+        self._closing.set()
+        if self._check is not None and not self.up:
+            self._check.join()
+        self.shared.scripts.client.close()
 
     def _await_return(self) -> None:
         while not self.shared.scripts.works():
-            time.sleep(CHECK_SECONDS)
+            if self._closing.wait(CHECK_SECONDS):
+                return
         self._lost_in = 0
         logger.warning("the breaker store at %s is back", self.shared.scripts.address)

@@ -18,6 +18,7 @@ from resilience.circuit import (
     MICROSECONDS,
     Circuit,
     CircuitState,
+    Finding,
     Permit,
     Policy,
     Reason,
@@ -119,33 +120,23 @@ class MemoryStore:
             m.probes[token] = now + _micros(policy.lease_seconds)
             return self._grant(service, m, token, m.probes[token], spent)
 
-    def report(
-        self,
-        permit: Permit,
-        policy: Policy,
-        verdict: Verdict,
-        *,
-        hold_seconds: float = 0,
-        reason: Reason | None = None,
-        owner: str = "",
-        max_attempts: int = 0,
-    ) -> Report:
+    def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``."""
         with self._lock:
             now, m = self._load(permit.service)
-            if verdict is Verdict.FAILURE:
+            if finding.verdict is Verdict.FAILURE:
                 m.failures_total += 1
                 m.last_failure = now
             lost = permit.generation == LOST
-            token, probe = _found(m, owner) if lost else (permit.token, permit.probe)
+            token, probe = _found(m, finding.owner) if lost else (permit.token, permit.probe)
             current = permit.generation == m.generation or (lost and (probe or m.state == "closed"))
             if probe and current:
                 ends = m.probes.pop(token, 0)
-                current = ends > now or (ends > 0 and verdict is Verdict.SUCCESS)
+                current = ends > now or (ends > 0 and finding.verdict is Verdict.SUCCESS)
             applied = current and not m.forced
             if applied:
-                _apply(m, now, policy, verdict, now + _micros(hold_seconds), reason)
-            attempts, losses = _count(m, verdict, owner, max_attempts, probe=probe, lost=lost)
+                _apply(m, now, policy, finding)
+            attempts, losses = _count(m, finding, probe=probe, lost=lost)
             return Report(
                 applied=applied,
                 state=m.shown(),
@@ -249,28 +240,28 @@ def _micros(seconds: float) -> int:
 
 
 def _found(m: _Machine, owner: str) -> tuple[str, bool]:
-    """The probe's permit a lost process held for its task, if it held one."""
+    """The latest probe's permit of a task whose process was lost, if it had one."""
     if owner and m.state == "half_open":
-        for token in m.probes:
-            if token.startswith(f"{owner}:"):
-                return token, True
+        own = [(ends, token) for token, ends in m.probes.items() if token.startswith(f"{owner}:")]
+        if own:
+            return max(own)[1], True
     return "", False
 
 
-def _count(
-    m: _Machine, verdict: Verdict, owner: str, budget: int, *, probe: bool, lost: bool
-) -> tuple[int, int]:
+def _count(m: _Machine, finding: Finding, *, probe: bool, lost: bool) -> tuple[int, int]:
+    verdict, owner = finding.verdict, finding.owner
     if not owner:
         return 0, 0
     spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and not probe)
     losses = m.losses.pop(owner, 0) + lost
-    again = verdict is Verdict.FAILURE and (m.shown().shut or spent < budget)
+    again = verdict is Verdict.FAILURE and (m.shown().shut or spent < finding.max_attempts)
     if lost or verdict is Verdict.HOLD or again:
         m.attempts[owner], m.losses[owner] = spent, losses
     return spent, losses
 
 
-def _apply(m: _Machine, now: int, policy: Policy, verdict: Verdict, hold: int, reason: Reason | None) -> None:
+def _apply(m: _Machine, now: int, policy: Policy, finding: Finding) -> None:
+    verdict = finding.verdict
     if verdict is Verdict.SUCCESS:
         if m.state == "half_open":
             m.successes += 1
@@ -286,4 +277,4 @@ def _apply(m: _Machine, now: int, policy: Policy, verdict: Verdict, hold: int, r
             chance = random.random()  # noqa: S311 - spreads load, guards nothing
             m.move(now, "open", "failures", now + policy.open_micros(m.reopened, chance))
     elif verdict is Verdict.HOLD:
-        m.move(now, "open", reason or Reason.RATE_LIMITED, hold)
+        m.move(now, "open", finding.reason or Reason.RATE_LIMITED, now + _micros(finding.hold_seconds))

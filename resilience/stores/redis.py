@@ -25,11 +25,11 @@ from resilience.circuit import (
     MICROSECONDS,
     Circuit,
     CircuitState,
+    Finding,
     Permit,
     Policy,
     Reason,
     Report,
-    Verdict,
     from_micros,
     wire,
 )
@@ -246,17 +246,7 @@ class RedisStore:
             attempts=attempts,
         )
 
-    def report(
-        self,
-        permit: Permit,
-        policy: Policy,
-        verdict: Verdict,
-        *,
-        hold_seconds: float = 0,
-        reason: Reason | None = None,
-        owner: str = "",
-        max_attempts: int = 0,
-    ) -> Report:
+    def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``."""
         applied, state, attempts, losses, retry_at, why = self.scripts.run(
             "report",
@@ -265,11 +255,11 @@ class RedisStore:
             permit.generation,
             permit.token,
             int(permit.probe),
-            verdict.value,
-            _micros(hold_seconds),
-            (reason or Reason.RATE_LIMITED).value,
-            owner,
-            max_attempts,
+            finding.verdict.value,
+            _micros(finding.hold_seconds),
+            (finding.reason or Reason.RATE_LIMITED).value,
+            finding.owner,
+            finding.max_attempts,
             random.random(),  # noqa: S311 - spreads load, guards nothing
         )
         return Report(

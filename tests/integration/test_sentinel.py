@@ -75,6 +75,7 @@ def test_a_circuit_survives_its_primary(servers: tuple[ValkeyServer, ValkeyServe
     permit = breaker.acquire()
     assert permit.shared
     assert not permit
+    store.close()
     assert PASSWORD not in store.shared.scripts.address
     assert QUOTED not in store.shared.scripts.address
 

@@ -33,8 +33,10 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-def store(server: ValkeyServer) -> FailoverStore:
-    return FailoverStore(RedisStore(f"redis://127.0.0.1:{server.port}/0"), MemoryStore())
+def store(server: ValkeyServer) -> Iterator[FailoverStore]:
+    store = FailoverStore(RedisStore(f"redis://127.0.0.1:{server.port}/0"), MemoryStore())
+    yield store
+    store.close()
 
 
 def calls_until_cut_off(breaker: CircuitBreaker, tries: int = 30) -> int:
