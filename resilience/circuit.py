@@ -157,12 +157,12 @@ def wire(policy: Policy) -> str:
     return json.dumps(
         {
             "failure_threshold": policy.failure_threshold,
-            "timeout": round(policy.timeout_seconds * MICROSECONDS),
-            "timeout_cap": 0 if cap is None else round(cap * MICROSECONDS),
+            "timeout": micros_in(policy.timeout_seconds),
+            "timeout_cap": 0 if cap is None else micros_in(cap),
             "jitter": policy.jitter,
             "half_open_max_calls": policy.half_open_max_calls,
             "successes_needed": policy.successes_needed,
-            "lease": round(policy.lease_seconds * MICROSECONDS),
+            "lease": micros_in(policy.lease_seconds),
         },
         separators=(",", ":"),
     )
@@ -279,6 +279,11 @@ class Circuit:
     released_total: int = 0
     read_at: datetime | None = None
     shared: bool = True
+
+
+def micros_in(seconds: float) -> int:
+    """So many seconds in microseconds."""
+    return round(seconds * MICROSECONDS)
 
 
 def to_micros(when: datetime) -> int:

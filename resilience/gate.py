@@ -24,7 +24,7 @@ from resilience.breaker import iso
 from resilience.circuit import LOST, Circuit, CircuitState, Permit, Reason, Report, Verdict
 from resilience.errors import ConfigurationError, StoreUnavailableError
 from resilience.messages import check
-from resilience.parking import Lane, Stored, Waiting
+from resilience.parking import Lane, Stored, Waiting, expires_of
 from resilience.registry import get_circuit_breaker
 from resilience.task import NEVER_WAITS, Parked, ResilientTask
 
@@ -103,7 +103,6 @@ class Gate:
         try:
             stored = Stored.of(message)
             entry = Waiting(stored, Lane(task.lane), wait.delay_seconds, wait.behind)
-            stored.dump()
         except (TypeError, ValueError) as error:
             logger.error("cannot park a message of %s, its headers are no JSON: %s", task.name, error)  # noqa: TRY400 - the message says it all
             return False
@@ -214,7 +213,7 @@ def _plain(message: Any) -> bool:
     expires = headers.get("expires")
     if headers.get("eta") or headers["id"] in worker_state.revoked:
         return False
-    return not expires or Stored.of(message).expires > time.time_ns() // 1000
+    return not expires or expires_of(headers) > time.time_ns() // 1000
 
 
 class ResilientRequest(Request):

@@ -1,7 +1,7 @@
 """The parking lot: where messages wait that an open circuit refuses.
 
-A message is kept as it came from the broker, byte for byte, with its own exchange and routing key; it
-is never rebuilt from a signature. Order of acts, everywhere: result state ``PARKED``, park,
+A message is kept as it came from the broker, with its own exchange and routing key; it is never rebuilt
+from a signature. Order of acts, everywhere: result state ``PARKED``, park,
 acknowledge. A crash between two of them repeats a message and never loses one.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps, loads
 
-from resilience.circuit import MICROSECONDS, Policy, to_micros, wire
+from resilience.circuit import Policy, micros_in, to_micros, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +39,18 @@ _LEFT_OUT = frozenset(
         "expiration",
     }
 )
+
+
+def expires_of(headers: dict[str, Any]) -> int:
+    """When Celery would revoke a message, in microseconds since the epoch; 0: never, or not to be read."""
+    text = headers.get("expires")
+    try:
+        when = datetime.fromisoformat(text) if text else None
+    except (TypeError, ValueError):
+        return 0  # Celery refuses it with its own error when it runs
+    if when is None:
+        return 0
+    return to_micros(when if when.tzinfo else when.replace(tzinfo=UTC))
 
 
 class Lane(StrEnum):
@@ -77,18 +89,6 @@ class Stored:
             exchange=delivery.get("exchange") or "",
             routing_key=delivery.get("routing_key") or "",
         )
-
-    @property
-    def expires(self) -> int:
-        """When Celery would revoke it, in microseconds since the epoch; 0: never, or not to be read."""
-        text = self.headers.get("expires")
-        try:
-            when = datetime.fromisoformat(text) if text else None
-        except (TypeError, ValueError):
-            return 0  # Celery refuses it with its own error when it runs
-        if when is None:
-            return 0
-        return to_micros(when if when.tzinfo else when.replace(tzinfo=UTC))
 
     def restore(self, accept: Iterable[str]) -> Message:
         """As a kombu message again, off any channel; ``accept`` says what its body may be."""
@@ -156,12 +156,20 @@ class Waiting:
         lane: Who asked.
         delay_seconds: Its own backoff; 0: the circuit is the gate.
         behind: Goes behind all others (a failed probe), instead of keeping its place.
+        text: The message as it is stored.
+
+    Raises:
+        TypeError, ValueError: For a message whose headers or properties are no JSON.
     """
 
     message: Stored
     lane: Lane
     delay_seconds: float = 0
     behind: bool = False
+    text: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", self.message.dump())
 
 
 class ParkingLot:
@@ -191,10 +199,10 @@ class ParkingLot:
             arguments += [
                 entry.message.id,
                 "d" if entry.lane is Lane.ON_DEMAND else "s",
-                round(entry.delay_seconds * MICROSECONDS),
+                micros_in(entry.delay_seconds),
                 int(entry.behind),
-                entry.message.expires,
-                entry.message.dump(),
+                expires_of(entry.message.headers),
+                entry.text,
             ]
         return [bool(parked) for parked in self._scripts.run("park", service, *arguments)]
 
@@ -212,15 +220,15 @@ class ParkingLot:
             wire(policy),
             token,
             most,
-            RELEASE_LEASE_SECONDS * MICROSECONDS,
-            RESERVATION_SECONDS * MICROSECONDS,
+            micros_in(RELEASE_LEASE_SECONDS),
+            micros_in(RESERVATION_SECONDS),
         )
         return token, [Stored.load(text) for text in pairs[1::2]]
 
     def take_expired(self, service: str, most: int) -> tuple[str, list[Stored]]:
         """Lease what expired while it waited, to be ended as revoked; the circuit has no say."""
         token = uuid.uuid4().hex
-        lease = RELEASE_LEASE_SECONDS * MICROSECONDS
+        lease = micros_in(RELEASE_LEASE_SECONDS)
         return token, [
             Stored.load(text) for text in self._scripts.run("expired", service, token, most, lease)
         ]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from resilience.circuit import (
     LOST,
-    MICROSECONDS,
     Circuit,
     CircuitState,
     Finding,
@@ -25,6 +24,7 @@ from resilience.circuit import (
     Report,
     Verdict,
     from_micros,
+    micros_in,
 )
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class MemoryStore:
             crowded = len(probes) >= policy.half_open_max_calls
             if crowded or len(probes) + m.successes >= policy.successes_needed:
                 return self._refuse(service, m, now, min(probes), m.reason, spent)
-            m.probes[token] = now + _micros(policy.lease_seconds)
+            m.probes[token] = now + micros_in(policy.lease_seconds)
             return self._grant(service, m, token, m.probes[token], spent)
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
@@ -164,7 +164,7 @@ class MemoryStore:
                 m.failures = 0
             if act != "reset" and seconds > 0:
                 m.forced = "closed" if act == "close" else {"open": "open", "disable": "disabled"}[act]
-                m.forced_until, m.actor, m.note = now + _micros(seconds), actor, note
+                m.forced_until, m.actor, m.note = now + micros_in(seconds), actor, note
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``."""
@@ -235,10 +235,6 @@ class MemoryStore:
         )
 
 
-def _micros(seconds: float) -> int:
-    return round(seconds * MICROSECONDS)
-
-
 def _found(m: _Machine, owner: str) -> tuple[str, bool]:
     """The latest probe's permit of a task whose process was lost, if it had one."""
     if owner and m.state == "half_open":
@@ -277,4 +273,4 @@ def _apply(m: _Machine, now: int, policy: Policy, finding: Finding) -> None:
             chance = random.random()  # noqa: S311 - spreads load, guards nothing
             m.move(now, "open", "failures", now + policy.open_micros(m.reopened, chance))
     elif verdict is Verdict.HOLD:
-        m.move(now, "open", finding.reason or Reason.RATE_LIMITED, now + _micros(finding.hold_seconds))
+        m.move(now, "open", finding.reason or Reason.RATE_LIMITED, now + micros_in(finding.hold_seconds))

@@ -22,7 +22,6 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from resilience.circuit import (
-    MICROSECONDS,
     Circuit,
     CircuitState,
     Finding,
@@ -31,6 +30,7 @@ from resilience.circuit import (
     Reason,
     Report,
     from_micros,
+    micros_in,
     wire,
 )
 from resilience.errors import StoreUnavailableError
@@ -256,7 +256,7 @@ class RedisStore:
             permit.token,
             int(permit.probe),
             finding.verdict.value,
-            _micros(finding.hold_seconds),
+            micros_in(finding.hold_seconds),
             (finding.reason or Reason.RATE_LIMITED).value,
             finding.owner,
             finding.max_attempts,
@@ -277,7 +277,7 @@ class RedisStore:
 
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """See ``Store.control``."""
-        self.scripts.run("control", service, act, _micros(seconds), note, actor)
+        self.scripts.run("control", service, act, micros_in(seconds), note, actor)
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``."""
@@ -336,7 +336,3 @@ _COUNTS = (
 
 def _reason(text: bytes) -> Reason | None:
     return Reason(text.decode()) if text else None
-
-
-def _micros(seconds: float) -> int:
-    return round(seconds * MICROSECONDS)
