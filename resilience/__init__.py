@@ -17,7 +17,8 @@ The life of one task is one function: ``ResilientTask.__call__`` in ``resilience
 """
 
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState, Permit, Policy, Reason, Verdict
+from resilience.circuit import CircuitState, Permit, Reason, Transition, Verdict
+from resilience.configure import configure
 from resilience.errors import (
     CircuitBreakerOpenError,
     ConfigurationError,
@@ -25,6 +26,8 @@ from resilience.errors import (
     StoreUnavailableError,
 )
 from resilience.install import install
+from resilience.policy import Policy
+from resilience.publishing import on_transition
 from resilience.registry import CIRCUIT_BREAKERS, get_circuit_breaker
 from resilience.stores import set_default_store
 from resilience.task import ResilientTask
@@ -41,8 +44,11 @@ __all__ = [
     "ResilienceError",
     "ResilientTask",
     "StoreUnavailableError",
+    "Transition",
     "Verdict",
+    "configure",
     "get_circuit_breaker",
     "install",
+    "on_transition",
     "set_default_store",
 ]

@@ -8,13 +8,14 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from resilience.circuit import Finding, Permit, Policy, Reason, Report, Verdict
+from resilience.circuit import Finding, Permit, Reason, Report, Verdict
 from resilience.errors import CircuitBreakerOpenError, ConfigurationError
+from resilience.policy import Policy, changes_of, effective, override_text
 from resilience.stores import Store, default_store, open_store
 from resilience.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from resilience.circuit import Circuit
@@ -37,6 +38,8 @@ class CircuitBreaker:
         store: ``redis://…``, ``rediss://…``, ``sentinel://…``, ``memory://``, a store, or None: the one
             ``install`` or RESILIENCE_STORE_URL names; where nothing is configured, this breaker's own memory.
         policy: All of the above numbers and more in one; overrides them.
+        key: The fingerprint of the key the calls are made with, never the key itself, or what tells it:
+            a key that is refused shuts out those who use it and nobody else.
 
     Raises:
         ConfigurationError: For a value that cannot work; it names the value and the remedy.
@@ -52,14 +55,25 @@ class CircuitBreaker:
         *,
         store: Store | str | None = None,
         policy: Policy | None = None,
+        key: str | Callable[[], str] = "",
     ) -> None:
         if not isinstance(service_name, str) or not service_name or set(service_name) & set("{} \t\r\n"):
             raise ConfigurationError(f"service_name={service_name!r}: give a name without spaces and braces")
         self.service_name = service_name
         self.expected_exception = expected_exception
         self.policy = policy or Policy(failure_threshold, timeout_seconds, half_open_max_calls)
+        self._key = key
         self._store = open_store(store) if isinstance(store, str) else store
         self._own_memory = MemoryStore()
+
+    @property
+    def key(self) -> str:
+        """The fingerprint of the key the calls are made with, '' for none."""
+        return self._key if isinstance(self._key, str) else self._key()
+
+    @key.setter
+    def key(self, key: str | Callable[[], str]) -> None:
+        self._key = key
 
     @property
     def store(self) -> Store:
@@ -90,7 +104,7 @@ class CircuitBreaker:
         Returns:
             A permit, true when granted; refused, it says why and when to come back.
         """
-        return self.store.acquire(self.service_name, self.policy, owner)
+        return self.store.acquire(self.service_name, self.policy, owner, self.key)
 
     def report(
         self,
@@ -120,7 +134,8 @@ class CircuitBreaker:
             raise ValueError(f"the permit of {permit.service} was refused: there is no call to report")
         if verdict is Verdict.HOLD and hold_seconds <= 0:
             raise ValueError(f"hold_seconds={hold_seconds!r}: a hold needs its seconds, more than 0")
-        finding = Finding(verdict, hold_seconds, Reason(reason) if reason else None, owner, max_attempts)
+        why = Reason(reason) if reason else None
+        finding = Finding(verdict, hold_seconds, why, owner, max_attempts, self.key)
         return self.store.report(permit, self.policy, finding)
 
     def forget(self, owner: str) -> None:
@@ -173,6 +188,25 @@ class CircuitBreaker:
         """Closed, no failures, no operator's word."""
         self._control("reset", 0, reason, actor)
 
+    def override(
+        self, changes: Mapping[str, Any], seconds: float = EVER, reason: str = "", actor: str | None = None
+    ) -> None:
+        """Change fields of the policy for the whole fleet, for ``seconds``; the next call goes by it.
+
+        Changes made before and still in force stay, unless they are of the same fields.
+
+        Raises:
+            ConfigurationError: For a field or value that cannot work; nothing is changed then.
+            StoreUnavailableError: When the shared store does not answer.
+        """
+        changes = changes_of(self.read().override) | dict(changes)
+        text = override_text(self.policy, changes)
+        self.store.override(self.service_name, text, seconds, reason, actor or whoami())
+
+    def end_override(self, reason: str = "", actor: str | None = None) -> None:
+        """Back to the policy of the settings, for the whole fleet."""
+        self.store.override(self.service_name, "", 0, reason, actor or whoami())
+
     def _control(self, act: str, seconds: float, note: str, actor: str | None) -> None:
         self.store.control(self.service_name, act, seconds, note, actor or whoami())
 
@@ -182,6 +216,7 @@ class CircuitBreaker:
 
 def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
     """One circuit as the plain JSON every monitor shows."""
+    policy = effective(policy, circuit.override)
     return {
         "service": circuit.service,
         "state": circuit.state.value,
@@ -198,8 +233,15 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "forced_until": iso(circuit.forced_until),
         "actor": circuit.actor,
         "note": circuit.note,
+        "refused_keys": sorted(circuit.refused_keys),
+        "policy_changes": changes_of(circuit.override),
+        "policy_changed_until": iso(circuit.override_until),
+        "policy_changed_by": circuit.override_actor,
+        "policy_changed_note": circuit.override_note,
+        "observe_only": policy.observe_only,
         "allowed_total": circuit.allowed_total,
         "blocked_total": circuit.blocked_total,
+        "would_block_total": circuit.would_block_total,
         "failures_total": circuit.failures_total,
         "trips_total": circuit.trips_total,
         "parked": circuit.parked,

@@ -3,32 +3,32 @@
 The state machine itself runs twice, as Lua (``lua/*.lua``) and as Python
 (``stores/memory.py``); both speak in these values, and one suite tests both.
 
-                     failure_threshold consecutive failures, or a hold
+              failures in a row, too many or too slow, or a hold
             ┌────────┐ ───────────────────────────────────────► ┌──────┐
             │ closed │                                          │ open │ ◄─┐
             └────────┘ ◄──────────┐                             └──────┘   │
-                                  │ half_open_max_calls             │      │ one failure,
+                                  │ successes_needed                │      │ one failure,
                                   │ successes                       │      │ or a hold
                              ┌───────────┐    retry_at has come     │      │
                              │ half_open │ ◄────────────────────────┘      │
                              └───────────┘ ────────────────────────────────┘
 
 ``forced_open`` and ``disabled`` are an operator's, lie over the machine for a limited time, and
-leave it untouched underneath.
+leave it untouched underneath. A circuit that is open for ``auth`` lets nobody try it with a key that was
+refused, one that is open for ``retired`` lets nobody try it at all: an operator's ``reset`` ends both.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass
+import itertools
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 
-from resilience.errors import ConfigurationError
-
-MICROSECONDS = 1_000_000
+from resilience.policy import DEFAULT, Policy
 
 
 class CircuitState(StrEnum):
@@ -59,7 +59,10 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a circuit is open."""
+    """Why a circuit is open, or refuses a call.
+
+    ``QUOTA`` and ``CONCURRENCY`` are also the limits a closed circuit keeps.
+    """
 
     FAILURES = "failures"
     SLOW_CALLS = "slow_calls"
@@ -69,111 +72,20 @@ class Reason(StrEnum):
     ENTITLEMENT = "entitlement"
     RETIRED = "retired"
     FORCED = "forced"
+    CONCURRENCY = "concurrency"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """When a circuit opens, for how long, and how it is tried again.
-
-    Attributes:
-        failure_threshold: Consecutive failures that open it.
-        timeout_seconds: How long it stays open before the first probe, exactly.
-        timeout_cap_seconds: Doubles the open time at each failed recovery, up to this; None: it stays.
-        jitter: Lengthens each open time by a random part of itself, up to this fraction, so that fleets
-            do not come back in step.
-        half_open_max_calls: Probes in flight at most while half-open.
-        half_open_successes: Successes that close it; None: as many as ``half_open_max_calls``.
-        call_seconds: The longest a call may take; a probe's permit is a lease of this and
-            ``LEASE_GRACE_SECONDS``, so a killed prober frees it by itself.
-    """
-
-    failure_threshold: int = 5
-    timeout_seconds: float = 60
-    half_open_max_calls: int = 3
-    call_seconds: float = 30
-    timeout_cap_seconds: float | None = None
-    jitter: float = 0
-    half_open_successes: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("failure_threshold", "half_open_max_calls"):
-            self._check_count(name)
-        for name in ("timeout_seconds", "call_seconds"):
-            self._check_seconds(name)
-        if self.half_open_successes is not None:
-            self._check_count("half_open_successes")
-        if self.timeout_cap_seconds is not None:
-            self._check_seconds("timeout_cap_seconds")
-            if self.timeout_cap_seconds < self.timeout_seconds:
-                raise ConfigurationError(
-                    f"timeout_cap_seconds={self.timeout_cap_seconds!r} is less than "
-                    f"timeout_seconds={self.timeout_seconds!r}: give at least that, or None"
-                )
-        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
-            raise ConfigurationError(f"jitter={self.jitter!r}: give a fraction from 0 to 1")
-
-    def _check_count(self, name: str) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigurationError(f"{name}={value!r}: give a whole number of at least 1")
-
-    def _check_seconds(self, name: str) -> None:
-        value = getattr(self, name)
-        if not _is_number(value) or not 0 < value <= MAX_SECONDS:
-            raise ConfigurationError(f"{name}={value!r}: give seconds, more than 0 and at most {MAX_SECONDS}")
-
-    @property
-    def lease_seconds(self) -> float:
-        """How long a probe's permit lives without a report."""
-        return self.call_seconds + LEASE_GRACE_SECONDS
-
-    @property
-    def successes_needed(self) -> int:
-        """Successes that close a half-open circuit."""
-        return self.half_open_successes or self.half_open_max_calls
-
-    def open_micros(self, reopened: int, chance: float) -> int:
-        """How long the circuit stays open now.
-
-        Args:
-            reopened: Failed recoveries in a row before this one.
-            chance: A random number from 0 to 1, for the jitter.
-        """
-        seconds = self.timeout_seconds
-        if self.timeout_cap_seconds is not None:
-            # Beyond sixty doublings any cap is reached; the exponent stays a sane number.
-            seconds = min(self.timeout_cap_seconds, seconds * 2 ** min(reopened, 60))
-        return math.floor(seconds * (1 + self.jitter * chance) * MICROSECONDS)
+#: What waiting alone does not mend: nobody probes it.
+UNPROBED = frozenset({Reason.AUTH, Reason.RETIRED})
+#: When a refusal for one of these says to come back.
+REEXAMINE_SECONDS = 300.0
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-@lru_cache(maxsize=1024)
-def wire(policy: Policy) -> str:
-    """A policy as the scripts read it: JSON, times in microseconds."""
-    cap = policy.timeout_cap_seconds
-    return json.dumps(
-        {
-            "failure_threshold": policy.failure_threshold,
-            "timeout": micros_in(policy.timeout_seconds),
-            "timeout_cap": 0 if cap is None else micros_in(cap),
-            "jitter": policy.jitter,
-            "half_open_max_calls": policy.half_open_max_calls,
-            "successes_needed": policy.successes_needed,
-            "lease": micros_in(policy.lease_seconds),
-        },
-        separators=(",", ":"),
-    )
-
-
-# A lease outlives its call's deadline by this, so that a slow report still finds its permit.
-LEASE_GRACE_SECONDS = 2.0
 #: The generation of a report whose process is gone: nobody knows the permit.
 LOST = -1
-# A year: beyond it a time limit is a mistake, and microseconds stay exact in a double.
-MAX_SECONDS = 366 * 86_400.0
+#: The generation of a permit given under an operator's word, or against the circuit's own in a policy that
+#: only observes: its report changes nothing.
+UNDER_ORDERS = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +100,8 @@ class Permit:
         token: Names this permit; empty when refused.
         probe: Whether this is a half-open probe, held under a lease.
         until: Granted: when a probe's lease ends (None for others). Refused: None.
+        at_micros: When it was decided, on the store's clock, in microseconds since the epoch.
+        policy: What it was decided by, the fleet's overrides included.
         retry_at: Refused: when to try again, always in the future. Granted: None.
         reason: Refused: why.
         attempts: Failed attempts the owner has spent so far.
@@ -205,9 +119,21 @@ class Permit:
     reason: Reason | None = None
     attempts: int = 0
     shared: bool = True
+    at_micros: int = 0
+    policy: Policy = DEFAULT
 
     def __bool__(self) -> bool:
         return self.granted
+
+    @property
+    def call_seconds(self) -> float:
+        """The longest this call may take."""
+        return self.policy.seconds(probe=self.probe)
+
+    @property
+    def retry_in(self) -> float:
+        """Refused: seconds from the decision to ``retry_at``, whatever this machine's clock says."""
+        return (self.retry_at - time_of(self.at_micros)).total_seconds() if self.retry_at else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +146,8 @@ class Finding:
         reason: With a hold: why.
         owner: The id of the task that made the call, empty if none did.
         max_attempts: That task's attempt budget.
+        key: The fingerprint of the key the call was made with, empty if there is none.
+        host: Whose finding it is.
     """
 
     verdict: Verdict
@@ -227,6 +155,8 @@ class Finding:
     reason: Reason | None = None
     owner: str = ""
     max_attempts: int = 0
+    key: str = ""
+    host: str = field(default_factory=socket.gethostname)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +170,8 @@ class Report:
         losses: Processes lost with that task so far.
         retry_at: When the circuit is tried again, if it is not closed.
         reason: Why it is open, if it is.
+        generation: The circuit's era afterwards.
+        at_micros: When it was taken down, on the store's clock, in microseconds since the epoch.
     """
 
     applied: bool
@@ -248,6 +180,71 @@ class Report:
     losses: int = 0
     retry_at: datetime | None = None
     reason: Reason | None = None
+    generation: int = 0
+    at_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a circuit went by when it moved.
+
+    Attributes:
+        failures: Consecutive failures.
+        calls: Calls in the window of a policy with rates, else 0; ``failed`` and ``slow`` of them.
+        failed: See ``calls``.
+        slow: See ``calls``.
+    """
+
+    failures: int = 0
+    calls: int = 0
+    failed: int = 0
+    slow: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of one circuit's state. Each is on record once for the whole fleet.
+
+    Attributes:
+        service: The circuit's name.
+        before: Its state before.
+        after: Its state after.
+        reason: Why it is open, or was; None for none.
+        evidence: What it went by.
+        at: When, on the store's clock.
+        retry_at: When it will be tried again; None where that means nothing.
+        actor: Who did it; None: the circuit itself.
+        note: In words.
+        id: Names it among its service's; empty where the store gives it none.
+    """
+
+    service: str
+    before: CircuitState
+    after: CircuitState
+    reason: Reason | None
+    evidence: Evidence
+    at: datetime
+    retry_at: datetime | None = None
+    actor: str | None = None
+    note: str | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a process knows of a circuit that was shut a moment ago.
+
+    Attributes:
+        generation: The circuit's era.
+        retry_at: When it will be tried again, on the store's clock.
+        reason: Why it is shut.
+        key: With ``auth``: the fingerprint of the refused key.
+    """
+
+    generation: int
+    retry_at: datetime
+    reason: Reason
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +265,14 @@ class Circuit:
     forced_until: datetime | None = None
     actor: str | None = None
     note: str | None = None
+    refused_keys: frozenset[str] = frozenset()
+    override: str = ""
+    override_until: datetime | None = None
+    override_actor: str | None = None
+    override_note: str | None = None
     allowed_total: int = 0
     blocked_total: int = 0
+    would_block_total: int = 0
     failures_total: int = 0
     trips_total: int = 0
     parked: int = 0
@@ -281,20 +284,34 @@ class Circuit:
     shared: bool = True
 
 
-def micros_in(seconds: float) -> int:
-    """So many seconds in microseconds."""
-    return round(seconds * MICROSECONDS)
-
-
 def to_micros(when: datetime) -> int:
     """Microseconds since the epoch, exactly."""
     return (when - _EPOCH) // timedelta(microseconds=1)
 
 
+def token_for(owner: str) -> str:
+    """A new permit's name, after its owner, so that the permit of a lost process can be found."""
+    if _process.pid != os.getpid():  # a forked child's are not its parent's
+        _process.pid, _process.name = os.getpid(), uuid.uuid4().hex
+    return f"{owner}:{_process.name}-{next(_numbers)}"
+
+
+class _process:  # noqa: N801 - one namespace, never an object
+    pid = 0
+    name = ""
+
+
+_numbers = itertools.count()
+
+
+def time_of(micros: float | str | bytes) -> datetime:
+    """The UTC time of so many microseconds since the epoch."""
+    return _EPOCH + timedelta(microseconds=int(micros))
+
+
 def from_micros(micros: float | str | bytes | None) -> datetime | None:
     """The UTC time of so many microseconds since the epoch; None for nothing or zero."""
-    value = int(micros or 0)
-    return _EPOCH + timedelta(microseconds=value) if value else None
+    return time_of(micros) if micros and int(micros) else None
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -25,6 +25,7 @@ from resilience.circuit import LOST, Circuit, CircuitState, Permit, Reason, Repo
 from resilience.errors import ConfigurationError, StoreUnavailableError
 from resilience.messages import check
 from resilience.parking import Lane, Stored, Waiting, expires_of
+from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
 from resilience.task import NEVER_WAITS, Parked, ResilientTask
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from resilience.breaker import CircuitBreaker
     from resilience.stores import Store
 
 logger = get_logger(__name__)
@@ -69,10 +71,11 @@ class Gate:
         """Look at the circuits: one round trip."""
         circuits = self.store.read(self.services())
         self._gone = {name for name, circuit in circuits.items() if circuit.reason in NEVER_WAITS}
-        self._shut_until = {name: _shut_until(circuit) for name, circuit in circuits.items()}
+        self._shut_until = {
+            name: _shut_until(circuit, get_circuit_breaker(name)) for name, circuit in circuits.items()
+        }
         self._shut = {
-            name: Parked(name, circuit.reason, circuit.retry_at or datetime.now(UTC))
-            for name, circuit in circuits.items()
+            name: _wait_at(circuit, get_circuit_breaker(name)) for name, circuit in circuits.items()
         }
         return circuits
 
@@ -108,7 +111,7 @@ class Gate:
             return False
         self._write_state(task, stored, wait)
         try:
-            [parked] = lot.park(wait.service, [entry], gate=gate)
+            [parked] = lot.park(wait.service, [entry], gate=gate, key=get_circuit_breaker(wait.service).key)
         except StoreUnavailableError as error:
             logger.warning("cannot park %s[%s]: %s", task.name, stored.id, error)
             return False
@@ -162,14 +165,26 @@ class Gate:
             events.send("task-retried", uuid=stored.id, exception=str(wait), traceback="")
 
 
-def _shut_until(circuit: Circuit) -> float:
-    """Until when, on the monotonic clock, fresh messages are refused; 0: they are not."""
+def _wait_at(circuit: Circuit, breaker: CircuitBreaker) -> Parked:
+    """How a message of this process would wait there."""
+    reason = Reason.AUTH if breaker.key in circuit.refused_keys else circuit.reason
+    return Parked(circuit.service, reason, circuit.retry_at or datetime.now(UTC))
+
+
+def _shut_until(circuit: Circuit, breaker: CircuitBreaker) -> float:
+    """Until when, on the monotonic clock, fresh messages of this process are refused; 0: they are not."""
+    forced_open = circuit.state is CircuitState.FORCED_OPEN
+    observed = effective(breaker.policy, circuit.override).observe_only and not forced_open
+    if observed or circuit.state is CircuitState.DISABLED:
+        return 0
+    if breaker.key in circuit.refused_keys:
+        return time.monotonic() + TICK_SECONDS * 2  # until the next look: no probe ends it
     if not circuit.state.shut:
         return 0
-    if circuit.parked_ready and circuit.state is not CircuitState.FORCED_OPEN:
+    if circuit.parked_ready and not forced_open:
         return float("inf")  # probes come from the lot: until the next look
     if circuit.retry_at is None or circuit.read_at is None:
-        return 0
+        return 0  # half-open: whoever comes first tries it
     return time.monotonic() + (circuit.retry_at - circuit.read_at).total_seconds()
 
 

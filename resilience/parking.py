@@ -18,11 +18,13 @@ from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps, loads
 
-from resilience.circuit import Policy, micros_in, to_micros, wire
+from resilience.circuit import to_micros
+from resilience.policy import micros_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from resilience.policy import Policy
     from resilience.stores.redis import Scripts
 
 # A releaser that was killed holds its batch back this long.
@@ -182,7 +184,9 @@ class ParkingLot:
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
 
-    def park(self, service: str, batch: Iterable[Waiting], *, gate: bool = False) -> list[bool]:
+    def park(
+        self, service: str, batch: Iterable[Waiting], *, gate: bool = False, key: str = ""
+    ) -> list[bool]:
         """Take messages in, atomically.
 
         Args:
@@ -190,11 +194,12 @@ class ParkingLot:
             batch: The messages.
             gate: Take only those the circuit refuses at this moment: what the caller knew may be
                 a second old.
+            key: The fingerprint of the key the calls would be made with.
 
         Returns:
             For each message whether it is parked now; False: let it run.
         """
-        arguments: list[str | float] = ["gate" if gate else "force"]
+        arguments: list[str | float] = ["gate" if gate else "force", key]
         for entry in batch:
             arguments += [
                 entry.message.id,
@@ -206,7 +211,7 @@ class ParkingLot:
             ]
         return [bool(parked) for parked in self._scripts.run("park", service, *arguments)]
 
-    def take(self, service: str, policy: Policy, most: int) -> tuple[str, list[Stored]]:
+    def take(self, service: str, policy: Policy, most: int, key: str = "") -> tuple[str, list[Stored]]:
         """Lease what may leave now.
 
         Returns:
@@ -217,7 +222,8 @@ class ParkingLot:
         _, *pairs = self._scripts.run(
             "take",
             service,
-            wire(policy),
+            policy.wire,
+            key,
             token,
             most,
             micros_in(RELEASE_LEASE_SECONDS),

@@ -1,11 +1,14 @@
 """The publishing job: a beat task that puts all breaker states where monitors find them.
 
-One snapshot in the store, with its time, and one Celery event. Running it twice at once is harmless.
+One snapshot in the store, with its time, one Celery event, and what has changed since the last run, as
+events and to the listeners. Running it twice at once is harmless: each change goes to one of the two.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +19,33 @@ from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
+
+    from resilience.circuit import Transition
+
+logger = logging.getLogger(__name__)
 
 TASK_NAME = "resilience.publish"
 EVERY_SECONDS = 5.0
 SNAPSHOT_KEY = "circuit:1:published"
+
+_listeners: list[Callable[[Transition], None]] = []
+
+
+def on_transition(listener: Callable[[Transition], None]) -> Callable[[Transition], None]:
+    """Have a function called with every change of every circuit's state, once in the whole fleet.
+
+    It runs in the publishing job, within seconds of the change, in whichever worker that runs; so register
+    it where every worker imports it. Changes of one service come in order. What it raises is logged. If
+    its process is killed while it runs, the change comes again.
+
+    Returns:
+        The listener, so that this can be used as a decorator.
+    """
+    _listeners.append(listener)
+    return listener
 
 
 def states() -> list[dict[str, Any]]:
@@ -64,4 +89,35 @@ def publish(app: Celery) -> dict[str, Any]:
         dispatcher.send(
             "breaker-states", states={row["service"]: row["state"] for row in snapshot["circuit_breakers"]}
         )
+        announce(dispatcher, [row["service"] for row in snapshot["circuit_breakers"]])
     return snapshot
+
+
+def announce(dispatcher: Any, services: list[str]) -> None:
+    """What has changed and nobody has heard of: to the listeners, and as ``circuit-transition`` events."""
+    store = default_store()
+    news = store.transitions(services) if store else []
+    for change in sorted(news, key=lambda change: change.at):
+        for listener in _listeners:
+            try:
+                listener(change)
+            except Exception:  # somebody else's code; the next one hears it all the same
+                logger.exception("listener %r failed for %s", listener, change)
+        dispatcher.send("circuit-transition", **as_event(change))
+    if store and news:
+        store.heard(news)
+
+
+def as_event(change: Transition) -> dict[str, Any]:
+    """A change of state as the plain JSON of its event."""
+    return {
+        "service": change.service,
+        "from": change.before.value,
+        "to": change.after.value,
+        "reason": change.reason.value if change.reason else None,
+        "evidence": asdict(change.evidence),
+        "at": iso(change.at),
+        "retry_at": iso(change.retry_at),
+        "actor": change.actor,
+        "note": change.note,
+    }

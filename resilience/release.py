@@ -89,7 +89,8 @@ class Releaser(bootsteps.StartStopStep):
         lot = gate.store.lot
         if lot is None:
             return 0
-        token, messages = lot.take(service, get_circuit_breaker(service).policy, BATCH)
+        breaker = get_circuit_breaker(service)
+        token, messages = lot.take(service, breaker.policy, BATCH, breaker.key)
         if not messages:
             return 0
         # Redis takes the batch in one round trip; a broker without batches gets them one by one.

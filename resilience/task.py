@@ -92,7 +92,8 @@ class ResilientTask(Task):
     Attributes:
         service: The circuit the task is under.
         services: More circuits, in order of preference, where the body can use another service
-            instead; ``self.request.service`` tells it which one it was let through to.
+            instead; ``self.request.service`` tells it which one it was let through to, and
+            ``self.request.call_seconds`` how long its call may take.
         lane: Who waits for it; on-demand tasks leave the parking lot first.
         max_attempts: Failed attempts after which the task ends in FAILURE, if its circuit is closed:
             then the service is well and the task is not. A refusal, a hold and a failed probe spend
@@ -170,7 +171,7 @@ class ResilientTask(Task):
                 continue
 
             # The call itself. No lock is held; a permit lost with its process lapses by itself.
-            request.service = service
+            request.service, request.call_seconds = service, permit.call_seconds
             request.retries = max(request.retries or 0, permit.attempts)
             countdown: float | None = None
             budget = self.max_attempts
@@ -296,8 +297,11 @@ def refused(permit: Permit) -> Parked:
 
 
 def held(service: str, outcome: Outcome, report: Report) -> Parked:
-    """The provider asked for a pause; where its circuit did not take it up, the message keeps it."""
-    delay = 0 if report.state.shut else outcome.hold_seconds
+    """The provider asked for a pause; where its circuit did not take it up, the message keeps it.
+
+    Not so a refused key: another worker's may be accepted, and only such a one releases the message.
+    """
+    delay = 0 if report.state.shut or outcome.reason is Reason.AUTH else outcome.hold_seconds
     return Parked(service, outcome.reason, _later(report, delay), delay, label=outcome.label)
 
 

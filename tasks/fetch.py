@@ -7,6 +7,7 @@ tasks.<service>.refresh   on demand; the first provider in the dataset's order w
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_task_logger
@@ -16,7 +17,7 @@ from resilience.parking import Lane
 from resilience.stores import shared_scripts
 from resilience.task import Outcome
 from tasks import last_good
-from tasks.errors import InputError, UnknownDatasetError
+from tasks.errors import InputError, SettingsError, UnknownDatasetError
 from tasks.providers import PROVIDERS, clean_symbol, find_endpoint, find_provider, providers_of
 from tasks.providers import Verdict as Answer
 from tasks.providers.holds import RETIRED_HOLD
@@ -100,7 +101,9 @@ class FetchTask(ResilientTask):
         """
         service = getattr(self.request, "service", None) or self.service
         symbol = clean_symbol(symbol)
-        judgement = call(service, dataset, symbol, settings=provider_settings())
+        # A probe may have less time than any other call; called directly, it has its row's.
+        seconds = getattr(self.request, "call_seconds", None)
+        judgement = call(service, dataset, symbol, settings=provider_settings(), deadline_seconds=seconds)
         if judgement.verdict is not Answer.SUCCESS or judgement.record is None:
             raise _error(service, dataset, symbol, judgement)
         fetched_at = None
@@ -150,10 +153,11 @@ class FetchTask(ResilientTask):
 
 
 def register(app: Celery) -> None:
-    """Make the fetch tasks of every provider, and fit each breaker's lease to its provider's deadline."""
+    """Make the fetch tasks of every provider, and fit each breaker to its provider's deadline and key."""
     for service, row in PROVIDERS.items():
         breaker = get_circuit_breaker(service)
         breaker.policy = replace(breaker.policy, call_seconds=row.deadline_seconds)
+        breaker.key = partial(key_in_use, service)
     on_demand = sorted({service for dataset in served_datasets() for service in providers_of(dataset)})
     for service in PROVIDERS:
         own: tuple[str, ...] = (service,)
@@ -200,13 +204,27 @@ def is_retired(service: str) -> bool:
     return row.retired is not None and provider_settings().base_url_override(service) is None
 
 
+def key_in_use(service: str) -> str:
+    """The fingerprint of the service's key; '' for none, or one that cannot be used."""
+    try:
+        return provider_settings().fingerprint(service)
+    except SettingsError:
+        return ""  # the call itself says what is wrong with it
+
+
 def announce_retired() -> None:
-    """Open the circuits of retired providers, so that monitors show them before anyone asks."""
-    for service in filter(is_retired, PROVIDERS):
+    """Open the circuits of retired providers, so that monitors show them before anyone asks.
+
+    One that is retired no more, because its address was set by hand, is let in again.
+    """
+    for service in PROVIDERS:
         breaker = get_circuit_breaker(service)
-        permit = breaker.acquire()
-        if permit:
-            breaker.report(permit, Verdict.HOLD, hold_seconds=RETIRED_HOLD, reason=Reason.RETIRED)
+        if is_retired(service):
+            permit = breaker.acquire()
+            if permit:
+                breaker.report(permit, Verdict.HOLD, hold_seconds=RETIRED_HOLD, reason=Reason.RETIRED)
+        elif find_provider(service).retired and breaker.read().reason is Reason.RETIRED:
+            breaker.reset(f"{service.upper()}_BASE_URL names another address")
 
 
 def flight_key(dataset: str, symbol: str, provider: str | None = None) -> str:

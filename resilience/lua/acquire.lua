@@ -1,61 +1,107 @@
 -- May one call go ahead?
 --
--- ARGV  1 now or ''  2 policy  3 permit token  4 owner: task id or ''
+-- ARGV  1 now or ''  2 policy  3 key  4 permit token  5 owner: task id or ''
+--       6 whether the policy knows of nothing but failures in a row  0|1
 -- out   {granted 0|1, state, generation, probe 0|1, until or retry_at (us, 0 for none), reason,
---        attempts the owner has spent}
+--        attempts the owner has spent, now (us), override}
 -- does  counts allowed or blocked; open -> half_open when retry_at has come and nobody waits in the
---       lot; takes a probe's lease, or turns the owner's reservation into one
+--       lot; takes a probe's lease, or turns the owner's reservation into one; takes a call's place
+--       and its token of the quota
+
+-- Nearly always: a closed circuit that nobody has touched, and a caller nothing is known of.
+if ARGV[6] == '1' then
+  local f = redis.call('HMGET', KEYS[1], 'state', 'forced', 'override', 'refused:' .. ARGV[3], 'generation')
+  local closed = (not f[1] or f[1] == 'closed') and not (f[2] or f[3] or f[4])
+  if closed and (ARGV[5] == '' or redis.call('HEXISTS', KEYS[1] .. ':lot:trail', ARGV[5]) == 0) then
+    redis.call('HINCRBY', KEYS[1], 'allowed', 1)
+    local time = redis.call('TIME')
+    local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
+    return { 1, 'closed', tonumber(f[5] or 0), 0, 0, '', 0, now, '' }
+  end
+end
+-- prelude
 local now = clock()
-local policy, token, owner = cjson.decode(ARGV[2]), ARGV[3], ARGV[4]
-local c = load(now)
+local key, token, owner = ARGV[3], ARGV[4], ARGV[5]
+local c = load(now, key)
+local policy = policy_for(c)
 local attempts = owner ~= '' and trail(owner).attempts or 0
 
-local function grant(probe, ends)
+local function grant(probe, ends, generation)
   redis.call('HINCRBY', CIRCUIT, 'allowed', 1)
   -- Under an operator's word calls are let through and change nothing, also when it has ended meanwhile.
-  local generation = c.forced == '' and c.generation or -2
-  return { 1, shown(c), generation, probe, ends, '', attempts }
+  generation = c.forced == '' and (generation or c.generation) or -2
+  return { 1, shown(c), generation, probe, ends, '', attempts, now, c.override }
 end
 
 local function refuse(retry_at, reason)
+  if policy.observe and c.forced ~= 'open' then
+    redis.call('HINCRBY', CIRCUIT, 'would_block', 1)
+    return grant(0, 0, c.state ~= 'closed' and -2 or nil)
+  end
   redis.call('HINCRBY', CIRCUIT, 'blocked', 1)
-  return { 0, shown(c), c.generation, 0, math.max(retry_at, now + 1), reason, attempts }
+  return { 0, shown(c), c.generation, 0, math.max(retry_at, now + 1), reason, attempts, now, c.override }
 end
 
-local function probe()
-  redis.call('ZADD', PROBES, now + policy.lease, token)
-  return grant(1, now + policy.lease)
+-- Takes what the call needs of the service's limits.
+local function take_room()
+  if policy.concurrent then
+    redis.call('ZADD', CALLS, now + policy.lease, token)
+  end
+  if policy.interval then
+    redis.call('HSET', CIRCUIT, 'tat', math.max(c.tat, now) + policy.interval)
+  end
 end
 
-if c.forced == 'open' then
-  return refuse(c.forced_until, 'forced')
-elseif c.forced ~= '' or c.state == 'closed' then
+local function pass()
+  if c.forced ~= 'disabled' and (policy.concurrent or policy.interval) then
+    local most, when, why = room(c, policy, now)
+    if most < 1 then
+      return refuse(when, why)
+    end
+    take_room()
+    if owner ~= '' then
+      redis.call('ZREM', PROBES, reservation(owner))
+    end
+  end
   return grant(0, 0)
 end
 
+local way, when, why = stance(c, now)
+if way == 'refuse' then
+  return refuse(when, why)
+elseif way == 'pass' then
+  return pass()
+end
+
 if c.state == 'open' then
-  if now < c.retry_at then
-    return refuse(c.retry_at, c.reason)
-  elseif waiting() > 0 then
+  if waiting() > 0 then
     return refuse(now + RELEASE_PERIOD, c.reason)
   end
   move(c, now, 'half_open', c.reason, 0)
 end
-
-if c.successes >= policy.successes_needed then -- it was lowered meanwhile
+if c.successes >= policy.successes then -- it was lowered meanwhile
   move(c, now, 'closed', '', 0)
-  return grant(0, 0)
+  return pass()
 end
+
 local place = owner ~= '' and place_of(owner, now)
+if not place then
+  local busy = in_flight(now)
+  if busy >= policy.probes or busy + c.successes >= policy.successes then
+    local first = redis.call('ZRANGEBYSCORE', PROBES, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    return refuse(tonumber(first[2]), c.reason)
+  elseif waiting() > 0 then
+    return refuse(now + RELEASE_PERIOD, c.reason)
+  end
+end
+local most
+most, when, why = room(c, policy, now)
+if most < 1 then
+  return refuse(when, why)
+end
+take_room()
 if place then
   redis.call('ZREM', PROBES, place)
-  return probe()
 end
-local busy = in_flight(now)
-if busy >= policy.half_open_max_calls or busy + c.successes >= policy.successes_needed then
-  local first = redis.call('ZRANGEBYSCORE', PROBES, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return refuse(tonumber(first[2]), c.reason)
-elseif waiting() > 0 then
-  return refuse(now + RELEASE_PERIOD, c.reason)
-end
-return probe()
+redis.call('ZADD', PROBES, now + policy.probe_lease, token)
+return grant(1, now + policy.probe_lease)

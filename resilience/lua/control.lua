@@ -3,7 +3,8 @@
 -- ARGV  1 now or ''  2 act open|close|disable|reset  3 time limit (us, 0 for none)  4 note  5 actor
 -- out   the state afterwards
 -- does  open, disable: laid over the machine until the limit. close: closed now, and failures only
---       count until the limit. reset: the machine closed, nothing laid over it.
+--       count until the limit. reset: the machine closed, nothing laid over it. close and reset also
+--       let refused keys try again.
 local now = clock()
 local act, limit, note, actor = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local c = load(now)
@@ -16,12 +17,18 @@ if act == 'close' or act == 'reset' then
   c.forced = ''
   redis.call('HDEL', CIRCUIT, 'forced', 'forced_until', 'actor', 'note')
   redis.call('HSET', CIRCUIT, 'failures', 0)
+  redis.call('DEL', WINDOW, REPORTERS)
+  for _, name in ipairs(redis.call('HKEYS', CIRCUIT)) do
+    if string.sub(name, 1, 8) == 'refused:' then
+      redis.call('HDEL', CIRCUIT, name)
+    end
+  end
 end
 if act ~= 'reset' and limit > 0 then
   c.forced = ({ open = 'open', close = 'closed', disable = 'disabled' })[act]
   redis.call('HSET', CIRCUIT, 'forced', c.forced, 'forced_until', now + limit, 'actor', actor, 'note', note)
 end
-if act == 'open' or act == 'disable' then
+if from ~= shown(c) and (act == 'open' or act == 'disable') then
   record(c, now, from, shown(c), 'forced', actor, note)
 end
 return shown(c)

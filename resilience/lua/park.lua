@@ -1,30 +1,25 @@
 -- Take messages in.
 --
 -- ARGV  1 now or ''  2 mode: 'gate' parks only what the circuit refuses at this moment, 'force' parks
---       then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never), message
+--       3 key, then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never), message
 -- out   1 parked or 0 let through, for each message
 -- does  a message replaces its earlier entry and clears a release lease on it; a reservation is freed;
 --       a returning task keeps its place unless it goes behind
 local now = clock()
-local c = load(now)
+local c = load(now, ARGV[3])
+local way = stance(c, now)
 
 local function let_through(id)
-  if c.forced == 'open' then
-    return false
-  elseif c.forced ~= '' or c.state == 'closed' then
-    return true
-  elseif c.state == 'half_open' and place_of(id, now) then
-    return true
-  elseif c.state == 'open' and now < c.retry_at then
-    return false
+  if way ~= 'try' then
+    return way == 'pass'
   end
-  return waiting() == 0
+  return c.state == 'half_open' and place_of(id, now) or waiting() == 0
 end
 
 local last = tonumber(redis.call('HGET', CIRCUIT, 'last_place') or 0)
 local parked = 0
 local out = {}
-for i = 3, #ARGV, 6 do
+for i = 4, #ARGV, 6 do
   local id, lane, delay, behind = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local expires, message = tonumber(ARGV[i + 4]), ARGV[i + 5]
   if ARGV[2] == 'gate' and let_through(id) then

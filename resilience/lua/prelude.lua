@@ -1,19 +1,26 @@
 -- Shared by every script; put in front of each when it is loaded.
 --
--- KEYS  all keys of one service, always the same thirteen in this order, all under the hash
---       tag {service}, so a script runs on one node of a cluster
--- ARGV  1 now or '', 2 the policy as JSON where a script decides by it, then the script's own
+-- KEYS  1 the circuit. The service's other keys are derived from it: all lie under its hash tag, so on one
+--       server of a cluster, where the caller names them too.
+-- ARGV  1 now or '', 2 the policy as JSON where a script decides by it (a rule that is not there is
+--       none), 3 the fingerprint of the caller's key or '' where that matters, then the script's own
 -- time  microseconds since the epoch, from the server's clock; ARGV[1] replaces it in tests
-local CIRCUIT, PROBES, TRANSITIONS = KEYS[1], KEYS[2], KEYS[3]
-local ON_DEMAND, SCHEDULED, DUE = KEYS[4], KEYS[5], KEYS[6]
-local MESSAGES, LEASES, TOKENS = KEYS[7], KEYS[8], KEYS[9]
-local TRAIL, RETURNING, SINCE, EXPIRES = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local CIRCUIT = KEYS[1]
+local PROBES, TRANSITIONS = CIRCUIT .. ':probes', CIRCUIT .. ':transitions'
+local WINDOW, REPORTERS, CALLS = CIRCUIT .. ':window', CIRCUIT .. ':reporters', CIRCUIT .. ':calls'
+local LOT = CIRCUIT .. ':lot:'
+local ON_DEMAND, SCHEDULED, DUE = LOT .. 'on_demand', LOT .. 'scheduled', LOT .. 'due'
+local MESSAGES, LEASES, TOKENS = LOT .. 'messages', LOT .. 'leases', LOT .. 'tokens'
+local TRAIL, RETURNING = LOT .. 'trail', LOT .. 'returning'
+local SINCE, EXPIRES = LOT .. 'since', LOT .. 'expires'
 
 local SECOND = 1000000
 local DAY = 86400 * SECOND
 local TRANSITIONS_KEPT = 500
 -- Releasers look about this often; what waits for one of them is told to come back then.
 local RELEASE_PERIOD = 1 * SECOND
+-- What waiting alone does not mend is refused with a time so far away.
+local REEXAMINE = 300 * SECOND
 
 -- tostring() and .. round a time to 14 digits; this does not.
 local function int(number)
@@ -38,22 +45,28 @@ local function shown(c)
   return c.state
 end
 
+-- Every change of what an observer sees, once for the whole fleet.
 local function record(c, now, from, to, reason, actor, note)
   redis.call('HINCRBY', CIRCUIT, 'moved:' .. from .. ':' .. to, 1)
+  local seen = c.window or { calls = 0, failed = 0, slow = 0 }
   redis.call('XADD', TRANSITIONS, 'MAXLEN', '~', TRANSITIONS_KEPT, '*',
     'at', int(now), 'from', from, 'to', to, 'reason', reason, 'failures', int(c.failures),
-    'retry_at', int(c.retry_at), 'generation', int(c.generation), 'actor', actor or '', 'note', note or '')
+    'calls', seen.calls, 'failed', seen.failed, 'slow', seen.slow,
+    'retry_at', int(c.retry_at), 'actor', actor or '', 'note', note or '')
 end
 
-local function load(now)
+-- The circuit, and what of it concerns a caller with this key.
+local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
-    'retry_at', 'reason', 'forced', 'forced_until', 'reopened')
+    'retry_at', 'reason', 'forced', 'forced_until', 'reopened', 'override', 'override_until',
+    'good_key', 'tat', 'refused:' .. (key or ''))
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
     retry_at = tonumber(f[5] or 0), reason = f[6] or '',
     forced = f[7] or '', forced_until = tonumber(f[8] or 0),
-    reopened = tonumber(f[9] or 0),
+    reopened = tonumber(f[9] or 0), override = f[10] or '',
+    good_key = f[12] or '', tat = tonumber(f[13] or 0), refused = f[14],
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
@@ -63,7 +76,16 @@ local function load(now)
       record(c, now, from, c.state, c.reason, '', 'time limit reached')
     end
   end
+  if c.override ~= '' and tonumber(f[11]) <= now then
+    c.override = ''
+    redis.call('HDEL', CIRCUIT, 'override', 'override_until', 'override_actor', 'override_note')
+  end
   return c
+end
+
+-- The caller's policy, unless an operator has put another in force for the fleet.
+local function policy_for(c)
+  return c.override ~= '' and cjson.decode(c.override).wire or cjson.decode(ARGV[2])
 end
 
 -- A change of state starts a new generation and takes every permit of the old one with it.
@@ -76,8 +98,57 @@ local function move(c, now, to, reason, retry_at, actor, note)
   end
   redis.call('HSET', CIRCUIT, 'state', to, 'generation', c.generation, 'failures', c.failures,
     'successes', 0, 'retry_at', retry_at, 'reason', reason, 'since', now, 'reopened', c.reopened)
-  redis.call('DEL', PROBES)
+  redis.call('DEL', PROBES, WINDOW, REPORTERS)
   record(c, now, from, to, reason, actor, note)
+end
+
+-- When a refusal that no probe will end is looked at again.
+local function reexamined(c, now)
+  if c.state ~= 'open' then
+    return now + REEXAMINE
+  elseif c.retry_at <= now then
+    c.retry_at = now + REEXAMINE
+    redis.call('HSET', CIRCUIT, 'retry_at', c.retry_at)
+  end
+  return c.retry_at
+end
+
+-- Who may pass, probes' places and limits aside: 'pass'; 'try', as a probe; or 'refuse', until when, why.
+local function stance(c, now)
+  if c.forced == 'open' then
+    return 'refuse', c.forced_until, 'forced'
+  elseif c.forced == 'disabled' then
+    return 'pass'
+  elseif c.refused then
+    return 'refuse', reexamined(c, now), 'auth'
+  elseif c.forced ~= '' or c.state == 'closed' then
+    return 'pass'
+  elseif c.state == 'open' and c.reason == 'retired' then
+    return 'refuse', reexamined(c, now), c.reason
+  elseif c.state == 'open' and c.reason ~= 'auth' and now < c.retry_at then
+    return 'refuse', c.retry_at, c.reason
+  end
+  return 'try' -- also with another key than the one that was refused
+end
+
+-- What the service can bear, whatever its circuit says: calls that may go now, and if none, until when, why.
+local function room(c, policy, now)
+  local most, when, why = math.huge, nil, nil
+  if policy.concurrent then
+    redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', now)
+    most = policy.concurrent - redis.call('ZCARD', CALLS)
+    if most <= 0 then
+      return 0, tonumber(redis.call('ZRANGE', CALLS, 0, 0, 'WITHSCORES')[2]), 'concurrency'
+    end
+  end
+  if policy.interval then -- GCRA: the time at which a steady stream would have used up what has been used
+    local tokens = math.floor((now - math.max(c.tat, now)) / policy.interval) + policy.burst
+    if tokens < 1 then
+      return 0, c.tat - (policy.burst - 1) * policy.interval, 'quota'
+    end
+    most = math.min(most, tokens)
+  end
+  return most, when, why
 end
 
 -- Tasks that wait for this circuit, those just handed to a releaser included.

@@ -2,12 +2,15 @@
 --
 -- ARGV  1 now or ''
 -- out   {now, half-open calls in flight, parked, parked and ready, oldest parked since (us), field, value, ...}
--- does  nothing
+-- does  ends what has reached its time limit
 local now = clock()
+local c = load(now)
+if c.state == 'open' and (c.reason == 'auth' or c.reason == 'retired') then
+  reexamined(c, now)
+end
 local oldest = redis.call('ZRANGE', SINCE, 0, 0, 'WITHSCORES')
 local out = {
-  now, redis.call('ZCOUNT', PROBES, '(' .. int(now), '+inf'), redis.call('HLEN', MESSAGES),
-  waiting(), tonumber(oldest[2] or 0),
+  now, in_flight(now), redis.call('HLEN', MESSAGES), waiting(), tonumber(oldest[2] or 0),
 }
 for _, item in ipairs(redis.call('HGETALL', CIRCUIT)) do
   out[#out + 1] = item

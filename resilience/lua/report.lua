@@ -1,26 +1,102 @@
 -- What did the call say about its provider?
 --
--- ARGV  1 now or ''  2 policy
---       3 the permit's generation; -1: nobody knows it, the process is gone
---       4 the permit's token  5 probe 0|1  6 verdict success|failure|ignored|hold
---       7 hold (us)  8 reason of a hold  9 owner: task id or ''  10 the owner's attempt budget, 0 for none
---       11 a random number from 0 to 1, for the jitter
--- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason}
--- does  counts; closed -> open at the threshold or on a hold; half_open -> closed or open; frees the
---       probe's lease. A report from another generation, a lapsed lease or an operator's state only counts.
+-- ARGV  1 now or ''  2 policy  3 key
+--       4 the permit's generation; -1: nobody knows it, the process is gone
+--       5 the permit's token  6 probe 0|1  7 when it was granted (us, 0 if nobody knows)
+--       8 verdict success|failure|ignored|hold  9 hold (us)  10 reason of a hold
+--       11 owner: task id or ''  12 the owner's attempt budget, 0 for none
+--       13 host  14 a random number from 0 to 1, for the jitter
+--       15 whether the policies now and then know of nothing but failures in a row  0|1
+-- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason, generation, now (us)}
+-- does  counts; closed -> open by its rules or on a hold; half_open -> closed or open; frees the probe's
+--       lease and the call's place. A report from another generation, a failure after its lease and one
+--       under an operator's word only count.
+
+-- Nearly always: a success where nothing is to be set back, of a task that never waited.
+if ARGV[8] == 'success' and ARGV[15] == '1' and ARGV[6] == '0' then
+  local f = redis.call('HMGET', KEYS[1], 'state', 'forced', 'override', 'failures', 'generation', 'good_key')
+  local closed = (not f[1] or f[1] == 'closed') and not (f[2] or f[3])
+  local known = ARGV[11] ~= '' and (redis.call('HEXISTS', KEYS[1] .. ':lot:trail', ARGV[11]) == 1
+    or redis.call('HEXISTS', KEYS[1] .. ':lot:messages', ARGV[11]) == 1)
+  if closed and not known and (f[4] or '0') == '0' and (f[5] or '0') == ARGV[4] and (f[6] or '') == ARGV[3] then
+    redis.call('HINCRBY', KEYS[1], 'verdict:success', 1)
+    local time = redis.call('TIME')
+    local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
+    return { 1, 'closed', 0, 0, 0, '', tonumber(ARGV[4]), now }
+  end
+end
+-- prelude
 local now = clock()
-local policy = cjson.decode(ARGV[2])
-local generation, token, probe, verdict = tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1', ARGV[6]
-local hold, hold_reason, owner, budget = tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
-local c = load(now)
+local key, generation, token, probe = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1'
+local granted, verdict, hold, hold_reason = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9]), ARGV[10]
+local owner, budget, host, chance = ARGV[11], tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
+local c = load(now, key)
+local policy = policy_for(c)
 
 -- Exactly the policy's time, unless it doubles at each failed recovery or has jitter.
 local function open_time()
   local time = policy.timeout
-  if policy.timeout_cap > 0 then
+  if policy.timeout_cap then
     time = math.min(policy.timeout_cap, time * 2 ^ math.min(c.reopened, 60))
   end
-  return math.floor(time * (1 + policy.jitter * tonumber(ARGV[11])))
+  return math.floor(time * (1 + (policy.jitter or 0) * chance))
+end
+
+local function trip(reason)
+  redis.call('HINCRBY', CIRCUIT, 'trips', 1)
+  if c.state == 'half_open' then
+    c.reopened = c.reopened + 1
+  end
+  move(c, now, 'open', reason, now + open_time())
+end
+
+-- Counts this call in the window; the window lies in ten buckets, each by the number of its time.
+local function tally(failed, slow)
+  local width = math.floor(policy.window / 10)
+  local bucket = math.floor(now / width)
+  local sums = { calls = 0, failed = 0, slow = 0 }
+  redis.call('HINCRBY', WINDOW, int(bucket) .. ':calls', 1)
+  redis.call('HINCRBY', WINDOW, int(bucket) .. ':failed', failed and 1 or 0)
+  redis.call('HINCRBY', WINDOW, int(bucket) .. ':slow', slow and 1 or 0)
+  local all = redis.call('HGETALL', WINDOW)
+  for i = 1, #all, 2 do
+    local number, name = string.match(all[i], '(%d+):(%a+)')
+    if tonumber(number) > bucket - 10 then
+      sums[name] = sums[name] + tonumber(all[i + 1])
+    else
+      redis.call('HDEL', WINDOW, all[i])
+    end
+  end
+  return sums
+end
+
+-- Have enough different hosts seen the trouble? This one has.
+local function confirmed()
+  if not policy.reporters then
+    return true
+  end
+  redis.call('ZADD', REPORTERS, now, host)
+  redis.call('ZREMRANGEBYSCORE', REPORTERS, '-inf', now - policy.window)
+  return redis.call('ZCARD', REPORTERS) >= policy.reporters
+end
+
+-- Why a closed circuit opens now; nil: it stays.
+local function tripped(failed, slow)
+  local rated = policy.failure_rate or policy.slow_rate
+  if rated then
+    c.window = tally(failed, slow)
+  end
+  if not (failed or slow) or not confirmed() then
+    return nil
+  elseif failed and c.failures >= policy.threshold then
+    return 'failures'
+  elseif not rated or c.window.calls < policy.minimum then
+    return nil
+  elseif failed and policy.failure_rate and c.window.failed / c.window.calls >= policy.failure_rate then
+    return 'failures'
+  elseif slow and policy.slow_rate and c.window.slow / c.window.calls >= policy.slow_rate then
+    return 'slow_calls'
+  end
 end
 
 redis.call('HINCRBY', CIRCUIT, 'verdict:' .. verdict, 1)
@@ -28,15 +104,30 @@ if verdict == 'failure' then
   redis.call('HSET', CIRCUIT, 'last_failure', now)
 end
 
--- A task whose process was lost does not know its permit: while half-open it is found by its owner,
--- the latest if it had several.
-local lost = generation == -1
-if lost and owner ~= '' and c.state == 'half_open' then
-  for _, member in ipairs(redis.call('ZRANGE', PROBES, 0, -1)) do
+-- A task whose process was lost does not know its permit: it is found by its owner, the latest if it
+-- had several.
+local function latest_of(set)
+  local found
+  for _, member in ipairs(redis.call('ZRANGE', set, 0, -1)) do
     if string.sub(member, 1, #owner + 1) == owner .. ':' then
-      generation, token, probe = c.generation, member, true
+      found = member
     end
   end
+  return found
+end
+
+local lost = generation == -1
+if lost and owner ~= '' then
+  local place = latest_of(CALLS)
+  if place then
+    redis.call('ZREM', CALLS, place)
+  end
+  local member = c.state == 'half_open' and latest_of(PROBES)
+  if member then
+    generation, token, probe = c.generation, member, true
+  end
+else
+  redis.call('ZREM', CALLS, token)
 end
 
 local current = generation == c.generation or (lost and c.state == 'closed')
@@ -47,30 +138,46 @@ if probe and current then
   current = lease_ends > now or (lease_ends > 0 and verdict == 'success')
 end
 local applied = current and c.forced == ''
+local answered = verdict == 'success' or verdict == 'failure'
+local slow = answered and policy.slow and granted > 0 and now - granted > policy.slow
 
-if applied and verdict == 'success' then
-  if c.state == 'half_open' then
+if applied and verdict == 'success' and key ~= c.good_key then
+  redis.call('HSET', CIRCUIT, 'good_key', key)
+end
+if applied and answered and c.state == 'half_open' then
+  if verdict == 'failure' then
+    c.failures = c.failures + 1
+    trip('failures')
+  elseif slow then
+    trip('slow_calls')
+  else
     c.successes = c.successes + 1
     redis.call('HSET', CIRCUIT, 'successes', c.successes)
-    if c.successes >= policy.successes_needed then
+    if c.successes >= policy.successes then
       move(c, now, 'closed', '', 0)
     end
-  elseif c.failures > 0 then
-    c.failures = 0
-    redis.call('HSET', CIRCUIT, 'failures', 0)
   end
-elseif applied and verdict == 'failure' then
-  c.failures = c.failures + 1
-  redis.call('HSET', CIRCUIT, 'failures', c.failures)
-  if c.state == 'half_open' or c.failures >= policy.failure_threshold then
-    redis.call('HINCRBY', CIRCUIT, 'trips', 1)
-    if c.state == 'half_open' then
-      c.reopened = c.reopened + 1
-    end
-    move(c, now, 'open', 'failures', now + open_time())
+elseif applied and answered then
+  local failures = verdict == 'failure' and c.failures + 1 or 0
+  if failures ~= c.failures then
+    c.failures = failures
+    redis.call('HSET', CIRCUIT, 'failures', failures)
+  end
+  local why = tripped(verdict == 'failure', slow)
+  if why then
+    trip(why)
   end
 elseif applied and verdict == 'hold' then
-  move(c, now, 'open', hold_reason, now + hold)
+  if hold_reason ~= 'auth' then
+    move(c, now, 'open', hold_reason, now + hold)
+  else
+    redis.call('HSET', CIRCUIT, 'refused:' .. key, now)
+    -- One worker with a stale key must not cut off those whose key is accepted.
+    if c.good_key == '' or c.good_key == key then
+      redis.call('HDEL', CIRCUIT, 'good_key')
+      move(c, now, 'open', hold_reason, now + hold)
+    end
+  end
 end
 
 -- A failed probe spends no attempt: it was sent to try the circuit, not on its own account. And while
@@ -96,4 +203,4 @@ if owner ~= '' then
     forget_trail(owner)
   end
 end
-return { applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason }
+return { applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason, c.generation, now }

@@ -1,7 +1,7 @@
 """Where circuits live: one protocol, two stores, and what stands in when the shared one is lost.
 
-    redis://  rediss://  sentinel://   shared by the fleet, Lua on the server's clock   (redis.py)
-    memory://                          the same machine in Python, for one process      (memory.py)
+    redis://  rediss://  sentinel://  cluster://  shared by the fleet, Lua on the server's clock  (redis.py)
+    memory://                                     the same machine in Python, for one process     (memory.py)
 
 A new store is a module here and a line in ``open_store``; it passes ``tests/contract/test_store.py``.
 """
@@ -18,8 +18,9 @@ from resilience.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resilience.circuit import Circuit, Finding, Permit, Policy, Report
+    from resilience.circuit import Circuit, Finding, Known, Permit, Report, Transition
     from resilience.parking import ParkingLot
+    from resilience.policy import Policy
     from resilience.stores.redis import Scripts
 
 
@@ -30,8 +31,15 @@ class Store(Protocol):
     def lot(self) -> ParkingLot | None:
         """Where refused messages wait; None where nothing outlives the process."""
 
-    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
-        """May one call go ahead? ``owner`` is the id of the task that asks, if one does."""
+    def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
+        """May one call go ahead?
+
+        Args:
+            service: The circuit's name.
+            policy: Its policy, unless the fleet has another in force.
+            owner: The id of the task that asks, if one does.
+            key: The fingerprint of the key the call would be made with, if there is one.
+        """
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """What a granted call said about its provider."""
@@ -41,6 +49,21 @@ class Store(Protocol):
 
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """An operator's ``open``, ``close``, ``disable`` or ``reset``."""
+
+    def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
+        """Another policy for the whole fleet (``policy.override_text``), or '' to end it."""
+
+    def remind(self, service: str, known: Known) -> None:
+        """Tell a store what it has forgotten; one that knows better keeps to that."""
+
+    def transitions(self, services: Sequence[str]) -> list[Transition]:
+        """The changes of state nobody in the fleet has been handed yet, oldest first for each service.
+
+        What is not said to be heard within a minute is handed out again: its asker is gone.
+        """
+
+    def heard(self, transitions: Sequence[Transition]) -> None:
+        """These have been passed on."""
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """The circuits as they stand."""
@@ -60,23 +83,25 @@ def open_store(url: str) -> Store:
         scheme = urlsplit(url).scheme
         if scheme == "memory":
             _opened[url] = MemoryStore()
-        elif scheme in ("redis", "rediss", "sentinel"):
+        elif scheme in ("redis", "rediss", "sentinel", "cluster", "redis+cluster", "rediss+cluster"):
             from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - redis only where it is used
             from resilience.stores.redis import RedisStore  # noqa: PLC0415 - the same
 
             try:
                 store = RedisStore(url)
-                store.scripts.client.close()
+                store.scripts.close()
             except ValueError:
                 raise ConfigurationError(
-                    "the store's URL cannot be read: write it as redis://user:password@host:port/number or "
-                    "sentinel://:password@host:port,host:port/name/number, with # / : @ and % in a password "
+                    "the store's URL cannot be read: write it as redis://user:password@host:port/number, "
+                    "sentinel://:password@host:port,host:port/name/number or "
+                    "cluster://user:password@host:port,host:port, with # / : @ and % in a password "
                     "percent-encoded"
                 ) from None
             _opened[url] = FailoverStore(store, MemoryStore())
         else:
             raise ConfigurationError(
-                f"store scheme {scheme!r} is unknown: use redis://, rediss://, sentinel:// or memory://"
+                f"store scheme {scheme!r} is unknown: use redis://, rediss://, sentinel://, cluster://, "
+                "rediss+cluster:// or memory://"
             )
     return _opened[url]
 

@@ -3,6 +3,9 @@
 One command may wait for the store's time-out; from then on nobody asks the store again until a
 background thread has heard from it. A permit is reported to the machine that gave it; where that
 cannot be, the verdict goes to the other one, which can still learn from a failure.
+
+What this process has seen shut stays shut meanwhile, and if the store comes back without its memory,
+the process reminds it.
 """
 
 from __future__ import annotations
@@ -11,22 +14,53 @@ import contextlib
 import logging
 import os
 import threading
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from resilience.circuit import LOST, UNDER_ORDERS, Finding, Known, Verdict, to_micros
 from resilience.errors import StoreUnavailableError
+from resilience.policy import MICROSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resilience.circuit import Circuit, Finding, Permit, Policy, Report
+    from resilience.circuit import Circuit, CircuitState, Permit, Report, Transition
     from resilience.parking import ParkingLot
+    from resilience.policy import Policy
     from resilience.stores.memory import MemoryStore
     from resilience.stores.redis import RedisStore
 
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the store last said of a circuit.
+
+    Attributes:
+        generation: Its era.
+        policy: What it is decided by.
+        known: If it is shut, so that the store can be reminded.
+        ends: When ``known`` is over, on this process's monotonic clock.
+    """
+
+    generation: int = -1
+    policy: Policy | None = None
+    known: Known | None = None
+    ends: float = 0
+
+    @property
+    def shut(self) -> Known | None:
+        """What is still so."""
+        return self.known if time.monotonic() < self.ends else None
+
+
+_NOTHING = _Seen()
 
 
 class FailoverStore:
@@ -40,6 +74,7 @@ class FailoverStore:
     def __init__(self, shared: RedisStore, local: MemoryStore) -> None:
         self.shared = shared
         self.local = local
+        self._seen: dict[str, _Seen] = {}
         # The pid for which the store is lost: a forked child finds out for itself, because the
         # thread that would tell it of the store's return does not live in it.
         self._lost_in = 0
@@ -58,21 +93,34 @@ class FailoverStore:
         """Whether the shared store answered when last asked."""
         return self._lost_in != os.getpid()
 
-    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
+    def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``; never raises for a lost store."""
         if self.up:
             with contextlib.suppress(StoreUnavailableError):
-                return self.shared.acquire(service, policy, owner)
-        return self.local.acquire(service, policy, owner)
+                permit = self.shared.acquire(service, policy, owner, key)
+                known = self._forgotten(service, permit.generation)
+                if known:
+                    if permit:
+                        self.shared.report(permit, policy, Finding(Verdict.IGNORED))
+                    self.shared.remind(service, known)
+                    permit = self.shared.acquire(service, policy, owner, key)
+                self._see(
+                    service, permit.generation, permit.state, permit, permit.at_micros, key, permit.policy
+                )
+                return permit
+        return self.local.acquire(service, self._alone(service, policy), owner, key)
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``; never raises for a lost store, so a provider's result is never lost."""
+        service = permit.service
         if permit.shared and self.up:
             with contextlib.suppress(StoreUnavailableError):
-                return self.shared.report(permit, policy, finding)
+                report = self.shared.report(permit, policy, finding)
+                self._see(service, report.generation, report.state, report, report.at_micros, finding.key)
+                return report
         if permit.shared:  # the local machine never gave it: let it count as evidence while closed
-            permit = replace(permit, generation=-1, probe=False)
-        return self.local.report(permit, policy, finding)
+            permit = replace(permit, generation=LOST, probe=False)
+        return self.local.report(permit, self._alone(service, policy), finding)
 
     def forget(self, service: str, owner: str) -> None:
         """See ``Store.forget``; never raises for a lost store."""
@@ -85,30 +133,104 @@ class FailoverStore:
         """See ``Store.control``. An operator must know: raises StoreUnavailableError."""
         self.shared.control(service, act, seconds, note, actor)
 
+    def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
+        """See ``Store.override``. An operator must know: raises StoreUnavailableError."""
+        self.shared.override(service, text, seconds, note, actor)
+
+    def remind(self, service: str, known: Known) -> None:
+        """See ``Store.remind``."""
+        self.shared.remind(service, known)
+
+    def transitions(self, services: Sequence[str]) -> list[Transition]:
+        """See ``Store.transitions``; none while the store is lost."""
+        if self.up:
+            with contextlib.suppress(StoreUnavailableError):
+                return self.shared.transitions(services)
+        return []
+
+    def heard(self, transitions: Sequence[Transition]) -> None:
+        """See ``Store.heard``; unheard, they are handed out again."""
+        with contextlib.suppress(StoreUnavailableError):
+            self.shared.heard(transitions)
+
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``; the local circuits, marked ``shared=False``, while the store is lost."""
         if self.up:
             with contextlib.suppress(StoreUnavailableError):
-                return self.shared.read(services)
+                circuits = self.shared.read(services)
+                forgotten = {name: self._forgotten(name, c.generation) for name, c in circuits.items()}
+                reminded = {name: known for name, known in forgotten.items() if known}
+                for name, known in reminded.items():
+                    self.shared.remind(name, known)
+                circuits |= self.shared.read(list(reminded))
+                for name, c in circuits.items():
+                    now = to_micros(c.read_at) if c.read_at else 0
+                    self._see(name, c.generation, c.state, c, now, next(iter(c.refused_keys), ""))
+                return circuits
         return self.local.read(services)
+
+    def _see(
+        self,
+        service: str,
+        generation: int,
+        state: CircuitState,
+        told: Permit | Report | Circuit,
+        now: int,
+        key: str,
+        policy: Policy | None = None,
+    ) -> None:
+        """Keep what the store has just said."""
+        before = self._seen.get(service, _NOTHING)
+        policy = policy or before.policy
+        if not state.shut and before.known is None and (policy is before.policy or policy == before.policy):
+            if generation not in (before.generation, UNDER_ORDERS):
+                self._seen[service] = replace(before, generation=generation)
+            return  # nearly always
+        known, ends = None, 0.0
+        if state.shut and told.retry_at and told.reason and now:
+            known = Known(generation, told.retry_at, told.reason, key)
+            # The store's time runs here by the time that has passed, not by this machine's clock.
+            ends = time.monotonic() + (to_micros(told.retry_at) - now) / MICROSECONDS
+        era = before.generation if generation == UNDER_ORDERS else generation
+        self._seen[service] = _Seen(era, policy, known, ends)
+
+    def _forgotten(self, service: str, generation: int) -> Known | None:
+        """What the store should know and does not: its eras only go up, unless it lost its memory."""
+        seen = self._seen.get(service)
+        return seen.shut if seen and 0 <= generation < seen.generation else None
+
+    def _alone(self, service: str, policy: Policy) -> Policy:
+        """The policy for a machine that hears of no other host."""
+        seen = self._seen.get(service)
+        return _of_one_host(seen.policy if seen and seen.policy else policy)
 
     def _lose(self, error: StoreUnavailableError) -> None:
         """Told by the shared store's client at the first failure; a thread waits for its return."""
         with self._lock:
             if not self.up:
                 return
+            for service, seen in list(self._seen.items()):
+                if seen.shut:
+                    self._carry_over(service, seen, seen.shut)
             self._lost_in = os.getpid()
         logger.error("%s; circuits are local to this process until it does", error)
         name = f"breaker-store-check {self.shared.scripts.address}"
         self._check = threading.Thread(target=self._await_return, name=name, daemon=True)
         self._check.start()
 
+    def _carry_over(self, service: str, seen: _Seen, known: Known) -> None:
+        """What was shut a moment ago is no less so because nobody can be asked."""
+        circuit = self.local.read([service])[service]
+        left = timedelta(seconds=seen.ends - time.monotonic())
+        retry_at = (circuit.read_at or datetime.now(UTC)) + left
+        self.local.remind(service, replace(known, generation=circuit.generation + 1, retry_at=retry_at))
+
     def close(self) -> None:
         """Give up waiting for a lost store, and let go of the connections."""
         self._closing.set()
         if self._check is not None and not self.up:
             self._check.join()
-        self.shared.scripts.client.close()
+        self.shared.scripts.close()
 
     def _await_return(self) -> None:
         while not self.shared.scripts.works():
@@ -116,3 +238,8 @@ class FailoverStore:
                 return
         self._lost_in = 0
         logger.warning("the breaker store at %s is back", self.shared.scripts.address)
+
+
+@lru_cache(maxsize=1024)
+def _of_one_host(policy: Policy) -> Policy:
+    return replace(policy, min_reporters=1)

@@ -8,33 +8,47 @@ from __future__ import annotations
 
 import random
 import time
-import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from resilience.circuit import (
     LOST,
+    REEXAMINE_SECONDS,
+    UNDER_ORDERS,
+    UNPROBED,
     Circuit,
     CircuitState,
+    Evidence,
     Finding,
+    Known,
     Permit,
-    Policy,
     Reason,
     Report,
+    Transition,
     Verdict,
     from_micros,
-    micros_in,
+    time_of,
+    to_micros,
+    token_for,
 )
+from resilience.policy import Policy, effective, micros_in, quota_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+TRANSITIONS_KEPT = 500
+_BUCKETS = 10
+_REEXAMINE = micros_in(REEXAMINE_SECONDS)
+
 
 @dataclass(slots=True)
 class _Machine:
-    """One circuit's hash and its probes."""
+    """One circuit's hash, its probes, calls, window and reporters."""
 
+    service: str
+    record: Callable[[Transition], None]
     state: str = "closed"
     generation: int = 0
     failures: int = 0
@@ -48,17 +62,32 @@ class _Machine:
     forced_until: int = 0
     actor: str = ""
     note: str = ""
+    override: str = ""
+    override_until: int = 0
+    override_actor: str = ""
+    override_note: str = ""
+    good_key: str = ""
+    refused: set[str] = field(default_factory=set)
+    tat: int = 0
     allowed: int = 0
     blocked: int = 0
+    would_block: int = 0
     trips: int = 0
     failures_total: int = 0
     probes: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    window: dict[int, list[int]] = field(default_factory=dict)
+    reporters: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     losses: dict[str, int] = field(default_factory=dict)
 
     def load(self, now: int) -> None:
         if self.forced and self.forced_until <= now:
+            before = self.shown()
             self.lift()
+            self.note_move(now, before, note="time limit reached")
+        if self.override and self.override_until <= now:
+            self.override, self.override_until, self.override_actor, self.override_note = "", 0, "", ""
 
     def lift(self) -> None:
         self.forced, self.forced_until, self.actor, self.note = "", 0, "", ""
@@ -70,15 +99,103 @@ class _Machine:
             return CircuitState.DISABLED
         return CircuitState(self.state)
 
-    def move(self, now: int, to: str, reason: str, retry_at: int) -> None:
+    def move(
+        self,
+        now: int,
+        to: str,
+        reason: str,
+        retry_at: int,
+        *,
+        evidence: Evidence | None = None,
+        actor: str = "",
+        note: str = "",
+    ) -> None:
+        before = self.shown()
         self.state, self.reason, self.retry_at, self.successes, self.since = to, reason, retry_at, 0, now
         self.generation += 1
-        self.probes.clear()
+        for kept in (self.probes, self.window, self.reporters):
+            kept.clear()
         if to == "closed":
             self.failures = self.reopened = 0
+        self._record(now, before, CircuitState(to), reason, evidence, actor, note)
+
+    def note_move(
+        self, now: int, before: CircuitState, reason: str | None = None, actor: str = "", note: str = ""
+    ) -> None:
+        """What an observer sees has changed, the machine beneath has not."""
+        if before is not self.shown():
+            why = self.reason if reason is None else reason
+            self._record(now, before, self.shown(), why, None, actor, note)
+
+    def _record(
+        self,
+        now: int,
+        before: CircuitState,
+        after: CircuitState,
+        reason: str,
+        evidence: Evidence | None,
+        actor: str,
+        note: str,
+    ) -> None:
+        self.record(
+            Transition(
+                service=self.service,
+                before=before,
+                after=after,
+                reason=Reason(reason) if reason else None,
+                evidence=evidence or Evidence(self.failures),
+                at=time_of(now),
+                retry_at=from_micros(self.retry_at),
+                actor=actor or None,
+                note=note or None,
+            )
+        )
 
     def live_probes(self, now: int) -> list[int]:
         return [ends for ends in self.probes.values() if ends > now]
+
+    def reexamined(self, now: int) -> int:
+        if self.state != "open":
+            return now + _REEXAMINE
+        if self.retry_at <= now:
+            self.retry_at = now + _REEXAMINE
+        return self.retry_at
+
+    def stance(self, now: int, key: str) -> tuple[str, int, str]:  # noqa: PLR0911 - line by line as the script
+        """Who may pass: see the function of this name in ``lua/prelude.lua``."""
+        if self.forced == "open":
+            return "refuse", self.forced_until, "forced"
+        if self.forced == "disabled":
+            return "pass", 0, ""
+        if key in self.refused:
+            return "refuse", self.reexamined(now), "auth"
+        if self.forced or self.state == "closed":
+            return "pass", 0, ""
+        if self.state == "open" and self.reason == "retired":
+            return "refuse", self.reexamined(now), self.reason
+        if self.state == "open" and self.reason != "auth" and now < self.retry_at:
+            return "refuse", self.retry_at, self.reason
+        return "try", 0, ""
+
+    def full(self, policy: Policy, now: int) -> tuple[int, str] | None:
+        """Until when, and why, the service can bear no more calls; None: it can."""
+        if policy.max_concurrent is not None:
+            self.calls = {token: ends for token, ends in self.calls.items() if ends > now}
+            if len(self.calls) >= policy.max_concurrent:
+                return min(self.calls.values()), "concurrency"
+        interval = quota_interval(policy)
+        if interval:
+            free_at = self.tat - (policy.quota_burst - 1) * interval
+            if free_at > now:
+                return free_at, "quota"
+        return None
+
+    def take_room(self, policy: Policy, now: int, token: str) -> None:
+        if policy.max_concurrent is not None:
+            self.calls[token] = now + policy.lease_micros(probe=False)
+        interval = quota_interval(policy)
+        if interval:
+            self.tat = max(self.tat, now) + interval
 
 
 class MemoryStore:
@@ -93,49 +210,62 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], int] | None = None) -> None:
         self._clock = clock or (lambda: time.time_ns() // 1000)
         self._machines: dict[str, _Machine] = {}
+        self._transitions: deque[Transition] = deque(maxlen=TRANSITIONS_KEPT)
         # Held for a few microseconds of arithmetic, never across a call.
         self._lock = Lock()
 
-    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
+    def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``."""
-        token = f"{owner}:{uuid.uuid4().hex}"
+        token = token_for(owner)
         with self._lock:
             now, m = self._load(service)
-            spent = m.attempts.get(owner, 0) if owner else 0
-            if m.forced == "open":
-                return self._refuse(service, m, now, m.forced_until, "forced", spent)
-            if m.forced or m.state == "closed":
-                return self._grant(service, m, token, None, spent)
+            policy = effective(policy, m.override)
+            answer = _Answer(m, policy, now, token, m.attempts.get(owner, 0) if owner else 0)
+            way, when, why = m.stance(now, key)
+            if way == "refuse":
+                return answer.refuse(when, why)
+            if way == "pass":
+                return answer.pass_()
             if m.state == "open":
-                if now < m.retry_at:
-                    return self._refuse(service, m, now, m.retry_at, m.reason, spent)
                 m.move(now, "half_open", m.reason, 0)
-            probes = m.live_probes(now)
             if m.successes >= policy.successes_needed:  # it was lowered meanwhile
                 m.move(now, "closed", "", 0)
-                return self._grant(service, m, token, None, spent)
+                return answer.pass_()
+            probes = m.live_probes(now)
             crowded = len(probes) >= policy.half_open_max_calls
             if crowded or len(probes) + m.successes >= policy.successes_needed:
-                return self._refuse(service, m, now, min(probes), m.reason, spent)
-            m.probes[token] = now + micros_in(policy.lease_seconds)
-            return self._grant(service, m, token, m.probes[token], spent)
+                return answer.refuse(min(probes), m.reason)
+            full = m.full(policy, now)
+            if full:
+                return answer.refuse(*full)
+            m.take_room(policy, now, token)
+            m.probes[token] = now + policy.lease_micros(probe=True)
+            return answer.grant(m.probes[token])
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``."""
         with self._lock:
             now, m = self._load(permit.service)
+            policy = effective(policy, m.override)
             if finding.verdict is Verdict.FAILURE:
                 m.failures_total += 1
                 m.last_failure = now
             lost = permit.generation == LOST
-            token, probe = _found(m, finding.owner) if lost else (permit.token, permit.probe)
+            token, probe = permit.token, permit.probe
+            if lost:
+                m.calls.pop(_latest_of(m.calls, finding.owner), None)
+                token = _latest_of(m.probes, finding.owner) if m.state == "half_open" else ""
+                probe = bool(token)
+            else:
+                m.calls.pop(token, None)
             current = permit.generation == m.generation or (lost and (probe or m.state == "closed"))
             if probe and current:
                 ends = m.probes.pop(token, 0)
                 current = ends > now or (ends > 0 and finding.verdict is Verdict.SUCCESS)
             applied = current and not m.forced
             if applied:
-                _apply(m, now, policy, finding)
+                slow = _is_slow(policy, finding.verdict, now, permit.at_micros)
+                _apply(m, now, policy, finding, slow=slow)
             attempts, losses = _count(m, finding, probe=probe, lost=lost)
             return Report(
                 applied=applied,
@@ -144,6 +274,8 @@ class MemoryStore:
                 losses=losses,
                 retry_at=from_micros(m.retry_at),
                 reason=Reason(m.reason) if m.reason else None,
+                generation=m.generation,
+                at_micros=now,
             )
 
     def forget(self, service: str, owner: str) -> None:
@@ -157,22 +289,65 @@ class MemoryStore:
         """See ``Store.control``."""
         with self._lock:
             now, m = self._load(service)
+            before = m.shown()
             if act in ("close", "reset"):
-                if m.shown() is not CircuitState.CLOSED or m.state != "closed":
-                    m.move(now, "closed", "", 0)
+                if before is not CircuitState.CLOSED or m.state != "closed":
+                    m.move(now, "closed", "", 0, actor=actor, note=note)
                 m.lift()
                 m.failures = 0
+                for kept in (m.window, m.reporters, m.refused):
+                    kept.clear()
             if act != "reset" and seconds > 0:
-                m.forced = "closed" if act == "close" else {"open": "open", "disable": "disabled"}[act]
+                m.forced = {"close": "closed", "open": "open", "disable": "disabled"}[act]
                 m.forced_until, m.actor, m.note = now + micros_in(seconds), actor, note
+            if act in ("open", "disable"):
+                m.note_move(now, before, "forced", actor, note)
+
+    def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
+        """See ``Store.override``."""
+        with self._lock:
+            now, m = self._load(service)
+            m.override, m.override_actor, m.override_note = text, actor, note
+            m.override_until = now + micros_in(seconds)
+            if not text:
+                m.override_until, m.override_actor, m.override_note = 0, "", ""
+
+    def remind(self, service: str, known: Known) -> None:
+        """See ``Store.remind``."""
+        with self._lock:
+            now, m = self._load(service)
+            retry_at = to_micros(known.retry_at)
+            if known.generation <= m.generation or retry_at <= now or m.state != "closed" or m.forced:
+                return
+            m.generation = known.generation
+            if known.reason is Reason.AUTH:
+                m.refused.add(known.key)
+            m.move(now, "open", known.reason, retry_at, note="the store had lost it")
+
+    def transitions(self, services: Sequence[str]) -> list[Transition]:
+        """See ``Store.transitions``."""
+        with self._lock:
+            news = [change for change in self._transitions if change.service in services]
+            self._transitions = deque(
+                (change for change in self._transitions if change.service not in services), TRANSITIONS_KEPT
+            )
+            return news
+
+    def heard(self, transitions: Sequence[Transition]) -> None:
+        """See ``Store.heard``; what is handed out is gone here."""
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``."""
         with self._lock:
             return {service: self._read(service) for service in services}
 
+    def _keep(self, change: Transition) -> None:
+        self._transitions.append(change)
+
     def _read(self, service: str) -> Circuit:
         now, m = self._load(service)
+        if m.state == "open" and m.reason in UNPROBED:
+            m.reexamined(now)
         forced_open = m.forced == "open"
         reason = "forced" if forced_open else m.reason
         return Circuit(
@@ -190,8 +365,14 @@ class MemoryStore:
             forced_until=from_micros(m.forced_until),
             actor=m.actor or None,
             note=m.note or None,
+            refused_keys=frozenset(m.refused),
+            override=m.override,
+            override_until=from_micros(m.override_until),
+            override_actor=m.override_actor or None,
+            override_note=m.override_note or None,
             allowed_total=m.allowed,
             blocked_total=m.blocked,
+            would_block_total=m.would_block,
             failures_total=m.failures_total,
             trips_total=m.trips,
             read_at=from_micros(now),
@@ -200,48 +381,73 @@ class MemoryStore:
 
     def _load(self, service: str) -> tuple[int, _Machine]:
         now = self._clock()
-        machine = self._machines.setdefault(service, _Machine())
+        if service not in self._machines:
+            self._machines[service] = _Machine(service, self._keep)
+        machine = self._machines[service]
         machine.load(now)
         return now, machine
 
-    @staticmethod
-    def _grant(service: str, m: _Machine, token: str, ends: int | None, spent: int) -> Permit:
-        m.allowed += 1
+
+@dataclass(slots=True)
+class _Answer:
+    """The permits one ``acquire`` can give."""
+
+    m: _Machine
+    policy: Policy
+    now: int
+    token: str
+    spent: int
+
+    def pass_(self) -> Permit:
+        if self.m.forced != "disabled":
+            full = self.m.full(self.policy, self.now)
+            if full:
+                return self.refuse(*full)
+            self.m.take_room(self.policy, self.now, self.token)
+        return self.grant()
+
+    def grant(self, ends: int | None = None, generation: int | None = None) -> Permit:
+        self.m.allowed += 1
+        if generation is None:
+            generation = self.m.generation
         return Permit(
             granted=True,
-            service=service,
-            state=m.shown(),
+            service=self.m.service,
+            state=self.m.shown(),
             # Under an operator's word calls change nothing, also when it has ended meanwhile.
-            generation=-2 if m.forced else m.generation,
-            token=token,
+            generation=UNDER_ORDERS if self.m.forced else generation,
+            token=self.token,
             probe=ends is not None,
             until=from_micros(ends),
-            attempts=spent,
+            attempts=self.spent,
             shared=False,
+            at_micros=self.now,
+            policy=self.policy,
         )
 
-    @staticmethod
-    def _refuse(service: str, m: _Machine, now: int, retry_at: int, reason: str, spent: int) -> Permit:
-        m.blocked += 1
+    def refuse(self, retry_at: int, reason: str) -> Permit:
+        if self.policy.observe_only and self.m.forced != "open":
+            self.m.would_block += 1
+            return self.grant(generation=None if self.m.state == "closed" else UNDER_ORDERS)
+        self.m.blocked += 1
         return Permit(
             granted=False,
-            service=service,
-            state=m.shown(),
-            generation=m.generation,
-            retry_at=from_micros(max(retry_at, now + 1)),
+            service=self.m.service,
+            state=self.m.shown(),
+            generation=self.m.generation,
+            retry_at=from_micros(max(retry_at, self.now + 1)),
             reason=Reason(reason),
-            attempts=spent,
+            attempts=self.spent,
             shared=False,
+            at_micros=self.now,
+            policy=self.policy,
         )
 
 
-def _found(m: _Machine, owner: str) -> tuple[str, bool]:
-    """The latest probe's permit of a task whose process was lost, if it had one."""
-    if owner and m.state == "half_open":
-        own = [(ends, token) for token, ends in m.probes.items() if token.startswith(f"{owner}:")]
-        if own:
-            return max(own)[1], True
-    return "", False
+def _latest_of(leases: dict[str, int], owner: str) -> str:
+    """The latest permit of a task whose process was lost, '' if it had none."""
+    own = [(ends, token) for token, ends in leases.items() if owner and token.startswith(f"{owner}:")]
+    return max(own)[1] if own else ""
 
 
 def _count(m: _Machine, finding: Finding, *, probe: bool, lost: bool) -> tuple[int, int]:
@@ -256,21 +462,91 @@ def _count(m: _Machine, finding: Finding, *, probe: bool, lost: bool) -> tuple[i
     return spent, losses
 
 
-def _apply(m: _Machine, now: int, policy: Policy, finding: Finding) -> None:
-    verdict = finding.verdict
+def _is_slow(policy: Policy, verdict: Verdict, now: int, granted: int) -> bool:
+    if policy.slow_call_seconds is None or verdict not in (Verdict.SUCCESS, Verdict.FAILURE) or not granted:
+        return False
+    return now - granted > micros_in(policy.slow_call_seconds)
+
+
+def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, *, slow: bool) -> None:
+    verdict, failed = finding.verdict, finding.verdict is Verdict.FAILURE
     if verdict is Verdict.SUCCESS:
-        if m.state == "half_open":
-            m.successes += 1
-            if m.successes >= policy.successes_needed:
-                m.move(now, "closed", "", 0)
-        else:
-            m.failures = 0
-    elif verdict is Verdict.FAILURE:
-        m.failures += 1
-        if m.state == "half_open" or m.failures >= policy.failure_threshold:
-            m.trips += 1
-            m.reopened += m.state == "half_open"
-            chance = random.random()  # noqa: S311 - spreads load, guards nothing
-            m.move(now, "open", "failures", now + policy.open_micros(m.reopened, chance))
-    elif verdict is Verdict.HOLD:
-        m.move(now, "open", finding.reason or Reason.RATE_LIMITED, now + micros_in(finding.hold_seconds))
+        m.good_key = finding.key
+    if verdict is Verdict.IGNORED:
+        return
+    if verdict is Verdict.HOLD:
+        _hold(m, now, finding)
+    elif m.state == "half_open":
+        m.failures += failed
+        if failed or slow:
+            _trip(m, now, policy, "failures" if failed else "slow_calls", Evidence(m.failures))
+            return
+        m.successes += 1
+        if m.successes >= policy.successes_needed:
+            m.move(now, "closed", "", 0)
+    else:
+        m.failures = m.failures + 1 if failed else 0
+        seen = _tally(m, now, policy, failed=failed, slow=slow)
+        reason = _tripped(m, now, policy, finding, seen, slow=slow)
+        if reason:
+            _trip(m, now, policy, reason, seen)
+
+
+def _hold(m: _Machine, now: int, finding: Finding) -> None:
+    reason = finding.reason or Reason.RATE_LIMITED
+    if reason is Reason.AUTH:
+        m.refused.add(finding.key)
+        # One worker with a stale key must not cut off those whose key is accepted.
+        if m.good_key not in ("", finding.key):
+            return
+        m.good_key = ""
+    m.move(now, "open", reason, now + micros_in(finding.hold_seconds))
+
+
+def _trip(m: _Machine, now: int, policy: Policy, reason: str, evidence: Evidence) -> None:
+    m.trips += 1
+    m.reopened += m.state == "half_open"
+    chance = random.random()  # noqa: S311 - spreads load, guards nothing
+    m.move(now, "open", reason, now + policy.open_micros(m.reopened, chance), evidence=evidence)
+
+
+def _tally(m: _Machine, now: int, policy: Policy, *, failed: bool, slow: bool) -> Evidence:
+    """Counts this call in the window; the window lies in ten buckets, each by the number of its time."""
+    if policy.failure_rate is None and policy.slow_call_rate is None:
+        return Evidence(m.failures)
+    number = now // (micros_in(policy.window_seconds) // _BUCKETS)
+    bucket = m.window.setdefault(number, [0, 0, 0])
+    for place, counts in enumerate((True, failed, slow)):
+        bucket[place] += counts
+    for old in [old for old in m.window if old <= number - _BUCKETS]:
+        del m.window[old]
+    calls, fails, slows = map(sum, zip(*m.window.values(), strict=True))
+    return Evidence(m.failures, calls, fails, slows)
+
+
+def _tripped(
+    m: _Machine, now: int, policy: Policy, finding: Finding, seen: Evidence, *, slow: bool
+) -> str | None:
+    """Why a closed circuit opens now; None: it stays."""
+    failed = finding.verdict is Verdict.FAILURE
+    if not (failed or slow) or not _confirmed(m, now, policy, finding.host):
+        return None
+    if failed and m.failures >= policy.failure_threshold:
+        return "failures"
+    if not seen.calls or seen.calls < policy.minimum_calls:
+        return None
+    if failed and policy.failure_rate is not None and seen.failed / seen.calls >= policy.failure_rate:
+        return "failures"
+    if slow and policy.slow_call_rate is not None and seen.slow / seen.calls >= policy.slow_call_rate:
+        return "slow_calls"
+    return None
+
+
+def _confirmed(m: _Machine, now: int, policy: Policy, host: str) -> bool:
+    """Have enough different hosts seen the trouble? This one has."""
+    if policy.min_reporters == 1:
+        return True
+    m.reporters[host] = now
+    oldest = now - micros_in(policy.window_seconds)
+    m.reporters = {name: at for name, at in m.reporters.items() if at > oldest}
+    return len(m.reporters) >= policy.min_reporters

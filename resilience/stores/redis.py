@@ -7,76 +7,99 @@ All keys of a service lie under one hash tag, so the same scripts run on a clust
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
-import uuid
+import threading
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import redis
+from hiredis import pack_command
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.connection import parse_url
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from resilience.circuit import (
     Circuit,
     CircuitState,
+    Evidence,
     Finding,
+    Known,
     Permit,
-    Policy,
     Reason,
     Report,
+    Transition,
     from_micros,
-    micros_in,
-    wire,
+    time_of,
+    to_micros,
+    token_for,
 )
 from resilience.errors import StoreUnavailableError
 from resilience.parking import ParkingLot
+from resilience.policy import Policy, effective, micros_in
+from resilience.stores.cluster import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from urllib.parse import SplitResult
 
 SOCKET_SECONDS = 0.25
+# Changes of state handed out at a time, and how long who took them may be silent before another does.
+BATCH = 100
+SILENCE_MILLISECONDS = 60_000
+# Whatever a server says, full or forbidden or a replica: it does not do what is asked of it.
+LOST = (RedisError, RedisClusterException, OSError)
 # The layout's version: a worker that lays keys out differently uses another.
 PREFIX = "circuit:1:"
+# Where a script has the prelude put; what stands before it is for the calls that need none.
+PRELUDE_MARK = "-- prelude\n"
+
+
 SUFFIXES = (
-    "",
-    ":probes",
-    ":transitions",
-    ":lot:on_demand",
-    ":lot:scheduled",
-    ":lot:due",
-    ":lot:messages",
-    ":lot:leases",
-    ":lot:tokens",
-    ":lot:trail",
-    ":lot:returning",
-    ":lot:since",
-    ":lot:expires",
+    *("probes", "transitions", "window", "reporters", "calls"),
+    *("lot:on_demand", "lot:scheduled", "lot:due", "lot:messages", "lot:leases", "lot:tokens"),
+    *("lot:trail", "lot:returning", "lot:since", "lot:expires"),
 )
 
 
 @cache
-def keys_of(service: str) -> tuple[str, ...]:
-    """The thirteen keys of a service, in the order the scripts expect."""
-    return tuple(f"{PREFIX}{{{service}}}{suffix}" for suffix in SUFFIXES)
+def keys_of(service: str, *, clustered: bool = True) -> tuple[str, ...]:
+    """The keys of a service, all under its hash tag: its circuit, from which the scripts derive the others.
+
+    Those are named on a cluster only, whose servers must know what a script will touch while they move a
+    slot; elsewhere it would cost more than the call itself.
+    """
+    circuit = f"{PREFIX}{{{service}}}"
+    return (circuit, *(f"{circuit}:{suffix}" for suffix in SUFFIXES)) if clustered else (circuit,)
 
 
 @cache
 def _source(name: str) -> str:
     folder = files("resilience") / "lua"
-    return (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+    prelude, script = ((folder / f"{file}.lua").read_text("utf-8") for file in ("prelude", name))
+    before, mark, after = script.rpartition(PRELUDE_MARK)
+    return before + prelude + after if mark else prelude + script
 
 
-def connect(url: str) -> redis.Redis:
+@cache
+def _sha(source: str) -> str:
+    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def connect(url: str) -> redis.Redis | Cluster:
     """A client that waits SOCKET_SECONDS at most and repeats nothing.
 
     Args:
-        url: ``redis://``, ``rediss://``, or ``sentinel://:password@host:port,host:port/name/database``,
-            whose password is the server's and the sentinels'.
+        url: ``redis://``, ``rediss://``, ``sentinel://:password@host:port,host:port/name/database``,
+            whose password is the server's and the sentinels', or
+            ``cluster://user:password@host:port,host:port``, with TLS ``rediss+cluster://…?ssl_ca_certs=…``.
 
     Raises:
         ValueError: A URL that cannot be read.
@@ -87,25 +110,75 @@ def connect(url: str) -> redis.Redis:
         "retry": Retry(NoBackoff(), 0),
     }
     parts = urlsplit(url)
+    named = {"client_name": "resilience"}
+    if parts.scheme in ("cluster", "redis+cluster", "rediss+cluster"):
+        if parts.path not in ("", "/", "/0"):
+            raise ValueError("a cluster has no databases")
+        options |= {"ssl": parts.scheme.startswith("rediss"), **_credentials(parts), **named}
+        asked = parse_url(f"redis://?{parts.query}")
+        options |= {name: value for name, value in asked.items() if name.startswith("ssl_")}
+        return Cluster(_hosts(parts), SOCKET_SECONDS, **options)
     if parts.scheme != "sentinel":
-        return redis.Redis.from_url(url, client_name="resilience", **options)
-    user, _, hosts = parts.netloc.rpartition("@")
+        return redis.Redis.from_url(url, **options, **named)
     name, _, database = parts.path.strip("/").partition("/")
-    addresses = [host.rpartition(":") for host in hosts.split(",")]
-    if not name or not all(host and port.isdigit() for host, _, port in addresses):
-        raise ValueError("sentinel:// needs host:port,... and the name of the master")
-    if user:
-        username, _, password = user.partition(":")
-        options |= {"username": unquote(username) or None, "password": unquote(password) or None}
-    sentinel = Sentinel([(host, int(port)) for host, _, port in addresses], sentinel_kwargs=options)
-    client: redis.Redis = sentinel.master_for(
-        name, db=int(database or 0), client_name="resilience", **options
-    )
+    if not name:
+        raise ValueError("sentinel:// needs the name of the master")
+    options |= _credentials(parts)
+    sentinel = Sentinel(_hosts(parts), sentinel_kwargs=options)
+    client: redis.Redis = sentinel.master_for(name, db=int(database or 0), **options, **named)
     return client
 
 
+def _hosts(parts: SplitResult) -> list[tuple[str, int]]:
+    found = [host.rpartition(":") for host in parts.netloc.rpartition("@")[2].split(",")]
+    if not all(host and port.isdigit() for host, _, port in found):
+        raise ValueError("hosts are written host:port,host:port")
+    return [(host, int(port)) for host, _, port in found]
+
+
+def _credentials(parts: SplitResult) -> dict[str, str | None]:
+    username, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    return {"username": unquote(username) or None, "password": unquote(password) or None}
+
+
+class Line(threading.local):
+    """A connection for each thread: a pool and its bookkeeping cost more than the script that is asked for.
+
+    Args:
+        pool: Whose connections it is like.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._connection = pool.connection_class(**pool.connection_kwargs)
+
+    def ask(self, *command: str | bytes | float) -> Any:
+        """One command, one answer; nothing is repeated.
+
+        Raises:
+            RedisError: The server's own, or what became of the connection.
+        """
+        connection = self._connection
+        if connection.is_connected and self._is_stale():
+            connection.disconnect()
+        if not connection.is_connected:
+            connection.connect()  # by itself it would not ask the sentinels
+        connection.send_packed_command([pack_command(command)])  # type: ignore[arg-type]  # hiredis says a tuple of one
+        return connection.read_response()
+
+    def _is_stale(self) -> bool:
+        """Whether an answer nobody waits for is there, or the server's end is closed."""
+        try:
+            return bool(self._connection.can_read())
+        except RedisError:
+            return True
+
+    def close(self) -> None:
+        """Let go of this thread's connection."""
+        self._connection.disconnect()
+
+
 class Scripts:
-    """Runs the scripts of ``resilience/lua`` on one server.
+    """Runs the scripts of ``resilience/lua`` on the server that has the service's keys.
 
     Args:
         url: See ``connect``.
@@ -118,15 +191,23 @@ class Scripts:
         #: Told of every failure to answer, whoever asked.
         self.on_lost: Callable[[StoreUnavailableError], None] = lambda _: None
         self._pid = 0
-        self._shas: dict[str, str] = {}
 
     @property
-    def client(self) -> redis.Redis:
+    def client(self) -> redis.Redis | Cluster:
         """This process's client: a connection never crosses a fork."""
         if self._pid != os.getpid():
             self._client = connect(self._url)
+            if isinstance(self._client, redis.Redis):
+                self._line = Line(self._client.connection_pool)
             self._pid = os.getpid()
         return self._client
+
+    def close(self) -> None:
+        """Let go of the connections; the next command makes new ones."""
+        client, self._pid = self.client, 0
+        client.close()
+        if isinstance(client, redis.Redis):
+            self._line.close()
 
     @property
     def address(self) -> str:
@@ -140,17 +221,20 @@ class Scripts:
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
-        return self.run_many(name, [(service, arguments)])[0]
+        return self.run_many(name, ((service, arguments),))[0]
 
     def run_many(self, name: str, calls: Iterable[tuple[str, Sequence[str | bytes | float]]]) -> list[Any]:
-        """One script for several services, still one round trip.
+        """One script for several services, still one round trip; on a cluster one for each server.
+
+        It may run twice for some of them, so it is for scripts that only read.
 
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
         now = str(self._clock()) if self._clock else ""
-        prepared = [(*keys_of(service), now, *arguments) for service, arguments in calls]
-        return self._evaluate(_source(name), len(SUFFIXES), prepared)
+        clustered = isinstance(self.client, Cluster)
+        prepared = [(*keys_of(service, clustered=clustered), now, *arguments) for service, arguments in calls]
+        return self._evaluate(_source(name), len(SUFFIXES) + 1 if clustered else 1, prepared)
 
     def evaluate(self, source: str, keys: Sequence[str], *arguments: str | bytes | float) -> Any:
         """A script of the caller's own, on keys of its own.
@@ -161,14 +245,17 @@ class Scripts:
         return self._evaluate(source, len(keys), [(*keys, *arguments)])[0]
 
     def _evaluate(self, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
+        client = self.client
         try:
+            if isinstance(client, Cluster):
+                return client.spread(prepared, lambda server, part: _send(server, source, keys, part))
+            if len(prepared) > 1:
+                return _send(client, source, keys, prepared)
             try:
-                return self._send(source, keys, prepared)
+                return [self._line.ask("EVALSHA", _sha(source), keys, *prepared[0])]
             except NoScriptError:
-                self._shas.pop(source, None)  # the server restarted, or flushed its scripts
-                return self._send(source, keys, prepared)
-        except (RedisError, OSError) as error:
-            # Whatever it says, full or forbidden or a replica: it does not do what is asked of it.
+                return _send(client, source, keys, prepared)
+        except LOST as error:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> StoreUnavailableError:
@@ -176,22 +263,11 @@ class Scripts:
         self.on_lost(lost)
         return lost
 
-    def _send(self, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
-        sha = self._shas.get(source)
-        if sha is None:
-            sha = self._shas[source] = str(self.client.script_load(source))
-        if len(prepared) == 1:
-            return [self.client.evalsha(sha, keys, *prepared[0])]
-        pipeline = self.client.pipeline(transaction=False)
-        for arguments in prepared:
-            pipeline.evalsha(sha, keys, *arguments)
-        return list(pipeline.execute())
-
     def get(self, key: str) -> bytes | None:
         """A plain value, None if there is none or the server does not answer."""
         try:
-            value: bytes | None = self.client.get(key)  # type: ignore[assignment]  # sync client
-        except (RedisError, OSError):
+            value: bytes | None = self.client.get(key)  # type: ignore[assignment]  # nothing is decoded
+        except LOST:
             return None
         return value
 
@@ -203,15 +279,33 @@ class Scripts:
         """
         try:
             self.client.set(key, value)
-        except (RedisError, OSError) as error:
+        except LOST as error:
             raise self._lost(error) from error
 
     def works(self) -> bool:
-        """Whether the server answers and takes a write now."""
+        """Whether the server answers and takes a write now; on a cluster, whether all do."""
+        client, key = self.client, f"{PREFIX}check"
         try:
-            return bool(self.client.set(f"{PREFIX}check", "", px=1000))
-        except (RedisError, OSError):
+            return client.works(key) if isinstance(client, Cluster) else bool(client.set(key, "", px=1000))
+        except LOST:
             return False
+
+
+def _send(server: redis.Redis, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
+    try:
+        return _evalsha(server, _sha(source), keys, prepared)
+    except NoScriptError:  # a new server, or one that restarted or flushed its scripts
+        server.script_load(source)
+        return _evalsha(server, _sha(source), keys, prepared)
+
+
+def _evalsha(server: redis.Redis, sha: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
+    if len(prepared) == 1:
+        return [server.evalsha(sha, keys, *prepared[0])]
+    pipeline = server.pipeline(transaction=False)
+    for arguments in prepared:
+        pipeline.evalsha(sha, keys, *arguments)
+    return list(pipeline.execute())
 
 
 class RedisStore:
@@ -226,17 +320,16 @@ class RedisStore:
         self.scripts = Scripts(url, clock)
         self.lot = ParkingLot(self.scripts)
 
-    def acquire(self, service: str, policy: Policy, owner: str = "") -> Permit:
+    def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``."""
-        # Named after its owner, so that the permit of a lost process can be found.
-        token = f"{owner}:{uuid.uuid4().hex}"
-        granted, state, generation, probe, when, reason, attempts = self.scripts.run(
-            "acquire", service, wire(policy), token, owner
+        token = token_for(owner)
+        granted, state, generation, probe, when, reason, attempts, now, override = self.scripts.run(
+            "acquire", service, policy.wire, key, token, owner, int(policy.plain)
         )
         return Permit(
             granted=bool(granted),
             service=service,
-            state=CircuitState(state.decode()),
+            state=_STATES[state],
             generation=generation,
             token=token if granted else "",
             probe=bool(probe),
@@ -244,31 +337,39 @@ class RedisStore:
             retry_at=None if granted else from_micros(when),
             reason=_reason(reason),
             attempts=attempts,
+            at_micros=now,
+            policy=effective(policy, override.decode()) if override else policy,
         )
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``."""
-        applied, state, attempts, losses, retry_at, why = self.scripts.run(
+        applied, state, attempts, losses, retry_at, why, generation, now = self.scripts.run(
             "report",
             permit.service,
-            wire(policy),
+            policy.wire,
+            finding.key,
             permit.generation,
             permit.token,
             int(permit.probe),
+            permit.at_micros,
             finding.verdict.value,
             micros_in(finding.hold_seconds),
             (finding.reason or Reason.RATE_LIMITED).value,
             finding.owner,
             finding.max_attempts,
+            finding.host,
             random.random(),  # noqa: S311 - spreads load, guards nothing
+            int(policy.plain and permit.policy.plain),
         )
         return Report(
             applied=bool(applied),
-            state=CircuitState(state.decode()),
+            state=_STATES[state],
             attempts=attempts,
             losses=losses,
             retry_at=from_micros(retry_at),
             reason=_reason(why),
+            generation=generation,
+            at_micros=now,
         )
 
     def forget(self, service: str, owner: str) -> None:
@@ -278,6 +379,31 @@ class RedisStore:
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """See ``Store.control``."""
         self.scripts.run("control", service, act, micros_in(seconds), note, actor)
+
+    def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
+        """See ``Store.override``."""
+        self.scripts.run("override", service, text, micros_in(seconds), note, actor)
+
+    def remind(self, service: str, known: Known) -> None:
+        """See ``Store.remind``."""
+        retry_at = to_micros(known.retry_at)
+        self.scripts.run("remind", service, "", known.key, known.generation, retry_at, known.reason.value)
+
+    def transitions(self, services: Sequence[str]) -> list[Transition]:
+        """See ``Store.transitions``."""
+        handed = self.scripts.run_many(
+            "transitions", [(service, (BATCH, SILENCE_MILLISECONDS)) for service in services]
+        )
+        return [
+            _transition(service, ident, values)
+            for service, entries in zip(services, handed, strict=True)
+            for ident, values in entries
+        ]
+
+    def heard(self, transitions: Sequence[Transition]) -> None:
+        """See ``Store.heard``."""
+        for service, group in groupby(transitions, key=attrgetter("service")):
+            self.scripts.run("heard", service, *(change.id for change in group))
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``."""
@@ -307,8 +433,14 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         forced_until=from_micros(fields.get("forced_until")) if forced else None,
         actor=(fields.get("actor") or None) if forced else None,
         note=(fields.get("note") or None) if forced else None,
+        refused_keys=frozenset(name[8:] for name in fields if name.startswith("refused:")),
+        override=fields.get("override", ""),
+        override_until=from_micros(fields.get("override_until")),
+        override_actor=fields.get("override_actor") or None,
+        override_note=fields.get("override_note") or None,
         allowed_total=counts["allowed"],
         blocked_total=counts["blocked"],
+        would_block_total=counts["would_block"],
         failures_total=counts["verdict:failure"],
         trips_total=counts["trips"],
         parked=parked,
@@ -320,6 +452,23 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
     )
 
 
+def _transition(service: str, ident: bytes, values: list[bytes]) -> Transition:
+    told = [text.decode() for text in values]
+    fields = dict(zip(told[::2], told[1::2], strict=True))
+    return Transition(
+        service=service,
+        before=CircuitState(fields["from"]),
+        after=CircuitState(fields["to"]),
+        reason=Reason(fields["reason"]) if fields["reason"] else None,
+        evidence=Evidence(*(int(fields.get(name, 0)) for name in ("failures", "calls", "failed", "slow"))),
+        at=time_of(fields["at"]),
+        retry_at=from_micros(fields["retry_at"]),
+        actor=fields["actor"] or None,
+        note=fields["note"] or None,
+        id=ident.decode(),
+    )
+
+
 _COUNTS = (
     "generation",
     "failures",
@@ -327,11 +476,15 @@ _COUNTS = (
     "reopened",
     "allowed",
     "blocked",
+    "would_block",
     "verdict:failure",
     "trips",
     "parked",
     "released",
 )
+
+
+_STATES = {state.value.encode(): state for state in CircuitState}
 
 
 def _reason(text: bytes) -> Reason | None:

@@ -17,17 +17,30 @@ from hypothesis.stateful import (
 )
 
 from resilience import CircuitBreaker, CircuitState, Permit, Policy, Reason, Verdict
-from resilience.circuit import LOST
+from resilience.circuit import LOST, Finding, Known, from_micros
+from resilience.policy import override_text
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
 
 names = (f"model-{n}" for n in itertools.count())
+BASE = Policy(failure_threshold=3, timeout_seconds=10, half_open_max_calls=2, call_seconds=3)
 POLICIES = [
-    Policy(failure_threshold=threshold, timeout_seconds=10, half_open_max_calls=limit, call_seconds=3)
-    for threshold in (1, 3)
-    for limit in (1, 2, 3)
+    *(
+        replace(BASE, failure_threshold=threshold, half_open_max_calls=limit)
+        for threshold in (1, 3)
+        for limit in (1, 2, 3)
+    ),
+    replace(BASE, failure_threshold=100, failure_rate=0.5, minimum_calls=3, window_seconds=10),
+    replace(BASE, slow_call_seconds=0.4, slow_call_rate=0.6, minimum_calls=2, window_seconds=30),
+    replace(BASE, min_reporters=2, window_seconds=4, timeout_cap_seconds=25),
+    replace(BASE, quota_calls=3, quota_seconds=10, quota_burst=2, probe_seconds=1),
+    replace(BASE, max_concurrent=2, half_open_max_calls=3, half_open_successes=1),
+    replace(BASE, failure_threshold=1, observe_only=True, quota_calls=1, quota_seconds=1),
 ]
+CHANGES = [{}, {"failure_threshold": 1}, {"max_concurrent": 1, "observe_only": False}, {"observe_only": True}]
 OWNERS = ["", "task-a", "task-b"]
+KEYS = ["", "key-1", "key-2"]
+HOSTS = ["host-1", "host-2"]
 
 
 class BothMachines(RuleBasedStateMachine):
@@ -41,15 +54,23 @@ class BothMachines(RuleBasedStateMachine):
         self.redis = RedisStore(self.url, lambda: self.now)
         self.name = next(names)
         self.policy = POLICIES[0]
+        self.key = ""
         self.stores = (self.redis, MemoryStore(lambda: self.now))
         self.out: list[tuple[object, ...]] = []
 
     def both(self, act):
-        return [act(CircuitBreaker(self.name, store=store, policy=self.policy)) for store in self.stores]
+        return [
+            act(CircuitBreaker(self.name, store=store, policy=self.policy, key=self.key))
+            for store in self.stores
+        ]
 
     @rule(policy=st.sampled_from(POLICIES))
     def another_policy(self, policy):
         self.policy = policy
+
+    @rule(key=st.sampled_from(KEYS))
+    def another_key(self, key):
+        self.key = key
 
     @rule(owner=st.sampled_from(OWNERS))
     def acquire(self, owner):
@@ -68,15 +89,15 @@ class BothMachines(RuleBasedStateMachine):
         hold=st.sampled_from([0.5, 20]),
         reason=st.sampled_from([None, Reason.QUOTA, Reason.AUTH]),
         owner=st.sampled_from(OWNERS),
+        host=st.sampled_from(HOSTS),
         keep=st.booleans(),
     )
-    def report(self, data, verdict, hold, reason, owner, keep):
+    def report(self, data, verdict, hold, reason, owner, host, keep):
         place = data.draw(st.integers(0, len(self.out) - 1))
         permits = self.out[place] if keep else self.out.pop(place)  # kept: reported twice, as after a fault
+        finding = Finding(verdict, hold, reason, owner, 3, self.key, host)
         reports = [
-            CircuitBreaker(self.name, store=store, policy=self.policy).report(
-                permit, verdict, hold_seconds=hold, reason=reason, owner=owner, max_attempts=3
-            )
+            store.report(permit, self.policy, finding)
             for store, permit in zip(self.stores, permits, strict=True)
         ]
         assert reports[0] == reports[1]
@@ -101,11 +122,33 @@ class BothMachines(RuleBasedStateMachine):
     def an_operator_resets(self):
         self.both(lambda breaker: breaker.reset())
 
+    @rule(changes=st.sampled_from(CHANGES), seconds=st.sampled_from([1, 5, 20]))
+    def an_operator_changes_the_policy(self, changes, seconds):
+        text = override_text(BASE, changes) if changes else ""
+        for store in self.stores:
+            store.override(self.name, text, seconds, "why", "who")
+
+    @rule(ahead=st.sampled_from([-1, 0, 1, 5]), seconds=st.sampled_from([-1, 3]), key=st.sampled_from(KEYS))
+    def a_process_reminds(self, ahead, seconds, key):
+        generation = self.redis.read([self.name])[self.name].generation + ahead
+        when = from_micros(self.now + seconds * 1_000_000)
+        for store in self.stores:
+            store.remind(self.name, Known(generation, when, Reason.AUTH if key else Reason.FAILURES, key))
+
+    @rule()
+    def listeners_hear(self):
+        ours, theirs = (store.transitions([self.name]) for store in self.stores)
+        assert [replace(change, id="") for change in ours] == theirs
+        self.redis.heard(ours)
+
     @invariant()
     def they_agree(self):
         ours, theirs = (store.read([self.name])[self.name] for store in self.stores)
         assert replace(ours, shared=False) == theirs
         assert ours.in_flight + ours.successes <= 3
+
+    def teardown(self):
+        self.listeners_hear()
 
 
 @pytest.mark.slow
@@ -114,7 +157,7 @@ def test_random_histories_agree(valkey):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=200,
+            max_examples=300,
             stateful_step_count=60,
             deadline=None,
             derandomize=False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resilience import CircuitBreaker, CircuitState, Policy
-from resilience.circuit import LEASE_GRACE_SECONDS
+from resilience.policy import LEASE_GRACE_SECONDS
 from tests.fleet import wait_for
 
 if TYPE_CHECKING:

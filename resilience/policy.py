@@ -1,0 +1,307 @@
+"""When a circuit opens, for how long, how it is tried again, and what its service can bear. No I/O."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from resilience.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MICROSECONDS = 1_000_000
+# A lease outlives its call's deadline by this, so that a slow report still finds its permit.
+LEASE_GRACE_SECONDS = 2.0
+MIN_SECONDS = 0.001
+# A year: beyond it a time limit is a mistake, and microseconds stay exact in a double.
+MAX_SECONDS = 366 * 86_400.0
+# More is a mistake too; and products of counts and microseconds stay exact.
+MAX_COUNT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one circuit behaves. Any of the three rules opens it: consecutive failures, their rate, slow calls.
+
+    Attributes:
+        failure_threshold: Consecutive failures that open it.
+        timeout_seconds: How long it stays open before the first probe, exactly.
+        half_open_max_calls: Probes in flight at most while half-open.
+        call_seconds: The longest a call may take; a permit that is a lease lives for this and
+            ``LEASE_GRACE_SECONDS``, so a killed process frees it by itself.
+        timeout_cap_seconds: Doubles the open time at each failed recovery, up to this; None: it stays.
+        jitter: Lengthens each open time by a random part of itself, up to this fraction, so that fleets
+            do not come back in step.
+        half_open_successes: Successes that close it; None: as many as ``half_open_max_calls``.
+        probe_seconds: The longest a probe may take, if less than ``call_seconds``; None: the same.
+        failure_rate: Opens it when this fraction of the calls of the window failed; None: no such rule.
+        slow_call_seconds: A call that took longer is slow, whatever it answered; None: no call is.
+        slow_call_rate: Opens it when this fraction of the calls of the window was slow; a slow probe then
+            counts as a failed one.
+        window_seconds: The window the rates and ``min_reporters`` look at, in ten steps.
+        minimum_calls: Calls the window must hold before a rate means anything.
+        min_reporters: Hosts that must have reported trouble within the window before the circuit opens, so
+            that one broken machine cannot cut off the others.
+        quota_calls: Calls the provider allows in ``quota_seconds``, evenly spaced; None: no quota.
+        quota_seconds: See ``quota_calls``.
+        quota_burst: Calls that may go at once after a pause.
+        max_concurrent: Calls in flight at most, in the whole fleet; None: any number.
+        observe_only: Decides and counts what it would have refused, and refuses nothing but what an
+            operator's ``force_open`` does.
+
+    Raises:
+        ConfigurationError: For a value that cannot work; it names the field, the value and the remedy.
+    """
+
+    failure_threshold: int = 5
+    timeout_seconds: float = 60
+    half_open_max_calls: int = 3
+    call_seconds: float = 30
+    timeout_cap_seconds: float | None = None
+    jitter: float = 0
+    half_open_successes: int | None = None
+    probe_seconds: float | None = None
+    failure_rate: float | None = None
+    slow_call_seconds: float | None = None
+    slow_call_rate: float | None = None
+    window_seconds: float = 60
+    minimum_calls: int = 10
+    min_reporters: int = 1
+    quota_calls: int | None = None
+    quota_seconds: float | None = None
+    quota_burst: int = 1
+    max_concurrent: int | None = None
+    observe_only: bool = False
+    #: As the scripts read it: JSON, times in microseconds; what is no rule of it is not there.
+    wire: str = field(init=False, repr=False, compare=False)
+    #: Whether a call on a closed circuit concerns nothing but the count of failures.
+    plain: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, (check, optional) in _CHECKS.items():
+            value = getattr(self, name)
+            if value is None and optional:
+                continue
+            remedy = check(value)
+            if remedy:
+                raise ConfigurationError(f"{name}={value!r}: give {remedy}{', or None' if optional else ''}")
+        self._check_together("quota_calls", "quota_seconds")
+        self._check_together("slow_call_seconds", "slow_call_rate")
+        if self.timeout_cap_seconds is not None:
+            self._check_order("timeout_seconds", "timeout_cap_seconds")
+        if self.probe_seconds is not None:
+            self._check_order("probe_seconds", "call_seconds")
+        # Once for each policy, not once for each call.
+        rules = _wire(self)
+        object.__setattr__(self, "wire", json.dumps(rules, separators=(",", ":")))
+        object.__setattr__(self, "plain", not rules.keys() & _NOT_PLAIN)
+
+    def _check_together(self, one: str, other: str) -> None:
+        for given, missing in ((one, other), (other, one)):
+            if getattr(self, given) is not None and getattr(self, missing) is None:
+                raise ConfigurationError(
+                    f"{given}={getattr(self, given)!r} means nothing without {missing}: give both, or neither"
+                )
+
+    def _check_order(self, less: str, more: str) -> None:
+        if getattr(self, more) < getattr(self, less):
+            raise ConfigurationError(
+                f"{more}={getattr(self, more)!r} is less than {less}={getattr(self, less)!r}: "
+                f"raise {more} or lower {less}"
+            )
+
+    @property
+    def successes_needed(self) -> int:
+        """Successes that close a half-open circuit."""
+        return self.half_open_successes or self.half_open_max_calls
+
+    def seconds(self, *, probe: bool) -> float:
+        """The longest a call may take."""
+        return self.probe_seconds if probe and self.probe_seconds else self.call_seconds
+
+    def lease_micros(self, *, probe: bool) -> int:
+        """How long a permit that is a lease lives without a report."""
+        return micros_in(self.seconds(probe=probe) + LEASE_GRACE_SECONDS)
+
+    def open_micros(self, reopened: int, chance: float) -> int:
+        """How long the circuit stays open now.
+
+        Args:
+            reopened: Failed recoveries in a row before this one.
+            chance: A random number from 0 to 1, for the jitter.
+        """
+        seconds = self.timeout_seconds
+        if self.timeout_cap_seconds is not None:
+            # Beyond sixty doublings any cap is reached; the exponent stays a sane number.
+            seconds = min(self.timeout_cap_seconds, seconds * 2 ** min(reopened, 60))
+        return math.floor(seconds * (1 + self.jitter * chance) * MICROSECONDS)
+
+    def changed(self, changes: Mapping[str, Any]) -> Policy:
+        """This policy with some fields changed.
+
+        Raises:
+            ConfigurationError: For a field there is none of, or a value that cannot work.
+        """
+        for name in changes:
+            if name not in _CHECKS:
+                raise ConfigurationError(f"{name!r} is no field of a policy; known are {', '.join(_CHECKS)}")
+        return replace(self, **changes)
+
+
+def _count(value: object) -> str:
+    fine = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT
+    return "" if fine else f"a whole number from 1 to {MAX_COUNT}"
+
+
+def _seconds(value: object) -> str:
+    fine = _is_number(value) and MIN_SECONDS <= value <= MAX_SECONDS
+    return "" if fine else f"seconds from {MIN_SECONDS} to {MAX_SECONDS:.0f}"
+
+
+def _rate(value: object) -> str:
+    return "" if _is_number(value) and 0 < value <= 1 else "a fraction, more than 0 and at most 1"
+
+
+def _fraction(value: object) -> str:
+    return "" if _is_number(value) and 0 <= value <= 1 else "a fraction from 0 to 1"
+
+
+def _flag(value: object) -> str:
+    return "" if isinstance(value, bool) else "true or false"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+#: field: (what is wrong with a value, in the words of the remedy; whether None means "no such rule")
+_CHECKS = {
+    "failure_threshold": (_count, False),
+    "timeout_seconds": (_seconds, False),
+    "half_open_max_calls": (_count, False),
+    "call_seconds": (_seconds, False),
+    "timeout_cap_seconds": (_seconds, True),
+    "jitter": (_fraction, False),
+    "half_open_successes": (_count, True),
+    "probe_seconds": (_seconds, True),
+    "failure_rate": (_rate, True),
+    "slow_call_seconds": (_seconds, True),
+    "slow_call_rate": (_rate, True),
+    "window_seconds": (_seconds, False),
+    "minimum_calls": (_count, False),
+    "min_reporters": (_count, False),
+    "quota_calls": (_count, True),
+    "quota_seconds": (_seconds, True),
+    "quota_burst": (_count, False),
+    "max_concurrent": (_count, True),
+    "observe_only": (_flag, False),
+}
+
+
+_NOT_PLAIN = frozenset({"failure_rate", "slow_rate", "reporters", "interval", "concurrent"})
+
+
+def _wire(policy: Policy) -> dict[str, float]:
+    rules = {
+        "threshold": policy.failure_threshold,
+        "timeout": micros_in(policy.timeout_seconds),
+        "timeout_cap": micros_in(policy.timeout_cap_seconds or 0),
+        "jitter": policy.jitter,
+        "probes": policy.half_open_max_calls,
+        "successes": policy.successes_needed,
+        "lease": policy.lease_micros(probe=False),
+        "probe_lease": policy.lease_micros(probe=True),
+        "failure_rate": policy.failure_rate or 0,
+        "slow_rate": policy.slow_call_rate or 0,
+        "slow": micros_in(policy.slow_call_seconds or 0),
+        "window": micros_in(policy.window_seconds),
+        "minimum": policy.minimum_calls,
+        "reporters": policy.min_reporters,
+        "interval": quota_interval(policy),
+        "burst": policy.quota_burst,
+        "concurrent": policy.max_concurrent or 0,
+        "observe": int(policy.observe_only),
+    }
+    if not policy.failure_rate and not policy.slow_call_rate:
+        del rules["minimum"]
+        if policy.min_reporters == 1:
+            del rules["window"]
+    if policy.min_reporters == 1:
+        del rules["reporters"]
+    if not quota_interval(policy):
+        del rules["burst"]
+    # A policy of few rules is short on the wire.
+    return {name: value for name, value in rules.items() if value}
+
+
+def quota_interval(policy: Policy) -> int:
+    """Microseconds from one call to the next at the quota's pace, rounded up; 0 for no quota."""
+    if policy.quota_calls is None or policy.quota_seconds is None:
+        return 0
+    return -(-micros_in(policy.quota_seconds) // policy.quota_calls)
+
+
+def override_text(base: Policy, changes: Mapping[str, Any]) -> str:
+    """A change of policy as it is kept beside a circuit: what was changed, and the outcome.
+
+    Raises:
+        ConfigurationError: For a change that cannot work.
+    """
+    changed = base.changed(changes)
+    return json.dumps(
+        {"changes": dict(changes), "policy": as_fields(changed), "wire": _wire(changed)},
+        separators=(",", ":"),
+    )
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """``failure_threshold=4`` as a field and its value, which is a number, true, false or none.
+
+    Raises:
+        ConfigurationError: For anything else.
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return name, words[value.lower()]
+    for number in (int, float):
+        try:
+            return name, number(value)
+        except ValueError:
+            continue
+    raise ConfigurationError(
+        f"{text!r}: write {name if equals else 'FIELD'}=VALUE with a number, true, false or none"
+    )
+
+
+def as_fields(policy: Policy) -> dict[str, Any]:
+    """Every field and its value."""
+    return {name: getattr(policy, name) for name in _CHECKS}
+
+
+@lru_cache(maxsize=1024)
+def effective(base: Policy, override: str) -> Policy:
+    """The policy in force, given the fleet's override of it ('' for none)."""
+    if not override:
+        return base
+    outcome = json.loads(override)["policy"]
+    # Another release may know more fields than this one.
+    return Policy(**{name: value for name, value in outcome.items() if name in _CHECKS})
+
+
+def changes_of(override: str) -> dict[str, Any]:
+    """What an override changes, by field."""
+    changes: dict[str, Any] = json.loads(override)["changes"] if override else {}
+    return changes
+
+
+def micros_in(seconds: float) -> int:
+    """So many seconds in microseconds."""
+    return round(seconds * MICROSECONDS)
+
+
+DEFAULT = Policy()

@@ -1,0 +1,459 @@
+"""The rules of a policy beyond consecutive failures, on both stores: rates, limits, reporters, observing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resilience import CircuitBreaker, CircuitState, ConfigurationError, Policy, Reason, Verdict
+from resilience.circuit import REEXAMINE_SECONDS, Evidence, Finding
+from resilience.policy import LEASE_GRACE_SECONDS
+from tests.circuits import fail, granted, names, state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience import Permit
+    from resilience.stores import Store
+    from tests.circuits import Clock
+
+Make = "Callable[..., CircuitBreaker]"
+
+
+@pytest.fixture
+def make(store: Store) -> Callable[..., CircuitBreaker]:
+    """A breaker of a policy whose other rules stay out of the way."""
+
+    def breaker(key: str = "", service: str | None = None, **rules: Any) -> CircuitBreaker:
+        policy = Policy(**{"failure_threshold": 1000, "call_seconds": 10} | rules)
+        return CircuitBreaker(service or next(names), store=store, policy=policy, key=key)
+
+    return breaker
+
+
+def call(
+    breaker: CircuitBreaker, verdict: str = "success", clock: Clock | None = None, takes: float = 0
+) -> None:
+    permit = granted(breaker)
+    if clock:
+        clock.forward(takes)
+    breaker.report(permit, verdict)
+
+
+def fails_on(breaker: CircuitBreaker, host: str) -> None:
+    breaker.store.report(granted(breaker), breaker.policy, Finding(Verdict.FAILURE, host=host))
+
+
+# failure rate
+
+
+def test_a_rate_opens_it_where_failures_never_come_in_a_row(make: Make) -> None:
+    breaker = make(failure_rate=0.5, minimum_calls=10)
+    for _ in range(4):
+        call(breaker, "success")
+        call(breaker, "failure")
+    call(breaker, "success")
+    assert state(breaker) is CircuitState.CLOSED
+    call(breaker, "failure")
+    assert state(breaker) is CircuitState.OPEN
+    assert breaker.read().reason is Reason.FAILURES
+    [change] = breaker.store.transitions([breaker.service_name])
+    assert change.evidence == Evidence(failures=1, calls=10, failed=5, slow=0)
+
+
+def test_a_rate_means_nothing_below_its_minimum_of_calls(make: Make) -> None:
+    breaker = make(failure_rate=0.1, minimum_calls=10)
+    fail(breaker, 9)
+    assert state(breaker) is CircuitState.CLOSED
+    fail(breaker)
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_calls_older_than_the_window_do_not_count(make: Make, clock: Clock) -> None:
+    breaker = make(failure_rate=0.5, minimum_calls=4, window_seconds=10)
+    fail(breaker, 3)
+    clock.forward(11)
+    fail(breaker, 3)
+    assert state(breaker) is CircuitState.CLOSED
+    clock.forward(5)
+    fail(breaker)
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_ignored_calls_and_holds_are_no_part_of_a_rate(make: Make) -> None:
+    breaker = make(failure_rate=0.5, minimum_calls=4)
+    for _ in range(4):
+        call(breaker, "ignored")
+    fail(breaker, 3)
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_a_window_begins_anew_after_recovery(make: Make, clock: Clock) -> None:
+    breaker = make(failure_rate=0.5, minimum_calls=4, timeout_seconds=1, half_open_max_calls=1)
+    fail(breaker, 4)
+    clock.forward(1)
+    call(breaker)
+    fail(breaker, 3)
+    assert state(breaker) is CircuitState.CLOSED
+
+
+# slow calls
+
+
+def test_slow_calls_open_it_though_they_succeed(make: Make, clock: Clock) -> None:
+    breaker = make(slow_call_seconds=2, slow_call_rate=0.5, minimum_calls=4)
+    for takes in (0.1, 3, 2):  # exactly the limit is not slow
+        call(breaker, "success", clock, takes)
+    assert state(breaker) is CircuitState.CLOSED
+    call(breaker, "success", clock, 2.000001)
+    circuit = breaker.read()
+    assert (circuit.state, circuit.reason, circuit.trips_total) == (CircuitState.OPEN, Reason.SLOW_CALLS, 1)
+    [change] = breaker.store.transitions([breaker.service_name])
+    assert change.evidence == Evidence(failures=0, calls=4, failed=0, slow=2)
+
+
+def test_a_slow_probe_has_not_recovered(make: Make, clock: Clock) -> None:
+    breaker = make(slow_call_seconds=2, slow_call_rate=1, minimum_calls=1, timeout_seconds=5)
+    call(breaker, "success", clock, 3)
+    clock.forward(5)
+    call(breaker, "success", clock, 3)
+    circuit = breaker.read()
+    assert (circuit.state, circuit.reason, circuit.reopened) == (CircuitState.OPEN, Reason.SLOW_CALLS, 1)
+
+
+# a probe's own deadline
+
+
+def test_a_probe_has_a_deadline_and_a_lease_of_its_own(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=1, timeout_seconds=5, probe_seconds=1, half_open_max_calls=1)
+    assert granted(breaker).call_seconds == 10
+    fail(breaker)
+    clock.forward(5)
+    probe = granted(breaker)
+    assert probe.call_seconds == 1
+    assert probe.until == clock.time(1 + LEASE_GRACE_SECONDS)
+    clock.forward(1 + LEASE_GRACE_SECONDS)
+    assert granted(breaker).probe
+
+
+# quota
+
+
+def test_a_quota_lets_its_burst_through_and_then_its_rate(make: Make, clock: Clock) -> None:
+    breaker = make(quota_calls=5, quota_seconds=60, quota_burst=3)
+    for _ in range(3):
+        call(breaker)
+    refusal = breaker.acquire()
+    assert (bool(refusal), refusal.reason, refusal.state) == (False, Reason.QUOTA, CircuitState.CLOSED)
+    assert refusal.retry_at == clock.time(12)
+    assert refusal.retry_in == 12
+    clock.forward(11.999999)
+    assert not breaker.acquire()
+    clock.forward(0.000001)
+    call(breaker)
+    assert not breaker.acquire()
+
+
+def test_a_quota_is_never_exceeded_by_more_than_its_burst(make: Make, clock: Clock) -> None:
+    breaker = make(quota_calls=5, quota_seconds=60, quota_burst=2)
+    passed = 0
+    for _ in range(600):
+        passed += bool(breaker.acquire())
+        clock.forward(0.5)
+    assert passed == 5 * 5 + 1  # five minutes, and the one of the burst that did not wait
+
+
+def test_a_quota_refusal_is_no_failure_and_counts_as_blocked(make: Make) -> None:
+    breaker = make(quota_calls=1, quota_seconds=60)
+    call(breaker)
+    assert not breaker.acquire()
+    circuit = breaker.read()
+    assert (circuit.state, circuit.failures_total, circuit.blocked_total) == (CircuitState.CLOSED, 0, 1)
+
+
+def test_a_quota_is_the_fleets(make: Make) -> None:
+    first = make(quota_calls=1, quota_seconds=60)
+    second = make(service=first.service_name, quota_calls=1, quota_seconds=60)
+    call(first)
+    assert not second.acquire()
+
+
+def test_probes_keep_to_the_quota(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=1, timeout_seconds=1, quota_calls=1, quota_seconds=60)
+    fail(breaker)
+    clock.forward(1)
+    refusal = breaker.acquire()
+    assert (refusal.reason, refusal.retry_at) == (Reason.QUOTA, clock.time(59))
+    clock.forward(59)
+    assert granted(breaker).probe
+
+
+def test_a_refused_call_uses_no_quota(make: Make, clock: Clock) -> None:
+    breaker = make(quota_calls=1, quota_seconds=60)
+    call(breaker)
+    for _ in range(50):
+        assert not breaker.acquire()
+    clock.forward(60)
+    call(breaker)
+
+
+# concurrency
+
+
+def test_no_more_calls_at_once_than_allowed(make: Make, clock: Clock) -> None:
+    breaker = make(max_concurrent=2)
+    first, _ = granted(breaker), granted(breaker)
+    clock.forward(1)
+    refusal = breaker.acquire()
+    assert (refusal.reason, refusal.retry_at) == (Reason.CONCURRENCY, clock.time(9 + LEASE_GRACE_SECONDS))
+    breaker.report(first, "failure")
+    granted(breaker)
+    assert not breaker.acquire()
+
+
+def test_a_killed_callers_place_is_free_after_its_lease(make: Make, clock: Clock) -> None:
+    breaker = make(max_concurrent=1)
+    granted(breaker)
+    clock.forward(10 + LEASE_GRACE_SECONDS - 0.000001)
+    assert not breaker.acquire()
+    clock.forward(0.000001)
+    granted(breaker)
+
+
+def test_a_place_is_given_back_also_by_a_report_that_comes_too_late(make: Make) -> None:
+    breaker = make(max_concurrent=2, failure_threshold=1)
+    early = granted(breaker)
+    fail(breaker)
+    breaker.reset()
+    granted(breaker)
+    assert not breaker.acquire()
+    assert not breaker.report(early, "success").applied
+    granted(breaker)
+
+
+# reporters
+
+
+def test_one_host_cannot_cut_off_the_others(make: Make) -> None:
+    breaker = make(failure_threshold=3, min_reporters=2)
+    for _ in range(10):
+        fails_on(breaker, "broken")
+    assert state(breaker) is CircuitState.CLOSED
+    fails_on(breaker, "another")
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_a_host_that_reported_long_ago_no_longer_counts(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=3, min_reporters=2, window_seconds=30)
+    fails_on(breaker, "one")
+    clock.forward(30)
+    for _ in range(5):
+        fails_on(breaker, "two")
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_a_failed_probe_needs_no_second_witness(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=1, min_reporters=2, timeout_seconds=5)
+    fails_on(breaker, "one")
+    fails_on(breaker, "two")
+    clock.forward(5)
+    fails_on(breaker, "one")
+    assert state(breaker) is CircuitState.OPEN
+
+
+# observing
+
+
+def test_observing_decides_and_refuses_nothing(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=3, timeout_seconds=60, observe_only=True)
+    fail(breaker, 3)
+    assert state(breaker) is CircuitState.OPEN
+    for _ in range(5):
+        fail(breaker)
+    circuit = breaker.read()
+    assert (circuit.would_block_total, circuit.blocked_total, circuit.allowed_total) == (5, 0, 8)
+    assert circuit.retry_at == clock.time(60)
+    clock.forward(60)
+    permits = [granted(breaker) for _ in range(5)]
+    assert [permit.probe for permit in permits] == [True, True, True, False, False]
+    for permit in permits:
+        breaker.report(permit, "success")
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_observing_keeps_no_limit_but_counts(make: Make) -> None:
+    breaker = make(quota_calls=1, quota_seconds=60, observe_only=True)
+    call(breaker)
+    call(breaker)
+    assert breaker.read().would_block_total == 1
+
+
+def test_an_operator_is_obeyed_also_while_observing(make: Make) -> None:
+    breaker = make(observe_only=True)
+    breaker.force_open(10)
+    assert not breaker.acquire()
+
+
+# keys
+
+
+def refused(breaker: CircuitBreaker) -> Permit:
+    breaker.report(granted(breaker), "hold", hold_seconds=60, reason="auth")
+    permit = breaker.acquire()
+    assert not permit
+    return permit
+
+
+def test_a_refused_key_is_not_tried_again_and_again(make: Make, clock: Clock) -> None:
+    breaker = make(key="a")
+    assert refused(breaker).retry_at == clock.time(60)
+    for _ in range(50):
+        clock.forward(601)
+        permit = breaker.acquire()
+        assert (bool(permit), permit.reason) == (False, Reason.AUTH)
+        assert permit.retry_at == clock.time(REEXAMINE_SECONDS)
+    circuit = breaker.read()
+    assert (circuit.state, circuit.reason, circuit.refused_keys) == (
+        CircuitState.OPEN,
+        Reason.AUTH,
+        frozenset({"a"}),
+    )
+
+
+def test_a_new_key_is_tried_at_once_and_gently(make: Make) -> None:
+    old = make(key="a", half_open_max_calls=1)
+    refused(old)
+    new = make(key="b", service=old.service_name, half_open_max_calls=1)
+    probe = granted(new)
+    assert probe.probe
+    assert not new.acquire()
+    new.report(probe, "success")
+    assert state(new) is CircuitState.CLOSED
+    permit = old.acquire()
+    assert (bool(permit), permit.reason) == (False, Reason.AUTH)
+    granted(new)
+
+
+def test_a_stale_key_does_not_cut_off_those_whose_key_works(make: Make) -> None:
+    good = make(key="good")
+    call(good)
+    stale = make(key="stale", service=good.service_name)
+    assert refused(stale).state is CircuitState.CLOSED
+    assert state(good) is CircuitState.CLOSED
+    call(good)
+
+
+def test_a_key_that_worked_and_is_refused_now_opens_the_circuit(make: Make) -> None:
+    breaker = make(key="a")
+    call(breaker)
+    refused(breaker)
+    assert breaker.read().reason is Reason.AUTH
+
+
+def test_a_reset_lets_a_refused_key_try_again(make: Make) -> None:
+    breaker = make(key="a")
+    refused(breaker)
+    breaker.reset()
+    assert breaker.read().refused_keys == frozenset()
+    granted(breaker)
+
+
+def test_what_is_retired_is_not_probed_until_somebody_resets_it(make: Make, clock: Clock) -> None:
+    breaker = make()
+    breaker.report(granted(breaker), "hold", hold_seconds=60, reason="retired")
+    for _ in range(3):
+        clock.forward(100_000)
+        permit = breaker.acquire()
+        assert (bool(permit), permit.reason) == (False, Reason.RETIRED)
+        assert permit.retry_at == clock.time(REEXAMINE_SECONDS)
+    breaker.reset()
+    granted(breaker)
+
+
+@pytest.mark.parametrize("reason", ["auth", "retired"])
+def test_what_nobody_probes_still_shows_a_time_to_come(make: Make, clock: Clock, reason: str) -> None:
+    breaker = make()
+    breaker.report(granted(breaker), "hold", hold_seconds=60, reason=reason)
+    clock.forward(1000)
+    assert breaker.read().retry_at == clock.time(REEXAMINE_SECONDS)
+
+
+# changes at run time
+
+
+def test_a_changed_policy_is_every_callers_at_once(make: Make) -> None:
+    breaker = make(failure_threshold=5)
+    other = make(service=breaker.service_name, failure_threshold=5)
+    breaker.override({"failure_threshold": 2}, 60, "they are flaky", "anna")
+    fail(other, 2)
+    assert state(other) is CircuitState.OPEN
+    shown = other.get_state()
+    assert shown["failure_threshold"] == 2
+    assert shown["policy_changes"] == {"failure_threshold": 2}
+    assert (shown["policy_changed_by"], shown["policy_changed_note"]) == ("anna", "they are flaky")
+
+
+def test_a_change_ends_by_itself(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=5)
+    breaker.override({"failure_threshold": 2}, 60)
+    clock.forward(60)
+    fail(breaker, 4)
+    assert state(breaker) is CircuitState.CLOSED
+    assert breaker.get_state()["policy_changes"] == {}
+
+
+def test_a_second_change_keeps_the_first(make: Make) -> None:
+    breaker = make(failure_threshold=5)
+    breaker.override({"failure_threshold": 2}, 60)
+    breaker.override({"half_open_max_calls": 1, "quota_calls": 1, "quota_seconds": 1}, 60)
+    assert breaker.acquire().policy == breaker.policy.changed(
+        {"failure_threshold": 2, "half_open_max_calls": 1, "quota_calls": 1, "quota_seconds": 1}
+    )
+    breaker.end_override()
+    assert breaker.acquire().policy == breaker.policy
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"failure_treshold": 2}, "'failure_treshold' is no field of a policy"),
+        ({"failure_threshold": 0}, "failure_threshold=0: give a whole number"),
+        ({"timeout_seconds": float("nan")}, "timeout_seconds=nan: give seconds"),
+        ({"quota_calls": 5}, "without quota_seconds"),
+    ],
+)
+def test_a_change_that_cannot_work_changes_nothing(make: Make, changes: dict[str, Any], said: str) -> None:
+    breaker = make()
+    breaker.override({"failure_threshold": 2}, 60)
+    with pytest.raises(ConfigurationError, match=said):
+        breaker.override(changes, 60)
+    assert breaker.get_state()["policy_changes"] == {"failure_threshold": 2}
+
+
+# the record
+
+
+def test_every_change_is_on_record_once_with_who_and_why(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=1, timeout_seconds=5, half_open_max_calls=1)
+    fail(breaker)
+    clock.forward(5)
+    call(breaker)
+    breaker.force_open(10, "they are moving", "anna")
+    breaker.force_open(20, "longer", "anna")  # says it again: no change
+    clock.forward(20)
+    call(breaker)
+    told = breaker.store.transitions([breaker.service_name])
+    assert [(change.before.value, change.after.value) for change in told] == [
+        ("closed", "open"),
+        ("open", "half_open"),
+        ("half_open", "closed"),
+        ("closed", "forced_open"),
+        ("forced_open", "closed"),
+    ]
+    opened, _, _, forced, ended = told
+    assert (opened.reason, opened.at, opened.retry_at) == (Reason.FAILURES, clock.time(-25), clock.time(-20))
+    assert opened.evidence == Evidence(failures=1)
+    assert (forced.actor, forced.note, forced.reason) == ("anna", "they are moving", Reason.FORCED)
+    assert ended.note == "time limit reached"
+    assert breaker.store.transitions([breaker.service_name]) == []

@@ -1,0 +1,62 @@
+"""A policy that cannot work is refused with the field, the value and the remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from resilience import ConfigurationError, Policy
+from resilience.policy import effective, override_text
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"failure_threshold": 0}, "failure_threshold=0: give a whole number from 1 to 1000000"),
+        ({"failure_threshold": True}, "failure_threshold=True: give a whole number"),
+        ({"timeout_seconds": -1}, "timeout_seconds=-1: give seconds from 0.001"),
+        ({"timeout_seconds": float("inf")}, "timeout_seconds=inf: give seconds"),
+        ({"half_open_max_calls": 1.5}, "half_open_max_calls=1.5: give a whole number"),
+        ({"jitter": 2}, "jitter=2: give a fraction from 0 to 1"),
+        ({"failure_rate": 0}, "failure_rate=0: give a fraction, more than 0 and at most 1, or None"),
+        ({"failure_rate": "50%"}, "failure_rate='50%': give a fraction"),
+        ({"window_seconds": None}, "window_seconds=None: give seconds"),
+        ({"minimum_calls": 0}, "minimum_calls=0"),
+        ({"observe_only": 1}, "observe_only=1: give true or false"),
+        ({"max_concurrent": 0}, "max_concurrent=0: give a whole number from 1 to 1000000, or None"),
+        ({"timeout_cap_seconds": 5}, "timeout_cap_seconds=5 is less than timeout_seconds=60"),
+        ({"probe_seconds": 31}, "call_seconds=30 is less than probe_seconds=31: raise call_seconds or lower"),
+        ({"quota_calls": 5}, "quota_calls=5 means nothing without quota_seconds: give both, or neither"),
+        ({"quota_seconds": 5}, "quota_seconds=5 means nothing without quota_calls"),
+        ({"slow_call_rate": 0.5}, "slow_call_rate=0.5 means nothing without slow_call_seconds"),
+    ],
+)
+def test_refused(fields, said):
+    with pytest.raises(ConfigurationError) as caught:
+        Policy(**fields)
+    assert said in str(caught.value)
+
+
+def test_it_cannot_be_changed_afterwards():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Policy().failure_threshold = 3
+
+
+def test_rules_that_are_not_there_do_not_travel():
+    assert set(json.loads(Policy().wire)) == {
+        *("threshold", "timeout", "probes", "successes", "lease", "probe_lease"),
+    }
+
+
+def test_an_override_is_its_outcome_whoever_reads_it():
+    text = override_text(Policy(failure_threshold=5), {"timeout_seconds": 7})
+    assert effective(Policy(failure_threshold=9), text) == Policy(failure_threshold=5, timeout_seconds=7)
+    assert effective(Policy(failure_threshold=9), "") == Policy(failure_threshold=9)
+
+
+def test_a_field_of_a_later_release_is_left_out():
+    told = json.loads(override_text(Policy(), {"timeout_seconds": 7}))
+    told["policy"]["of_tomorrow"] = 1
+    assert effective(Policy(), json.dumps(told)) == Policy(timeout_seconds=7)
