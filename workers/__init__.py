@@ -17,6 +17,10 @@ def __getattr__(name: str) -> Any:
     """The app, made when it is asked for: a program that only starts others needs none."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from workers.celery import app  # noqa: PLC0415 - see above
+    from resilience import ConfigurationError  # noqa: PLC0415 - see above
 
+    try:
+        from workers.celery import app  # noqa: PLC0415 - see above
+    except ConfigurationError as error:
+        raise SystemExit(f"workers does not start: {error}") from None
     return app

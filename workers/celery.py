@@ -7,11 +7,11 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 
-from resilience import install
+from resilience import CIRCUIT_BREAKERS, configure, install
 from resilience.parking import Lane
 from tasks.fetch import announce_retired, queue_of, register, route
 from tasks.providers import PROVIDERS
-from workers.settings import settings
+from workers.settings import DEFAULT_CIRCUITS, settings
 
 DAY = 86_400
 # Longer than any task may run; a killed worker's messages come back after this on Redis.
@@ -56,6 +56,8 @@ app.conf.update(
 )
 install(app, store=settings().resilience_store_url)
 register(app)
+if settings().circuits_file != DEFAULT_CIRCUITS or DEFAULT_CIRCUITS.exists():
+    configure(settings().circuits_file, CIRCUIT_BREAKERS)
 
 
 @signals.worker_ready.connect

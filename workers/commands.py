@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from resilience import CIRCUIT_BREAKERS, ResilienceError, get_circuit_breaker, publishing
-from resilience.circuit import MAX_SECONDS
+from resilience import CIRCUIT_BREAKERS, ConfigurationError, ResilienceError, get_circuit_breaker, publishing
+from resilience.breaker import EVER
+from resilience.policy import MAX_SECONDS, parse_change
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
 from tasks.errors import InputError
@@ -60,17 +62,21 @@ def clear(call: Callable[[click.Context], Any], ctx: click.Context) -> Any:
 
 
 class _Seconds(click.ParamType[float]):
-    """A time limit; click's own float takes nan."""
+    """A time limit: 90, 90s, 15m, 2h, 1d."""
 
-    name = "seconds"
+    name = "time"
+    units: ClassVar[dict[str, int]] = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = 0
+        told = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
+        seconds = float(told[1]) * self.units[told[2]] if told else 0
         if not 0 < seconds <= MAX_SECONDS:
-            self.fail(f"{value!r}: give seconds, more than 0 and at most {MAX_SECONDS:.0f}", param, ctx)
+            self.fail(
+                f"{value!r}: give seconds, or a time as in 15m, 2h or 1d, "
+                f"more than 0 and at most {MAX_SECONDS:.0f} s",
+                param,
+                ctx,
+            )
         return seconds
 
 
@@ -118,7 +124,7 @@ def _control(name: str, act: str, text: str) -> None:
 
     @circuits.command(name, help=text)
     @click.argument("service")
-    @click.option("--for", "seconds", type=_Seconds(), help="Time limit in seconds.")
+    @click.option("--for", "seconds", type=_Seconds(), help="Time limit: 90, 15m, 2h, 1d.")
     @click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
     @click.option("--actor", help="Who; you, unless said.")
     @as_json
@@ -133,6 +139,41 @@ _control("open", "force_open", "Refuse every call of the fleet, for a time limit
 _control("close", "force_close", "Close now; with a time limit, failures do not open it until then.")
 _control("disable", "disable", "Let every call pass, still measured, for a time limit.")
 _control("reset", "reset", "Closed, no failures, no hold, no operator's word.")
+
+
+@circuits.command("set")
+@click.argument("service")
+@click.argument("changes", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@click.option("--for", "seconds", type=_Seconds(), help="Time limit: 90, 15m, 2h, 1d.")
+@click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
+@click.option("--actor", help="Who; you, unless said.")
+@as_json
+def set_policy(  # click passes one argument for each option
+    service: str,
+    changes: tuple[str, ...],
+    seconds: float | None,
+    reason: str,
+    actor: str | None,
+    as_json: bool,  # noqa: FBT001 - click passes flags so
+) -> None:
+    """Change fields of a circuit's policy for the whole fleet, as in: set finnhub failure_threshold=4."""
+    breaker = _known(service)
+    try:
+        wanted = dict(parse_change(change) for change in changes)
+        breaker.override(wanted, seconds or EVER, reason, actor)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
+    _print(breaker.get_state(), as_json)
+
+
+@circuits.command("unset")
+@click.argument("service")
+@as_json
+def unset_policy(service: str, as_json: bool) -> None:  # noqa: FBT001
+    """Back to the policy of the settings file."""
+    breaker = _known(service)
+    breaker.end_override()
+    _print(breaker.get_state(), as_json)
 
 
 @click.command(cls=_ClearCommand)

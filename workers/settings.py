@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from resilience import ConfigurationError
 
+DEFAULT_CIRCUITS = Path("circuits.toml")
+
 
 def default_state_dir() -> Path:
     """Where this user's programs keep their state."""
@@ -38,6 +40,7 @@ class Settings(BaseSettings):
         resilience_store_url: Circuits, parked tasks and last good values live here.
         simulator_url: The provider simulator's control address.
         schedule_file: What is fetched, and how often.
+        circuits_file: How each circuit behaves; the default one need not exist.
         state_dir: Data and logs of a local run.
         redis_port: The embedded server's port in a local run.
         simulator_port: The simulator's control port; each provider takes one of the next ports.
@@ -56,6 +59,7 @@ class Settings(BaseSettings):
         default_factory=lambda known: f"http://127.0.0.1:{known.get('simulator_port', 8900)}"
     )
     schedule_file: Path = Path("schedule.toml")
+    circuits_file: Path = DEFAULT_CIRCUITS
     state_dir: Path = Field(default_factory=default_state_dir)
 
     @classmethod

@@ -75,6 +75,13 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *told: str) -> No
         ("circuits disable finnhub --for -3", ["'-3'", "give seconds"]),
         ("circuits close finnhub --for soon", ["'soon'", "give seconds"]),
         ("circuits open finnhub --for 1e300", ["'1e300'", "at most"]),
+        ("circuits set nope failure_threshold=2", ["'nope'", "finnhub"]),
+        ("circuits set finnhub", ["FIELD=VALUE"]),
+        ("circuits set finnhub failure_threshold=soon", ["failure_threshold=soon", "true, false or none"]),
+        ("circuits set finnhub failure_treshold=3", ["failure_treshold", "failure_threshold, timeout"]),
+        ("circuits set finnhub failure_threshold=0", ["failure_threshold=0", "from 1 to"]),
+        ("circuits set finnhub timeout_seconds=nan", ["timeout_seconds=nan", "give seconds"]),
+        ("circuits set finnhub failure_threshold=4 --for 2w", ["'2w'", "2h"]),
         ("latest nope AAPL", ["'nope'", "known are quote"]),
         ("latest bars AAPL", ["'bars'", "known are quote"]),
         ("latest quote ../etc", ["'../etc'", "AAPL"]),
@@ -156,3 +163,51 @@ def test_operators_steer_a_circuit_and_everybody_sees_who_and_why(celery):
     assert "forced_open" in celery("circuits", "list").stdout
     for act, state in (("disable", "disabled"), ("close", "closed"), ("reset", "closed")):
         assert json.loads(celery("circuits", act, "polygon", "--json").stdout)["state"] == state
+
+
+def test_an_operator_changes_a_policy_for_a_while(celery):
+    row = json.loads(
+        celery(
+            *["circuits", "set", "benzinga", "failure_threshold=4", "max_concurrent=2", "--for", "2h"],
+            *["--reason", "drill", "--actor", "ann", "--json"],
+        ).stdout
+    )
+    assert row["failure_threshold"] == 4
+    assert row["policy_changes"] == {"failure_threshold": 4, "max_concurrent": 2}
+    assert (row["policy_changed_by"], row["policy_changed_note"]) == ("ann", "drill")
+    assert json.loads(celery("circuits", "show", "benzinga", "--json").stdout) == row
+    after = json.loads(celery("circuits", "unset", "benzinga", "--json").stdout)
+    assert (after["failure_threshold"], after["policy_changes"]) == (5, {})
+
+
+def test_the_circuits_file_sets_policies(celery, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[fred]\nfailure_threshold = 7\n")
+    row = json.loads(celery("circuits", "show", "fred", "--json", CIRCUITS_FILE=str(file)).stdout)
+    assert row["failure_threshold"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[fred]\n\nfailure_threshold = 0\n", ["mine.toml:3", "fred", "failure_threshold=0", "whole number"]),
+        ("[finnhub]\njitter = 0\n[fred]\njiter = 0\n", ["mine.toml:4", "'jiter'", "known are"]),
+        ("[fredd]\njitter = 0\n", ["mine.toml:1", "'fredd'", "known are"]),
+        ("jitter = 0\n", ["mine.toml:1", "'jitter'", "in no table"]),
+        ("[fred\n", ["mine.toml", "toml.io", "line 1"]),
+    ],
+)
+def test_a_bad_circuits_file_is_refused_with_its_line(celery, tmp_path, text, told):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    refused(celery("circuits", "list", CIRCUITS_FILE=str(file)), 1, *told)
+
+
+def test_a_circuits_file_that_is_named_must_be_there(celery):
+    refused(
+        celery("circuits", "list", CIRCUITS_FILE="/nowhere/mine.toml"), 1, "/nowhere/mine.toml", "No such"
+    )
+
+
+def test_a_setting_that_cannot_be_used_is_one_line(celery):
+    refused(celery("circuits", "list", REDIS_PORT="many"), 1, "REDIS_PORT='many'")
