@@ -10,7 +10,7 @@ help:
 	@echo "make run    start everything on this machine and watch it"
 	@echo "make test   run every test"
 	@echo "make lint   ruff and mypy"
-	@echo "make bench  measure, beside Celery's own retry"
+	@echo "make bench  measure, beside Celery's own retry and other breakers"
 
 run: .venv/.run
 	@exec $(BIN)/python -m workers.run
@@ -27,7 +27,7 @@ format: .venv/.test
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: .venv/.test
+bench: .venv/.bench
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 .venv/.made:
@@ -48,6 +48,11 @@ bench: .venv/.test
 	@echo "Installing pinned dependencies and test tools ..."
 	@$(PIP) -e '.[embedded,ninja,test]'
 	@touch $@ .venv/.run
+
+.venv/.bench: .venv/.made pyproject.toml constraints.txt
+	@echo "Installing pinned dependencies, test tools and the breakers measured beside ours ..."
+	@$(PIP) -e '.[embedded,ninja,peers,test]'
+	@touch $@ .venv/.test .venv/.run
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

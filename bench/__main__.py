@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from bench import outage
+from bench import breaker, outage
 
-BENCHMARKS = {"outage": outage.main}
+BENCHMARKS = {"outage": outage.main, "breaker": breaker.main}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHMARKS:
