@@ -21,12 +21,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from resilience import CircuitBreaker, CircuitBreakerOpenError, Policy
-from resilience.stores.redis import SOCKET_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOST = "127.0.0.1"
+#: How long our own client waits for the server, once and no more.
+IMPATIENT_SECONDS = 0.25
 
 
 class DependencyDownError(Exception):
@@ -62,8 +63,8 @@ class Circuit:
         return redis.Redis(
             host=HOST,
             port=self.port,
-            socket_timeout=SOCKET_SECONDS,
-            socket_connect_timeout=SOCKET_SECONDS,
+            socket_timeout=IMPATIENT_SECONDS,
+            socket_connect_timeout=IMPATIENT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import statistics
 import threading
 import time
@@ -121,44 +122,36 @@ def background_trips(_: Gear, __: int, library: str, circuit: Circuit, lasts: fl
 # 2. Cost
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of a call, in bare EVALSHAs, by medians; and such an EVALSHA in seconds."""
-
-    closed: float
-    refused: float
-    bare: float
+BARE = "bare EVALSHA"
 
 
-def cost(_: Gear, __: int, library: str, circuit: Circuit, calls: int) -> Cost:
-    """One closed and one refused call, each beside one bare EVALSHA of a default client."""
+def cost(_: Gear, __: int, circuit: Circuit, calls: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Medians in seconds of every library's closed call, then its refused one, and of a bare EVALSHA.
+
+    All in this one process: what else the machine does meanwhile hits them alike.
+    """
     client = redis.Redis(host=HOST, port=circuit.port)
     sha = client.script_load("return 1")
-
-    def bare() -> None:
-        client.evalsha(sha, 0)
-
     healthy = Dependency(dead=False)
-    closed = Caller.of(library, circuit, healthy)
-    bare_1, one_closed = _in_turns(bare, closed.try_once, calls)
-    refused = Caller(until_refused(library, replace(circuit, name=f"{circuit.name}:open")), healthy)
-    bare_2, one_refused = _in_turns(bare, refused.try_once, calls)
-    return Cost(one_closed / bare_1, one_refused / bare_2, bare_1)
+    closed: dict[str, Callable[[], object]] = {BARE: lambda: client.evalsha(sha, 0)}
+    refused = dict(closed)
+    opened = replace(circuit, name=f"{circuit.name}:open")
+    for library in LIBRARIES:
+        closed[library] = Caller.of(library, circuit, healthy).try_once
+        refused[library] = Caller(until_refused(library, opened), healthy).try_once
+    return _in_turns(closed, calls), _in_turns(refused, calls)
 
 
-def _in_turns(bare: Callable[[], None], call: Callable[[], None], times: int) -> tuple[float, float]:
-    """Medians of both in seconds, timed A B A B, so that what else the machine does hits both."""
-    bares, calls = [], []
-    for number in range(times + 50):
-        before = time.perf_counter_ns()
-        bare()
-        between = time.perf_counter_ns()
-        call()
-        after = time.perf_counter_ns()
-        if number >= 50:  # both are warm
-            bares.append(between - before)
-            calls.append(after - between)
-    return statistics.median(bares) / 1e9, statistics.median(calls) / 1e9
+def _in_turns(ways: dict[str, Callable[[], object]], times: int) -> dict[str, float]:
+    taken: dict[str, list[int]] = {name: [] for name in ways}
+    order = list(ways)
+    for _ in range(times):
+        random.shuffle(order)  # nobody is always after the same one
+        for name in order:
+            before = time.perf_counter_ns()
+            ways[name]()
+            taken[name].append(time.perf_counter_ns() - before)
+    return {name: statistics.median(each) / 1e9 for name, each in taken.items()}
 
 
 # 3. A dead dependency
