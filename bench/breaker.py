@@ -46,7 +46,7 @@ LOST_ROWS = {
     "foreign": "exceptions, its own and refusals aside",
     "longest": "longest of these calls",
     "later": "later calls, median",
-    "patient": "one call, with redis-py's default client",
+    "patient": "one call; peers: redis-py's default client",
 }
 TABLE: dict[str, dict[str, str]] = {
     "What a call costs": {
