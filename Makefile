@@ -3,19 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PACKAGES := resilience tasks workers
+# What the tests start or load beside Python packages, as Debian names it.
+SERVERS := redis-server libfaketime
 
-.PHONY: help run test lint format bench clean
+.PHONY: help run test lint format bench servers clean
 
 help:
 	@echo "make run    start everything on this machine and watch it"
-	@echo "make test   run every test"
+	@echo "make test   run every test; installs $(SERVERS) if missing"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  measure, beside Celery's own retry and other breakers"
 
 run: .venv/.run
 	@exec $(BIN)/python -m workers.run
 
-test: .venv/.test
+test: .venv/.test servers
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: .venv/.test
@@ -29,6 +31,10 @@ format: .venv/.test
 
 bench: .venv/.bench
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+# No stamp: to look costs nothing, and a package can go again.
+servers:
+	@.ci/servers $(SERVERS)
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \

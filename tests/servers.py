@@ -55,7 +55,7 @@ class Server:
             return
         with (self.folder / "server.log").open("ab") as log:
             self._process = process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        client = redis.Redis(port=self.port, password=self.password, socket_timeout=1)
+        client = redis.Redis("127.0.0.1", self.port, password=self.password, socket_timeout=1)
 
         def answers() -> bool:
             assert process.poll() is None, (self.folder / "server.log").read_text("utf-8", "replace")
@@ -66,12 +66,15 @@ class Server:
 
         try:
             wait_for(answers, 30, f"{self._command[0]} answers")
+        except BaseException:
+            self.kill()
+            raise
         finally:
             client.close()
 
     def ask(self, *command: Any) -> Any:
         """One command on a connection of its own."""
-        client = redis.Redis(port=self.port, password=self.password, decode_responses=True)
+        client = redis.Redis("127.0.0.1", self.port, password=self.password, decode_responses=True)
         try:
             return client.execute_command(*command)
         finally:

