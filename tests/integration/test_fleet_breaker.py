@@ -122,7 +122,7 @@ def test_a_killed_prober_frees_its_permit_within_its_lease(url: str, gone: list[
     os.kill(victim.pid, signal.SIGKILL)
     refusal = breaker.acquire()
     assert not refusal
-    wait_for(breaker.acquire, 10, "the lease lapses")
+    wait_for(lambda: (permit := breaker.acquire()) and permit.shared, 10, "the lease lapses")
     assert time.monotonic() - taken < 0.5 + LEASE_GRACE_SECONDS + 1
     in_flight.close()
     in_flight.join_thread()

@@ -71,6 +71,21 @@ def test_a_result_is_not_lost_when_the_report_fails(server: ValkeyServer, store:
     assert fetch() == "the value"
 
 
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_a_hung_store_is_waited_for_once(
+    server: ValkeyServer, store: FailoverStore, *, asked_before: bool
+) -> None:
+    breaker = CircuitBreaker("p", store=store)
+    if asked_before:
+        breaker.acquire()
+    assert server._process is not None
+    os.kill(server._process.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    assert not breaker.acquire().shared
+    # redis-py's own retries take three seconds and more, one time-out a fifth of one.
+    assert time.monotonic() - started < 1.5
+
+
 def test_a_lost_store_is_asked_once_and_then_left_alone(server: ValkeyServer, store: FailoverStore) -> None:
     breaker = CircuitBreaker("p", store=store)
     breaker.acquire()
