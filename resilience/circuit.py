@@ -102,6 +102,7 @@ class Permit:
         until: Granted: when a probe's lease ends (None for others). Refused: None.
         at_micros: When it was decided, on the store's clock, in microseconds since the epoch.
         policy: What it was decided by, the fleet's overrides included.
+        viewed: True where the store was not asked, because it had said a moment ago that all is well.
         retry_at: Refused: when to try again, always in the future. Granted: None.
         reason: Refused: why.
         attempts: Failed attempts the owner has spent so far.
@@ -121,6 +122,7 @@ class Permit:
     shared: bool = True
     at_micros: int = 0
     policy: Policy = DEFAULT
+    viewed: bool = False
 
     def __bool__(self) -> bool:
         return self.granted

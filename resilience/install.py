@@ -5,16 +5,25 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from celery import signals
+
 from resilience import publishing
 from resilience.errors import ConfigurationError
 from resilience.gate import Gate
 from resilience.release import Releaser
 from resilience.stores import Store, default_store, open_store, set_default_store
+from resilience.stores.failover import FailoverStore
 
 if TYPE_CHECKING:
     from celery import Celery
 
 logger = logging.getLogger(__name__)
+
+
+def _tell_what_was_counted(**_: object) -> None:
+    current = default_store()
+    if isinstance(current, FailoverStore):
+        current.views.close()
 
 
 def install(app: Celery, store: Store | str | None = None) -> Celery:
@@ -50,6 +59,8 @@ def install(app: Celery, store: Store | str | None = None) -> Celery:
     def publish() -> None:
         publishing.publish(app)
 
+    # A pool's process ends without Python's own exit.
+    signals.worker_process_shutdown.connect(_tell_what_was_counted)
     app.add_periodic_task(
         publishing.EVERY_SECONDS,
         app.signature(publishing.TASK_NAME, expires=publishing.EVERY_SECONDS * 2),

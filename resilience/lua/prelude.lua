@@ -59,14 +59,15 @@ end
 local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
     'retry_at', 'reason', 'forced', 'forced_until', 'reopened', 'override', 'override_until',
-    'good_key', 'tat', 'refused:' .. (key or ''))
+    'good_key', 'tat', 'viewed_until', 'refused:' .. (key or ''))
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
     retry_at = tonumber(f[5] or 0), reason = f[6] or '',
     forced = f[7] or '', forced_until = tonumber(f[8] or 0),
     reopened = tonumber(f[9] or 0), override = f[10] or '',
-    good_key = f[12] or '', tat = tonumber(f[13] or 0), refused = f[14],
+    good_key = f[12] or '', tat = tonumber(f[13] or 0),
+    viewed_until = tonumber(f[14] or 0), refused = f[15],
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)

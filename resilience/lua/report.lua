@@ -7,7 +7,8 @@
 --       11 owner: task id or ''  12 the owner's attempt budget, 0 for none
 --       13 host  14 a random number from 0 to 1, for the jitter
 --       15 whether the policies now and then know of nothing but failures in a row  0|1
--- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason, generation, now (us)}
+-- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason, generation,
+--        now (us), how long to wait before anybody is told (us)}
 -- does  counts; closed -> open by its rules or on a hold; half_open -> closed or open; frees the probe's
 --       lease and the call's place. A report from another generation, a failure after its lease and one
 --       under an operator's word only count.
@@ -22,7 +23,7 @@ if ARGV[8] == 'success' and ARGV[15] == '1' and ARGV[6] == '0' then
     redis.call('HINCRBY', KEYS[1], 'verdict:success', 1)
     local time = redis.call('TIME')
     local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
-    return { 1, 'closed', 0, 0, 0, '', tonumber(ARGV[4]), now }
+    return { 1, 'closed', 0, 0, 0, '', tonumber(ARGV[4]), now, 0 }
   end
 end
 -- prelude
@@ -203,4 +204,6 @@ if owner ~= '' then
     forget_trail(owner)
   end
 end
-return { applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason, c.generation, now }
+-- Somebody may still take this circuit for well: who reports trouble returns when nobody does any more.
+local unseen = (verdict == 'failure' or verdict == 'hold') and math.max(c.viewed_until - now, 0) or 0
+return { applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason, c.generation, now, unseen }

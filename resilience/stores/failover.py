@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from resilience.circuit import LOST, UNDER_ORDERS, Finding, Known, Verdict, to_micros
 from resilience.errors import StoreUnavailableError
 from resilience.policy import MICROSECONDS
+from resilience.stores.views import Views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,7 @@ class FailoverStore:
     def __init__(self, shared: RedisStore, local: MemoryStore) -> None:
         self.shared = shared
         self.local = local
+        self.views = Views(shared.scripts)
         self._seen: dict[str, _Seen] = {}
         # The pid for which the store is lost: a forked child finds out for itself, because the
         # thread that would tell it of the store's return does not live in it.
@@ -96,8 +98,13 @@ class FailoverStore:
     def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``; never raises for a lost store."""
         if self.up:
+            if self._seen.get(service, _NOTHING).known is None:
+                viewed = self.views.acquire(service, policy, key)
+                if viewed is not None:
+                    return viewed
             with contextlib.suppress(StoreUnavailableError):
                 permit = self.shared.acquire(service, policy, owner, key)
+                self.views.asked(permit, key)
                 known = self._forgotten(service, permit.generation)
                 if known:
                     if permit:
@@ -113,6 +120,10 @@ class FailoverStore:
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``; never raises for a lost store, so a provider's result is never lost."""
         service = permit.service
+        if permit.viewed and finding.verdict is Verdict.SUCCESS and self.up:
+            told = self.views.success(permit)
+            if told is not None:
+                return told
         if permit.shared and self.up:
             with contextlib.suppress(StoreUnavailableError):
                 report = self.shared.report(permit, policy, finding)
@@ -228,6 +239,7 @@ class FailoverStore:
     def close(self) -> None:
         """Give up waiting for a lost store, and let go of the connections."""
         self._closing.set()
+        self.views.close()
         if self._check is not None and not self.up:
             self._check.join()
         self.shared.scripts.close()

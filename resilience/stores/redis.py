@@ -11,6 +11,7 @@ import hashlib
 import os
 import random
 import threading
+import time
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -43,7 +44,7 @@ from resilience.circuit import (
 )
 from resilience.errors import StoreUnavailableError
 from resilience.parking import ParkingLot
-from resilience.policy import Policy, effective, micros_in
+from resilience.policy import MICROSECONDS, Policy, effective, micros_in
 from resilience.stores.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -344,7 +345,7 @@ class RedisStore:
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``."""
-        applied, state, attempts, losses, retry_at, why, generation, now = self.scripts.run(
+        applied, state, attempts, losses, retry_at, why, generation, now, unseen = self.scripts.run(
             "report",
             permit.service,
             policy.wire,
@@ -362,6 +363,8 @@ class RedisStore:
             random.random(),  # noqa: S311 - spreads load, guards nothing
             int(policy.plain and permit.policy.plain),
         )
+        if unseen:
+            time.sleep(unseen / MICROSECONDS)  # see views.py
         return Report(
             applied=bool(applied),
             state=_STATES[state],
