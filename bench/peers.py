@@ -1,4 +1,4 @@
-"""One thin adapter per library, so that all four are driven alike, each through its public API.
+"""One thin adapter per library, so that all are driven alike, each through its public API.
 
 Every library is asked for the same circuit: so many consecutive failures open it. Where one trips on
 a rate, a rate of 1.0 over as many calls says the same. What a library does not offer stays at its
@@ -21,13 +21,18 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from resilience import CircuitBreaker, CircuitBreakerOpenError, Policy
+from resilience.stores.failover import FailoverStore
+from resilience.stores.memory import MemoryStore
+from resilience.stores.redis import SOCKET_SECONDS, RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from resilience.stores import Store
+
 HOST = "127.0.0.1"
 #: How long our own client waits for the server, once and no more.
-IMPATIENT_SECONDS = 0.25
+IMPATIENT_SECONDS = SOCKET_SECONDS
 
 
 class DependencyDownError(Exception):
@@ -96,8 +101,11 @@ class Ours:
             half_open_max_calls=circuit.probes,
             call_seconds=circuit.call_seconds,
         )
-        store = f"redis://{HOST}:{circuit.port}/0"
-        self.breaker = CircuitBreaker(circuit.name, store=store, policy=policy)
+        self.breaker = CircuitBreaker(circuit.name, store=self.store(circuit), policy=policy)
+
+    def store(self, circuit: Circuit) -> Store | str:
+        """Where its circuits live."""
+        return f"redis://{HOST}:{circuit.port}/0"
 
     def guard(self, work: Callable[[], None]) -> Callable[[], None]:
         """See ``Library.guard``."""
@@ -119,6 +127,16 @@ class Ours:
     def failures(self) -> int | None:
         """See ``Library.failures``."""
         return int(self.breaker.get_state()["failure_count"])
+
+
+class OursAsking(Ours):
+    """This project, as it is for a process that calls seldom: the store is asked each time."""
+
+    def store(self, circuit: Circuit) -> Store:
+        """One of its own, without views."""
+        store = FailoverStore(RedisStore(f"redis://{HOST}:{circuit.port}/0"), MemoryStore())
+        store.views.asked = lambda *_: None  # type: ignore[method-assign]  # there is no setting for it
+        return store
 
 
 class Pybreaker:
@@ -200,9 +218,11 @@ class Interlock:
 
 
 OURS = "ours"
+OURS_ASKING = "ours, asking"
 #: By the name each is installed under.
 LIBRARIES: dict[str, type[Library]] = {
     OURS: Ours,
+    OURS_ASKING: OursAsking,
     "pybreaker": Pybreaker,
     "nopanic-redis": Nopanic,
     "interlock-cb": Interlock,
