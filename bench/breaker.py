@@ -72,11 +72,11 @@ TABLE: dict[str, dict[str, str]] = {
     },
 }
 CAPTION = (
-    "Ours asks the store only when something is wrong, while a process calls often; 'asking' is the same in one "
-    "that calls less than twenty times a second. Consecutive failures open, or a rate of 1.0 over as many "
-    "calls. Peers use redis-py's default client with hiredis; at a lost server one with a time-out of "
-    f"{IMPATIENT_SECONDS} s and no retries, like ours, except in the last row. The bare EVALSHA, {{bare}}, is a "
-    "default client's, in turns with all the calls."
+    "Ours asks the store only when something is wrong, while a process calls often; 'asking' is the same in "
+    "one that calls less than twenty times a second. Consecutive failures open, or a rate of 1.0 over as "
+    "many calls. Peers use redis-py's default client with hiredis; at a lost server one with a time-out of "
+    f"{IMPATIENT_SECONDS} s and no retries, like ours, except in the last row. The bare EVALSHA, {{bare}}, "
+    "is a default client's, in turns with all the calls."
 )
 
 

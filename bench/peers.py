@@ -8,7 +8,7 @@ server is measured also one that gives up after as long as ours does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import interlock
@@ -131,6 +131,9 @@ class Ours:
 
 class OursAsking(Ours):
     """This project, as it is for a process that calls seldom: the store is asked each time."""
+
+    def __init__(self, circuit: Circuit) -> None:
+        super().__init__(replace(circuit, name=f"{circuit.name}:asking"))
 
     def store(self, circuit: Circuit) -> Store:
         """One of its own, without views."""

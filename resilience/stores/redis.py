@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 # With what it takes to find that out, a lost store delays one call by no more than 250 ms.
 SOCKET_SECONDS = 0.2
+# A connection used a moment ago is not looked at before it is used again.
+IDLE_SECONDS = 1.0
 # Changes of state handed out at a time, and how long who took them may be silent before another does.
 BATCH = 100
 SILENCE_MILLISECONDS = 60_000
@@ -72,14 +74,20 @@ SUFFIXES = (
 
 
 @cache
-def keys_of(service: str, *, clustered: bool = True) -> tuple[str, ...]:
-    """The keys of a service, all under its hash tag: its circuit, from which the scripts derive the others.
+def circuit_of(service: str) -> str:
+    """The key of a service's circuit, from which the scripts derive the others."""
+    return f"{PREFIX}{{{service}}}"
 
-    Those are named on a cluster only, whose servers must know what a script will touch while they move a
-    slot; elsewhere it would cost more than the call itself.
+
+@cache
+def keys_of(service: str) -> tuple[str, ...]:
+    """All keys of a service, under one hash tag.
+
+    A cluster's servers must be told what a script will touch, because they move keys one by one; elsewhere
+    the circuit's is enough, and to name them all would cost more than the call itself.
     """
-    circuit = f"{PREFIX}{{{service}}}"
-    return (circuit, *(f"{circuit}:{suffix}" for suffix in SUFFIXES)) if clustered else (circuit,)
+    circuit = circuit_of(service)
+    return (circuit, *(f"{circuit}:{suffix}" for suffix in SUFFIXES))
 
 
 @cache
@@ -152,6 +160,7 @@ class Line(threading.local):
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._connection = pool.connection_class(**pool.connection_kwargs)
+        self._used = 0.0
 
     def ask(self, *command: str | bytes | float) -> Any:
         """One command, one answer; nothing is repeated.
@@ -160,10 +169,12 @@ class Line(threading.local):
             RedisError: The server's own, or what became of the connection.
         """
         connection = self._connection
-        if connection.is_connected and self._is_stale():
+        now = time.monotonic()
+        if now - self._used > IDLE_SECONDS and connection.is_connected and self._is_stale():
             connection.disconnect()
         if not connection.is_connected:
             connection.connect()  # by itself it would not ask the sentinels
+        self._used = now
         connection.send_packed_command([pack_command(command)])  # type: ignore[arg-type]  # hiredis says a tuple of one
         return connection.read_response()
 
@@ -223,7 +234,16 @@ class Scripts:
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
-        return self.run_many(name, ((service, arguments),))[0]
+        client, source = self.client, _source(name)
+        now = str(self._clock()) if self._clock else ""
+        if isinstance(client, Cluster):
+            return self._evaluate(source, len(SUFFIXES) + 1, [(*keys_of(service), now, *arguments)])[0]
+        try:
+            return self._line.ask("EVALSHA", _sha(source), 1, circuit_of(service), now, *arguments)
+        except NoScriptError:
+            return self._evaluate(source, 1, [(circuit_of(service), now, *arguments)])[0]
+        except LOST as error:
+            raise self._lost(error) from error
 
     def run_many(self, name: str, calls: Iterable[tuple[str, Sequence[str | bytes | float]]]) -> list[Any]:
         """One script for several services, still one round trip; on a cluster one for each server.
@@ -234,9 +254,8 @@ class Scripts:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
         now = str(self._clock()) if self._clock else ""
-        clustered = isinstance(self.client, Cluster)
-        prepared = [(*keys_of(service, clustered=clustered), now, *arguments) for service, arguments in calls]
-        return self._evaluate(_source(name), len(SUFFIXES) + 1 if clustered else 1, prepared)
+        prepared = [(*keys_of(service), now, *arguments) for service, arguments in calls]
+        return self._evaluate(_source(name), len(SUFFIXES) + 1, prepared)
 
     def evaluate(self, source: str, keys: Sequence[str], *arguments: str | bytes | float) -> Any:
         """A script of the caller's own, on keys of its own.
@@ -251,12 +270,7 @@ class Scripts:
         try:
             if isinstance(client, Cluster):
                 return client.spread(prepared, lambda server, part: _send(server, source, keys, part))
-            if len(prepared) > 1:
-                return _send(client, source, keys, prepared)
-            try:
-                return [self._line.ask("EVALSHA", _sha(source), keys, *prepared[0])]
-            except NoScriptError:
-                return _send(client, source, keys, prepared)
+            return _send(client, source, keys, prepared)
         except LOST as error:
             raise self._lost(error) from error
 
