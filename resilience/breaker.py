@@ -248,6 +248,7 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "parked_since": iso(circuit.parked_since),
         "parked_total": circuit.parked_total,
         "released_total": circuit.released_total,
+        "dropped_total": dict(circuit.dropped_total),
         "shared": circuit.shared,
     }
 

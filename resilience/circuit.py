@@ -27,8 +27,12 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from resilience.policy import DEFAULT, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class CircuitState(StrEnum):
@@ -282,6 +286,7 @@ class Circuit:
     parked_since: datetime | None = None
     parked_total: int = 0
     released_total: int = 0
+    dropped_total: Mapping[str, int] = field(default_factory=dict)
     read_at: datetime | None = None
     shared: bool = True
 

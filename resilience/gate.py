@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
+from celery.utils.nodenames import gethostname
 from celery.worker import state as worker_state
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
@@ -274,8 +275,13 @@ class ResilientRequest(Request):
         return super().on_timeout(soft, timeout)
 
     @classmethod
-    def end_expired(cls, gate: Gate, stored: Stored) -> None:
+    def end(cls, gate: Gate, stored: Stored, reason: str) -> None:
         """REVOKED by the original request, as Celery ends what expired in a queue: chords are told.
+
+        Args:
+            gate: The app's.
+            stored: The message.
+            reason: ``expired``, or why an operator dropped it.
 
         Raises:
             Exception: For a message Celery would refuse to read.
@@ -283,11 +289,12 @@ class ResilientRequest(Request):
         request = cls(
             stored.restore(gate.app.conf.accept_content),
             app=gate.app,
-            hostname=gate.consumer.hostname,
-            eventer=gate.consumer.event_dispatcher,
+            # An operator's command is no worker.
+            hostname=gate.consumer.hostname if gate.consumer else gethostname(),
+            eventer=gate.consumer.event_dispatcher if gate.consumer else None,
             task=gate.app.tasks[stored.headers["task"]],
         )
-        request._announce_revoked("expired", False, None, True)  # noqa: FBT003 - Celery's own, positional
+        request._announce_revoked(reason, False, None, reason == "expired")  # noqa: FBT003 - Celery's, positional
 
     def _on_lost(self, error: BaseException) -> None:
         """The task's process died: a failure of the service, and a try of the task. Too many end it."""

@@ -60,6 +60,9 @@ class CircuitCollector(Collector):
         )
         parked_total = CounterMetricFamily("parked", "Times a task was parked", labels=["service"])
         released = CounterMetricFamily("released", "Times a task left the lot", labels=["service"])
+        dropped = CounterMetricFamily(
+            "parked_dropped", "Tasks that ended in the lot", labels=["service", "reason"]
+        )
         for row in rows:
             name = [row["service"]]
             state.add_metric(name, STATE_VALUES[CircuitState(row["state"])])
@@ -71,7 +74,9 @@ class CircuitCollector(Collector):
             oldest.add_metric(name, _age(row["parked_since"]))
             parked_total.add_metric(name, row["parked_total"])
             released.add_metric(name, row["released_total"])
-        yield from (state, failures, requests, trips, parked, oldest, parked_total, released)
+            for reason, count in row["dropped_total"].items():
+                dropped.add_metric([*name, reason], count)
+        yield from (state, failures, requests, trips, parked, oldest, parked_total, released, dropped)
         published = publishing.published_at()
         yield GaugeMetricFamily(
             "breaker_states_published_timestamp_seconds",

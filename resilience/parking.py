@@ -18,11 +18,11 @@ from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps, loads
 
-from resilience.circuit import to_micros
+from resilience.circuit import CircuitState, from_micros, time_of, to_micros
 from resilience.policy import micros_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from resilience.policy import Policy
     from resilience.stores.redis import Scripts
@@ -174,6 +174,27 @@ class Waiting:
         object.__setattr__(self, "text", self.message.dump())
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message in the lot.
+
+    Attributes:
+        message: The message.
+        lane: Who asked.
+        since: When it was first parked.
+        due: When its own pause ends; None: the circuit is the gate.
+        released: It is on its way back to its queue.
+        attempts: Failed attempts its task has spent.
+    """
+
+    message: Stored
+    lane: Lane
+    since: datetime
+    due: datetime | None
+    released: bool
+    attempts: int
+
+
 class ParkingLot:
     """The lots of all services on one store. Every method raises StoreUnavailableError if it is lost.
 
@@ -231,6 +252,36 @@ class ParkingLot:
         )
         return token, [Stored.load(text) for text in pairs[1::2]]
 
+    def waiting(self, service: str, most: int, skip: int = 0) -> list[Entry]:
+        """What is parked, the longest waiting first."""
+        return [
+            Entry(
+                message=Stored.load(text[1:]),
+                lane=Lane.ON_DEMAND if text[:1] == b"d" else Lane.SCHEDULED,
+                since=time_of(since),
+                due=from_micros(due),
+                released=bool(released),
+                attempts=attempts,
+            )
+            for _, since, due, released, attempts, text in self._scripts.run("list", service, most, skip)
+        ]
+
+    def hurry(self, service: str, note: str, actor: str) -> tuple[CircuitState, int]:
+        """Have what is parked tried now: an open circuit becomes half-open, pauses of their own end.
+
+        Returns:
+            The circuit's state, and how many may go, as it lets them.
+        """
+        state, ready = self._scripts.run("hurry", service, note, actor)
+        return CircuitState(state.decode()), ready
+
+    def pick(self, service: str, most: int, ids: Sequence[str] = ()) -> tuple[str, list[Stored]]:
+        """Lease messages to end them: these, or the longest waiting; the circuit has no say."""
+        token = uuid.uuid4().hex
+        lease = micros_in(RELEASE_LEASE_SECONDS)
+        texts = self._scripts.run("pick", service, token, most, lease, *ids)
+        return token, [Stored.load(text) for text in texts]
+
     def take_expired(self, service: str, most: int) -> tuple[str, list[Stored]]:
         """Lease what expired while it waited, to be ended as revoked; the circuit has no say."""
         token = uuid.uuid4().hex
@@ -239,6 +290,13 @@ class ParkingLot:
             Stored.load(text) for text in self._scripts.run("expired", service, token, most, lease)
         ]
 
-    def settle(self, service: str, token: str, ids: Iterable[str]) -> int:
-        """Forget what has been published under this lease; what was parked again meanwhile stays."""
-        return int(self._scripts.run("settle", service, token, *ids))
+    def settle(self, service: str, token: str, ids: Iterable[str], dropped: str = "") -> int:
+        """Forget what has been published under this lease; what was parked again meanwhile stays.
+
+        Args:
+            service: Whose lot.
+            token: The lease's.
+            ids: The messages'.
+            dropped: Why they have ended, if they have instead.
+        """
+        return int(self._scripts.run("settle", service, token, dropped, *ids))

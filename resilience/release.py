@@ -20,8 +20,13 @@ from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
 from resilience.registry import get_circuit_breaker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from celery import Celery
+
     from resilience.circuit import Circuit
     from resilience.gate import Gate
+    from resilience.parking import Stored
 
 logger = get_logger(__name__)
 
@@ -107,15 +112,10 @@ class Releaser(bootsteps.StartStopStep):
         if lot is None:
             return 0
         token, messages = lot.take_expired(service, BATCH)
-        for message in messages:
-            try:
-                ResilientRequest.end_expired(gate, message)
-            except Exception:
-                # Unreadable, or another app's: its own queue is where Celery deals with it.
-                logger.exception("cannot end expired task %s here", message.id)
-                message.publish(self._producer(gate))
-        if messages:
-            lot.settle(service, token, [message.id for message in messages])
+        ended, given_back = end(gate, messages, "expired", self._producer)
+        for ids, dropped in ((ended, "expired"), (given_back, "")):
+            if ids:
+                lot.settle(service, token, ids, dropped=dropped)
         return len(messages)
 
     def _producer(self, gate: Gate) -> Producer:
@@ -137,3 +137,58 @@ class Releaser(bootsteps.StartStopStep):
             connection, self.connection = self.connection, None
             with contextlib.suppress(Exception):  # it is given up, in whatever state it is
                 connection.collect()
+
+
+def end(
+    gate: Gate, messages: Iterable[Stored], reason: str, producer: Callable[[Gate], Producer]
+) -> tuple[list[str], list[str]]:
+    """Revoke leased messages.
+
+    Returns:
+        The ids of those that have ended, and of those that could not be ended here and are back in their
+        queues: unreadable, or another app's, which is for Celery to deal with.
+    """
+    ended, given_back = [], []
+    for message in messages:
+        try:
+            ResilientRequest.end(gate, message, reason)
+            ended.append(message.id)
+        except Exception:
+            logger.exception("cannot end task %s here", message.id)
+            message.publish(producer(gate))
+            given_back.append(message.id)
+    return ended, given_back
+
+
+def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "dropped") -> list[str]:
+    """End parked tasks of a service as REVOKED: these, or all that wait.
+
+    Args:
+        app: Whose tasks they are.
+        service: Whose lot.
+        ids: The tasks; none: all.
+        reason: Shown as the error of the revoked task.
+
+    Returns:
+        The ids of those that have ended. A task on its way back to its queue is not among them.
+
+    Raises:
+        StoreUnavailableError: The shared store does not answer.
+    """
+    gate = gate_of(app)
+    lot = gate.store.lot
+    if lot is None:
+        raise StoreUnavailableError("memory://", "there is no parking lot without a shared store")
+    gone: list[str] = []
+    wanted = list(ids)
+    with app.connection_for_write() as connection:
+        while True:
+            token, messages = lot.pick(service, BATCH, wanted[:BATCH])
+            ended, given_back = end(gate, messages, reason, lambda _: Producer(connection.default_channel))
+            gone += ended
+            for part, dropped in ((ended, "operator"), (given_back, "")):
+                if part:
+                    lot.settle(service, token, part, dropped=dropped)
+            wanted = wanted[BATCH:]
+            if not wanted and (ids or len(messages) < BATCH):
+                return gone

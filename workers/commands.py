@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from resilience import CIRCUIT_BREAKERS, ConfigurationError, ResilienceError, get_circuit_breaker, publishing
-from resilience.breaker import EVER
+from resilience.breaker import EVER, iso, whoami
 from resilience.policy import MAX_SECONDS, parse_change
+from resilience.release import drop as drop_parked
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
 from tasks.errors import InputError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilience import CircuitBreaker
+    from resilience.parking import Entry, ParkingLot
     from tasks import Reading
 
 COLOURS = {
@@ -176,6 +178,91 @@ def unset_policy(service: str, as_json: bool) -> None:  # noqa: FBT001
     _print(breaker.get_state(), as_json)
 
 
+@circuits.command()
+@click.argument("service")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most to show.")
+@as_json
+def parked(service: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
+    """What waits for a circuit, the longest waiting first."""
+    _known(service)
+    lot = _lot()
+    entries = lot.waiting(service, limit)
+    if as_json:
+        click.echo(json.dumps([_parked(entry) for entry in entries]))
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("id", "task", "arguments", "lane", "parked for"):
+        table.add_column(column, no_wrap=column != "arguments")
+    for entry in entries:
+        headers = entry.message.headers
+        age = (datetime.now(UTC) - entry.since).total_seconds()
+        table.add_row(
+            entry.message.id, headers.get("task"), headers.get("argsrepr"), entry.lane.value, span(age)
+        )
+    Console().print(table)
+
+
+def _parked(entry: Entry) -> dict[str, Any]:
+    headers = entry.message.headers
+    return {
+        "id": entry.message.id,
+        "task": headers.get("task"),
+        "args": headers.get("argsrepr"),
+        "lane": entry.lane.value,
+        "parked_since": iso(entry.since),
+        "due": iso(entry.due),
+        "released": entry.released,
+        "attempts": entry.attempts,
+        "expires": headers.get("expires"),
+    }
+
+
+@circuits.command()
+@click.argument("service")
+@click.option("--reason", default="", help="Why; on record with the change of state.")
+@click.option("--actor", help="Who; you, unless said.")
+@as_json
+def release(service: str, reason: str, actor: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Try what is parked now: an open circuit is probed at once, pauses end."""
+    state, ready = _lot().hurry(_known(service).service_name, reason, actor or whoami())
+    if state == "forced_open":
+        raise click.ClickException(f"{service} is forced open: circuits reset {service} ends that")
+    _print({"service": service, "state": state.value, "ready": ready}, as_json)
+
+
+@circuits.command()
+@click.argument("service")
+@click.argument("ids", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All that wait.")
+@click.option("--reason", default="", help="Why; the tasks end with it.")
+@click.option("--actor", help="Who; you, unless said.")
+@as_json
+@click.pass_context
+def drop(
+    ctx: click.Context,
+    service: str,
+    ids: tuple[str, ...],
+    everything: bool,  # noqa: FBT001 - click passes flags so
+    reason: str,
+    actor: str | None,
+    as_json: bool,  # noqa: FBT001 - the same
+) -> None:
+    """End parked tasks as REVOKED: the IDS, or --all."""
+    if bool(ids) == everything:
+        raise click.UsageError("name the tasks to drop, or --all")
+    _known(service)
+    _lot()
+    text = f"dropped by {actor or whoami()}" + (f": {reason}" if reason else "")
+    gone = drop_parked(ctx.obj.app, service, ids, text)
+    missing = [ident for ident in ids if ident not in gone]
+    if missing:
+        raise click.ClickException(
+            f"not parked at {service}, or on their way back to their queue: {', '.join(missing)}"
+            f" ({len(gone)} dropped)"
+        )
+    _print({"service": service, "dropped": len(gone)}, as_json)
+
+
 @click.command(cls=_ClearCommand)
 @click.argument("dataset")
 @click.argument("symbol")
@@ -224,7 +311,12 @@ def next_try(retry_at: str | None) -> str:
     left = (datetime.fromisoformat(retry_at) - datetime.now(UTC)).total_seconds()
     if left <= 0:
         return "now"
-    return f"in {left:.0f} s" if left < 3600 else f"in {left / 3600:.0f} h"  # noqa: PLR2004 - an hour
+    return f"in {span(left)}"
+
+
+def span(seconds: float) -> str:
+    """So long, in words."""
+    return f"{seconds:.0f} s" if seconds < 3600 else f"{seconds / 3600:.0f} h"  # noqa: PLR2004 - an hour
 
 
 def _known(service: str) -> CircuitBreaker:
@@ -241,6 +333,14 @@ def _must_be_shared(row: dict[str, Any]) -> dict[str, Any]:
             "or name another with RESILIENCE_STORE_URL"
         )
     return row
+
+
+def _lot() -> ParkingLot:
+    store = default_store()
+    lot = store.lot if store else None
+    if lot is None:
+        raise click.ClickException("there is no shared store: name one with RESILIENCE_STORE_URL")
+    return lot
 
 
 def _address() -> str:

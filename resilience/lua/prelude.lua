@@ -205,8 +205,9 @@ local function forget_trail(id)
   redis.call('ZREM', RETURNING, id)
 end
 
--- Takes a task out of the lot wherever it stands; true if it was there.
-local function leave_lot(id)
+-- Takes a task out of the lot wherever it stands; true if it was there. Counted as released, unless it was
+-- dropped for a reason.
+local function leave_lot(id, dropped)
   if redis.call('HDEL', MESSAGES, id) == 0 then
     return false
   end
@@ -214,7 +215,7 @@ local function leave_lot(id)
   for _, set in ipairs({ ON_DEMAND, SCHEDULED, DUE, LEASES, SINCE, EXPIRES }) do
     redis.call('ZREM', set, id)
   end
-  redis.call('HINCRBY', CIRCUIT, 'released', 1)
+  redis.call('HINCRBY', CIRCUIT, (dropped or '') == '' and 'released' or 'dropped:' .. dropped, 1)
   return true
 end
 

@@ -466,6 +466,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         parked_since=from_micros(oldest),
         parked_total=counts["parked"],
         released_total=counts["released"],
+        dropped_total={name[8:]: int(n) for name, n in fields.items() if name.startswith("dropped:")},
         read_at=from_micros(now),
     )
 

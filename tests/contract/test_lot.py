@@ -213,3 +213,120 @@ def test_nothing_is_left_of_tasks_that_ended(desk):
     circuit = keys_of(desk.name)[0]
     left = {key.decode() for key in client.keys(f"{circuit}*")}
     assert left == {circuit, f"{circuit}:transitions"}, "the circuit and its history"
+
+
+# what the provider can bear
+
+
+def quota_desk(url: str, **rules: object) -> Desk:
+    return Desk(url, failure_threshold=100, **rules)
+
+
+def test_a_quota_releases_no_more_than_it_has_room_for(url):
+    desk = quota_desk(url, quota_calls=1, quota_seconds=10, quota_burst=2)
+    desk.park(*"abcd")
+    assert desk.take() == ["a", "b"]
+    assert desk.take() == []  # both on their way hold their places
+    for owner in "ab":
+        assert desk.breaker.acquire(owner)
+    assert not desk.breaker.acquire("other")
+    desk.forward(10)
+    assert desk.take() == ["c"]
+
+
+def test_a_released_task_that_is_late_gives_its_place_to_another(url):
+    desk = quota_desk(url, quota_calls=1, quota_seconds=10)
+    desk.park(*"ab")
+    assert desk.take() == ["a"]
+    desk.forward(RESERVATION_SECONDS)
+    assert desk.take() == ["b"]
+
+
+def test_a_full_service_releases_what_it_has_places_for(url):
+    desk = quota_desk(url, max_concurrent=2)
+    permit = desk.breaker.acquire()
+    desk.park(*"abc")
+    assert desk.take() == ["a"]
+    running = desk.breaker.acquire("a")
+    assert running
+    desk.breaker.report(permit, "success")
+    assert desk.take() == ["b"]
+
+
+def test_what_only_observes_keeps_nobody_waiting(url):
+    desk = Desk(url)
+    desk.trip()
+    desk.park(*"ab")
+    assert desk.take() == []
+    desk.breaker.override({"observe_only": True}, 60)
+    assert desk.take() == ["a", "b"]
+
+
+def test_a_worker_with_a_refused_key_releases_nothing(url):
+    desk = Desk(url)
+    desk.breaker.key = "stale"
+    desk.breaker.report(desk.breaker.acquire(), "hold", hold_seconds=5, reason="auth")
+    desk.park(*"ab")
+    desk.forward(1000)
+    for key, released in (("stale", []), ("fresh", ["a"])):
+        _, messages = desk.store.lot.take(desk.name, desk.breaker.policy, 100, key)
+        assert [message.id for message in messages] == released
+
+
+# operators
+
+
+def test_what_waits_is_listed_the_longest_waiting_first(url):
+    desk = Desk(url)
+    desk.trip()
+    desk.park("a", lane=Lane.ON_DEMAND)
+    desk.forward(1)
+    desk.park("b", delay_seconds=30)
+    desk.park("c")
+    listed = desk.store.lot.waiting(desk.name, 2)
+    assert [(entry.message.id, entry.lane) for entry in listed] == [
+        ("a", Lane.ON_DEMAND),
+        ("b", Lane.SCHEDULED),
+    ]
+    assert (listed[1].due - listed[1].since).total_seconds() == 30
+    assert listed[0].due is None
+    assert [entry.message.id for entry in desk.store.lot.waiting(desk.name, 2, 2)] == ["c"]
+
+
+def test_an_operator_has_an_open_circuit_tried_at_once(url):
+    desk = Desk(url)
+    desk.trip()
+    desk.park("a", delay_seconds=30)
+    assert desk.take() == []
+    assert desk.store.lot.hurry(desk.name, "they say it works", "ann") == (CircuitState.HALF_OPEN, 1)
+    assert desk.take() == ["a"]
+    change = desk.store.transitions([desk.name])[-1]
+    assert (change.after, change.actor, change.note) == (CircuitState.HALF_OPEN, "ann", "they say it works")
+
+
+def test_a_forced_circuit_is_not_tried(url):
+    desk = Desk(url)
+    desk.park("a")
+    desk.breaker.force_open(60)
+    assert desk.store.lot.hurry(desk.name, "", "ann")[0] is CircuitState.FORCED_OPEN
+    assert desk.take() == []
+
+
+def test_what_is_picked_to_end_is_released_by_nobody_and_counted_apart(url):
+    desk = Desk(url)
+    desk.park(*"abc")
+    lot = desk.store.lot
+    token, messages = lot.pick(desk.name, 100, ["b", "nobody"])
+    assert [message.id for message in messages] == ["b"]
+    assert desk.take() == ["a", "c"]
+    assert lot.settle(desk.name, token, ["b"], dropped="operator") == 1
+    circuit = desk.breaker.read()
+    assert (circuit.parked, circuit.released_total, circuit.dropped_total) == (0, 2, {"operator": 1})
+
+
+def test_without_names_the_longest_waiting_are_picked_and_no_leased_one(url):
+    desk = Desk(url)
+    desk.park(*"abcd")
+    lot = desk.store.lot
+    lot.take(desk.name, desk.breaker.policy, 1)
+    assert [message.id for message in lot.pick(desk.name, 2)[1]] == ["b", "c"]

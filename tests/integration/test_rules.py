@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from celery import group
+import pytest
+from celery import chord, group
+from celery.exceptions import TaskRevokedError
 
 from resilience import get_circuit_breaker
 from resilience.gate import PARKED
 from tests.fleet import wait_for
+
+if TYPE_CHECKING:
+    from tests.fleet import Fleet
 
 MakeFleet = "Callable[..., Fleet]"
 
@@ -122,3 +130,72 @@ def test_every_change_is_heard_once_whoever_publishes(make_fleet: MakeFleet) -> 
     assert steps[-1] == ("half_open", "closed")
     assert all(before[1] == after[0] for before, after in pairwise(steps))
     assert fleet.store.xpending("circuit:1:{dead}:transitions", "listeners")["pending"] == 0
+
+
+def operator(fleet: Fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One of the commands, against this fleet."""
+    addresses = {
+        "CELERY_BROKER_URL": fleet.environment["FLEET_BROKER"],
+        "CELERY_RESULT_BACKEND": fleet.environment["FLEET_BACKEND"],
+        "RESILIENCE_STORE_URL": fleet.environment["FLEET_STORE"],
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "fleet_app", "circuits", *arguments],
+        env=fleet.environment | addresses,
+        cwd=fleet.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_operator_lists_drops_and_releases(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1, timeout=600)
+    fleet.worker(concurrency=1).ready()
+    fleet.mode("down")
+    header = group(fleet.app.fetch.s(number) for number in range(3))
+    joined = chord(header)(fleet.app.healthy.si(0))
+    results = [fleet.app.fetch.delay(number) for number in range(10, 14)]
+    wait_for(lambda: fleet.circuit()["parked"] == 7, 30, "all wait")
+
+    listed = json.loads(operator(fleet, "parked", "dead", "--json").stdout)
+    assert {row["id"] for row in listed} == {result.id for result in (*joined.parent, *results)}
+    assert {row["task"] for row in listed} == {"fleet.fetch"}
+    assert results[0].id in operator(fleet, "parked", "dead").stdout
+
+    # One of a chord: once the others are through, it fails and does not hang. And two that nobody needs any more.
+    dropped = operator(
+        *(fleet, "drop", "dead", joined.parent[1].id, results[0].id, results[1].id),
+        *("--reason", "delisted", "--actor", "ann"),
+    )
+    assert dropped.returncode == 0, dropped
+    wait_for(lambda: results[0].state == results[1].state == "REVOKED", 10, "revoked")
+    with pytest.raises(TaskRevokedError, match="dropped by ann: delisted"):
+        results[0].get(timeout=10)
+    again = operator(fleet, "drop", "dead", results[0].id)
+    assert (again.returncode, "not parked at dead" in again.stderr) == (1, True)
+
+    fleet.mode("ok")
+    tried = operator(fleet, "release", "dead", "--reason", "they are back", "--actor", "ann", "--json")
+    assert json.loads(tried.stdout)["state"] == "half_open"
+    wait_for(lambda: all(result.ready() for result in results), 30, "the others run")
+    assert [result.get() for result in results[2:]] == [12, 13]
+    wait_for(joined.ready, 30, "the chord knows")
+    assert joined.state == "FAILURE"
+    circuit = fleet.circuit()
+    assert (circuit["state"], circuit["dropped_total"]) == ("closed", {"operator": 3})
+    for ready in (*joined.parent, joined):
+        ready.forget()
+
+
+def test_all_that_wait_can_be_dropped(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1, timeout=600)
+    fleet.worker(concurrency=1).ready()
+    fleet.mode("down")
+    results = [fleet.app.fetch.delay(number) for number in range(250)]
+    wait_for(lambda: fleet.circuit()["parked"] == 250, 60, "all wait")
+    done = json.loads(operator(fleet, "drop", "dead", "--all", "--json").stdout)
+    assert done == {"service": "dead", "dropped": 250}
+    assert {result.state for result in results} == {"REVOKED"}
+    assert fleet.circuit()["parked"] == 0

@@ -1,0 +1,22 @@
+-- Lease messages to end them, whatever the circuit says.
+--
+-- ARGV  1 now or ''  2 lease token  3 most messages, the longest waiting first  4 lease (us)
+--       5.. ids, if only these
+-- out   {message, message, ...}
+-- does  takes them out of their lanes; what is on its way to its queue already is left alone
+local now = clock()
+local ids = { unpack(ARGV, 5) }
+if #ids == 0 then
+  ids = redis.call('ZRANGE', SINCE, 0, tonumber(ARGV[3]) + redis.call('ZCARD', LEASES) - 1)
+end
+local out = {}
+for _, id in ipairs(ids) do
+  local message = redis.call('HGET', MESSAGES, id)
+  if #out < tonumber(ARGV[3]) and message and not redis.call('ZSCORE', LEASES, id) then
+    leave_lanes(id)
+    redis.call('ZADD', LEASES, now + tonumber(ARGV[4]), id)
+    redis.call('HSET', TOKENS, id, ARGV[2])
+    out[#out + 1] = string.sub(message, 2)
+  end
+end
+return out
