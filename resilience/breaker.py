@@ -226,6 +226,7 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "retry_at": iso(circuit.retry_at),
         "reason": circuit.reason.value if circuit.reason else None,
         "since": iso(circuit.since),
+        "recovering_since": iso(circuit.recovering_since),
         "timeout_seconds": policy.timeout_seconds,
         "half_open_max_calls": policy.half_open_max_calls,
         "half_open_in_flight": circuit.in_flight,

@@ -65,7 +65,7 @@ class Verdict(StrEnum):
 class Reason(StrEnum):
     """Why a circuit is open, or refuses a call.
 
-    ``QUOTA`` and ``CONCURRENCY`` are also the limits a closed circuit keeps.
+    ``QUOTA``, ``CONCURRENCY`` and ``RECOVERING`` are also the limits a closed circuit keeps.
     """
 
     FAILURES = "failures"
@@ -77,6 +77,7 @@ class Reason(StrEnum):
     RETIRED = "retired"
     FORCED = "forced"
     CONCURRENCY = "concurrency"
+    RECOVERING = "recovering"
 
 
 #: What waiting alone does not mend: nobody probes it.
@@ -265,6 +266,7 @@ class Circuit:
     reopened: int = 0
     in_flight: int = 0
     since: datetime | None = None
+    recovering_since: datetime | None = None
     retry_at: datetime | None = None
     reason: Reason | None = None
     last_failure: datetime | None = None

@@ -112,7 +112,8 @@ class Gate:
             return False
         self._write_state(task, stored, wait)
         try:
-            [parked] = lot.park(wait.service, [entry], gate=gate, key=get_circuit_breaker(wait.service).key)
+            breaker = get_circuit_breaker(wait.service)
+            [parked] = lot.park(wait.service, [entry], breaker.policy, gate=gate, key=breaker.key)
         except StoreUnavailableError as error:
             logger.warning("cannot park %s[%s]: %s", task.name, stored.id, error)
             return False
@@ -168,8 +169,20 @@ class Gate:
 
 def _wait_at(circuit: Circuit, breaker: CircuitBreaker) -> Parked:
     """How a message of this process would wait there."""
-    reason = Reason.AUTH if breaker.key in circuit.refused_keys else circuit.reason
+    reason = (
+        Reason.AUTH if breaker.key in circuit.refused_keys else circuit.reason or _limit(circuit, breaker)
+    )
     return Parked(circuit.service, reason, circuit.retry_at or datetime.now(UTC))
+
+
+def _limit(circuit: Circuit, breaker: CircuitBreaker) -> Reason | None:
+    """What calls must keep to while the circuit is closed: then what has waited goes first."""
+    policy = effective(breaker.policy, circuit.override)
+    if circuit.recovering_since:
+        return Reason.RECOVERING
+    if policy.quota_calls:
+        return Reason.QUOTA
+    return Reason.CONCURRENCY if policy.max_concurrent else None
 
 
 def _shut_until(circuit: Circuit, breaker: CircuitBreaker) -> float:
@@ -180,7 +193,7 @@ def _shut_until(circuit: Circuit, breaker: CircuitBreaker) -> float:
         return 0
     if breaker.key in circuit.refused_keys:
         return time.monotonic() + TICK_SECONDS * 2  # until the next look: no probe ends it
-    if not circuit.state.shut:
+    if not circuit.state.shut and _limit(circuit, breaker) is None:
         return 0
     if circuit.parked_ready and not forced_open:
         return float("inf")  # probes come from the lot: until the next look

@@ -19,7 +19,7 @@ from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps, loads
 
 from resilience.circuit import CircuitState, from_micros, time_of, to_micros
-from resilience.policy import micros_in
+from resilience.policy import DEFAULT, micros_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -206,13 +206,20 @@ class ParkingLot:
         self._scripts = scripts
 
     def park(
-        self, service: str, batch: Iterable[Waiting], *, gate: bool = False, key: str = ""
+        self,
+        service: str,
+        batch: Iterable[Waiting],
+        policy: Policy = DEFAULT,
+        *,
+        gate: bool = False,
+        key: str = "",
     ) -> list[bool]:
         """Take messages in, atomically.
 
         Args:
             service: Whose lot.
             batch: The messages.
+            policy: Its circuit's.
             gate: Take only those the circuit refuses at this moment: what the caller knew may be
                 a second old.
             key: The fingerprint of the key the calls would be made with.
@@ -220,7 +227,7 @@ class ParkingLot:
         Returns:
             For each message whether it is parked now; False: let it run.
         """
-        arguments: list[str | float] = ["gate" if gate else "force", key]
+        arguments: list[str | float] = [policy.wire, key, "gate" if gate else "force"]
         for entry in batch:
             arguments += [
                 entry.message.id,

@@ -49,6 +49,8 @@ class Policy:
         quota_calls: Calls the provider allows in ``quota_seconds``, evenly spaced; None: no quota.
         quota_seconds: See ``quota_calls``.
         quota_burst: Calls that may go at once after a pause.
+        ramp_calls: After it closes, calls a second at first; doubles every second until nobody would notice,
+            loses a doubling at each failure; None: all at once.
         max_concurrent: Calls in flight at most, in the whole fleet; None: any number.
         observe_only: Decides and counts what it would have refused, and refuses nothing but what an
             operator's ``force_open`` does.
@@ -74,6 +76,7 @@ class Policy:
     quota_calls: int | None = None
     quota_seconds: float | None = None
     quota_burst: int = 1
+    ramp_calls: int | None = None
     max_concurrent: int | None = None
     observe_only: bool = False
     #: As the scripts read it: JSON, times in microseconds; what is no rule of it is not there.
@@ -197,6 +200,7 @@ _CHECKS = {
     "quota_calls": (_count, True),
     "quota_seconds": (_seconds, True),
     "quota_burst": (_count, False),
+    "ramp_calls": (_count, True),
     "max_concurrent": (_count, True),
     "observe_only": (_flag, False),
 }
@@ -224,6 +228,7 @@ def _wire(policy: Policy) -> dict[str, float]:
         "interval": quota_interval(policy),
         "burst": policy.quota_burst,
         "concurrent": policy.max_concurrent or 0,
+        "ramp": ramp_interval(policy),
         "observe": int(policy.observe_only),
     }
     if not policy.failure_rate and not policy.slow_call_rate:
@@ -243,6 +248,11 @@ def quota_interval(policy: Policy) -> int:
     if policy.quota_calls is None or policy.quota_seconds is None:
         return 0
     return -(-micros_in(policy.quota_seconds) // policy.quota_calls)
+
+
+def ramp_interval(policy: Policy) -> int:
+    """Microseconds from one call to the next when the circuit has just closed; 0: all at once."""
+    return 0 if policy.ramp_calls is None else MICROSECONDS // policy.ramp_calls
 
 
 def override_text(base: Policy, changes: Mapping[str, Any]) -> str:

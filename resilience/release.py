@@ -15,8 +15,10 @@ from celery import bootsteps
 from celery.utils.log import get_logger
 from kombu.messaging import Producer
 
+from resilience.circuit import CircuitState
 from resilience.errors import StoreUnavailableError
 from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
+from resilience.policy import MICROSECONDS, effective, quota_interval
 from resilience.registry import get_circuit_breaker
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ logger = get_logger(__name__)
 # A tick runs on the worker's event loop: healthy work waits no longer than this.
 TICK_BUDGET_SECONDS = 0.05
 BATCH = 100
+SHORTEST_PAUSE_SECONDS = 0.02
 BROKER_SECONDS = 1.0
 
 
@@ -63,8 +66,20 @@ class Releaser(bootsteps.StartStopStep):
 
     def tick(self, gate: Gate) -> None:
         """One look. Never raises: the worker's loop would take it for a lost broker."""
+        self._carefully(lambda: self.release(gate, gate.refresh()))
+
+    def between(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
+        """Another look, between two ticks, at services that let tasks go a few at a time."""
+        self._carefully(lambda: self._release_each(gate, services))
+        self._look_again(gate, services, pause, until)
+
+    def _look_again(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
+        if time.monotonic() + pause < until and self.timer_entry:
+            gate.consumer.timer.call_after(pause, self.between, (gate, services, pause, until))
+
+    def _carefully(self, look: Callable[[], None]) -> None:
         try:
-            self.release(gate, gate.refresh())
+            look()
         except StoreUnavailableError as error:
             logger.warning("nothing released: %s", error)
         except Exception:
@@ -73,13 +88,19 @@ class Releaser(bootsteps.StartStopStep):
 
     def release(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
         """Empty the lots for at most TICK_BUDGET_SECONDS, each time beginning with another service."""
-        ends = time.monotonic() + TICK_BUDGET_SECONDS
         names = [name for name, circuit in circuits.items() if circuit.parked]
         self.turn += 1
         start = self.turn % len(names) if names else 0
-        pending = names[start:] + names[:start]
+        self._release_each(gate, names[start:] + names[:start])
+        pauses = {name: pause for name in names if (pause := _pause(circuits[name]))}
+        if pauses:
+            until = time.monotonic() + TICK_SECONDS
+            self._look_again(gate, list(pauses), min(pauses.values()), until)
+
+    def _release_each(self, gate: Gate, pending: list[str]) -> None:
+        ends = time.monotonic() + TICK_BUDGET_SECONDS
         while pending and time.monotonic() < ends:
-            name = pending.pop(0)
+            name, *pending = pending
             try:
                 if self.end_expired(gate, name) + self.release_batch(gate, name) >= BATCH:
                     pending.append(name)
@@ -137,6 +158,17 @@ class Releaser(bootsteps.StartStopStep):
             connection, self.connection = self.connection, None
             with contextlib.suppress(Exception):  # it is given up, in whatever state it is
                 connection.collect()
+
+
+def _pause(circuit: Circuit) -> float:
+    """Seconds to the next look at a closed circuit that keeps to a pace; 0: the next tick will do."""
+    policy = effective(get_circuit_breaker(circuit.service).policy, circuit.override)
+    if circuit.state is not CircuitState.CLOSED:
+        return 0
+    if circuit.recovering_since or policy.max_concurrent:
+        return SHORTEST_PAUSE_SECONDS
+    # Twice in the time of one call, so that none is missed by much.
+    return max(quota_interval(policy) / MICROSECONDS / 2, SHORTEST_PAUSE_SECONDS) if policy.quota_calls else 0
 
 
 def end(

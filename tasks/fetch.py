@@ -44,6 +44,8 @@ OUTCOMES = {
     Answer.NOT_FOUND: Outcome(Verdict.SUCCESS, ends=True),
     Answer.EMPTY: Outcome(Verdict.SUCCESS, ends=True),
 }
+# A provider that is back is called so often in the first second; see ``Policy.ramp_calls``.
+RAMP_CALLS = 5
 # For a hold whose reply names no end.
 DEFAULT_HOLD_SECONDS = 60.0
 
@@ -156,7 +158,7 @@ def register(app: Celery) -> None:
     """Make the fetch tasks of every provider, and fit each breaker to its provider's deadline and key."""
     for service, row in PROVIDERS.items():
         breaker = get_circuit_breaker(service)
-        breaker.policy = replace(breaker.policy, call_seconds=row.deadline_seconds)
+        breaker.policy = replace(breaker.policy, call_seconds=row.deadline_seconds, ramp_calls=RAMP_CALLS)
         breaker.key = partial(key_in_use, service)
     on_demand = sorted({service for dataset in served_datasets() for service in providers_of(dataset)})
     for service in PROVIDERS:

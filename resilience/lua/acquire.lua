@@ -10,13 +10,13 @@
 
 -- Nearly always: a closed circuit that nobody has touched, and a caller nothing is known of.
 if ARGV[6] == '1' then
-  local f = redis.call('HMGET', KEYS[1], 'state', 'forced', 'override', 'refused:' .. ARGV[3], 'generation')
-  local closed = (not f[1] or f[1] == 'closed') and not (f[2] or f[3] or f[4])
+  local f = redis.call('HMGET', KEYS[1], 'state', 'forced', 'override', 'refused:' .. ARGV[3], 'ramp', 'generation')
+  local closed = (not f[1] or f[1] == 'closed') and not (f[2] or f[3] or f[4] or f[5])
   if closed and (ARGV[5] == '' or redis.call('HEXISTS', KEYS[1] .. ':lot:trail', ARGV[5]) == 0) then
     redis.call('HINCRBY', KEYS[1], 'allowed', 1)
     local time = redis.call('TIME')
     local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
-    return { 1, 'closed', tonumber(f[5] or 0), 0, 0, '', 0, now, '' }
+    return { 1, 'closed', tonumber(f[6] or 0), 0, 0, '', 0, now, '' }
   end
 end
 -- prelude
@@ -47,21 +47,26 @@ local function take_room()
   if policy.concurrent then
     redis.call('ZADD', CALLS, now + policy.lease, token)
   end
-  if policy.interval then
-    redis.call('HSET', CIRCUIT, 'tat', math.max(c.tat, now) + policy.interval)
+  local interval = pace(c, policy, now)
+  if interval then
+    redis.call('HSET', CIRCUIT, 'tat', math.max(c.tat, now) + interval)
   end
 end
 
 local function pass()
-  if c.forced ~= 'disabled' and (policy.concurrent or policy.interval) then
+  if limited(c, policy) then
     local most, when, why = room(c, policy, now)
     if most < 1 then
       return refuse(when, why)
     end
-    take_room()
-    if owner ~= '' then
-      redis.call('ZREM', PROBES, reservation(owner))
+    local place = owner ~= '' and place_of(owner, now)
+    if place then
+      redis.call('ZREM', PROBES, place)
+    elseif most <= in_flight(now) or waiting() > 0 then -- what has waited goes first
+      local whose = policy.interval and 'quota' or policy.concurrent and 'concurrency' or 'recovering'
+      return refuse(now + RELEASE_PERIOD, c.ramp > 0 and 'recovering' or whose)
     end
+    take_room()
   end
   return grant(0, 0)
 end
@@ -80,7 +85,7 @@ if c.state == 'open' then
   move(c, now, 'half_open', c.reason, 0)
 end
 if c.successes >= policy.successes then -- it was lowered meanwhile
-  move(c, now, 'closed', '', 0)
+  recover(c, policy, now)
   return pass()
 end
 

@@ -1,17 +1,21 @@
 -- Take messages in.
 --
--- ARGV  1 now or ''  2 mode: 'gate' parks only what the circuit refuses at this moment, 'force' parks
---       3 key, then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never), message
+-- ARGV  1 now or ''  2 policy  3 key
+--       4 mode: 'gate' parks only what the circuit refuses at this moment, 'force' parks
+--       then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never), message
 -- out   1 parked or 0 let through, for each message
 -- does  a message replaces its earlier entry and clears a release lease on it; a reservation is freed;
 --       a returning task keeps its place unless it goes behind
 local now = clock()
 local c = load(now, ARGV[3])
+local policy = policy_for(c)
 local way = stance(c, now)
 
 local function let_through(id)
-  if way ~= 'try' then
-    return way == 'pass'
+  if way == 'pass' then -- where calls must keep to a pace, what has waited goes first
+    return not limited(c, policy) or waiting() == 0 or place_of(id, now) ~= nil
+  elseif way == 'refuse' then
+    return false
   end
   return c.state == 'half_open' and place_of(id, now) or waiting() == 0
 end
@@ -19,10 +23,10 @@ end
 local last = tonumber(redis.call('HGET', CIRCUIT, 'last_place') or 0)
 local parked = 0
 local out = {}
-for i = 4, #ARGV, 6 do
+for i = 5, #ARGV, 6 do
   local id, lane, delay, behind = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local expires, message = tonumber(ARGV[i + 4]), ARGV[i + 5]
-  if ARGV[2] == 'gate' and let_through(id) then
+  if ARGV[4] == 'gate' and let_through(id) then
     out[#out + 1] = 0
   else
     redis.call('ZREM', PROBES, reservation(id))
@@ -57,7 +61,7 @@ end
 if parked > 0 then
   redis.call('HSET', CIRCUIT, 'last_place', last)
   redis.call('HINCRBY', CIRCUIT, 'parked', parked)
-  if ARGV[2] == 'gate' then -- refused here, before anybody asked for a permit
+  if ARGV[4] == 'gate' then -- refused here, before anybody asked for a permit
     redis.call('HINCRBY', CIRCUIT, 'blocked', parked)
   end
 end

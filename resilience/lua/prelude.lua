@@ -19,6 +19,8 @@ local DAY = 86400 * SECOND
 local TRANSITIONS_KEPT = 500
 -- Releasers look about this often; what waits for one of them is told to come back then.
 local RELEASE_PERIOD = 1 * SECOND
+-- A thousand calls a second are as good as any number.
+local RAMP_ENDS = SECOND / 1000
 -- What waiting alone does not mend is refused with a time so far away.
 local REEXAMINE = 300 * SECOND
 
@@ -59,7 +61,7 @@ end
 local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
     'retry_at', 'reason', 'forced', 'forced_until', 'reopened', 'override', 'override_until',
-    'good_key', 'tat', 'viewed_until', 'refused:' .. (key or ''))
+    'good_key', 'tat', 'viewed_until', 'ramp', 'refused:' .. (key or ''))
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
@@ -67,7 +69,7 @@ local function load(now, key)
     forced = f[7] or '', forced_until = tonumber(f[8] or 0),
     reopened = tonumber(f[9] or 0), override = f[10] or '',
     good_key = f[12] or '', tat = tonumber(f[13] or 0),
-    viewed_until = tonumber(f[14] or 0), refused = f[15],
+    viewed_until = tonumber(f[14] or 0), ramp = tonumber(f[15] or 0), refused = f[16],
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
@@ -100,7 +102,19 @@ local function move(c, now, to, reason, retry_at, actor, note)
   redis.call('HSET', CIRCUIT, 'state', to, 'generation', c.generation, 'failures', c.failures,
     'successes', 0, 'retry_at', retry_at, 'reason', reason, 'since', now, 'reopened', c.reopened)
   redis.call('DEL', PROBES, WINDOW, REPORTERS)
+  if c.ramp > 0 then
+    c.ramp = 0
+    redis.call('HDEL', CIRCUIT, 'ramp')
+  end
   record(c, now, from, to, reason, actor, note)
+end
+
+local function recover(c, policy, now)
+  move(c, now, 'closed', '', 0)
+  if policy.ramp then
+    c.ramp = now
+    redis.call('HSET', CIRCUIT, 'ramp', now)
+  end
 end
 
 -- When a refusal that no probe will end is looked at again.
@@ -132,9 +146,24 @@ local function stance(c, now)
   return 'try' -- also with another key than the one that was refused
 end
 
+-- The pace in force: the time from one call to the next and how many may go at once (nil: any), and whose it
+-- is. After a recovery it starts slowly, doubles every second, and ends where nobody would notice.
+local function pace(c, policy, now)
+  if c.ramp > 0 then
+    local step = policy.ramp and math.floor(policy.ramp / 2 ^ math.floor((now - c.ramp) / SECOND)) or 0
+    if step < RAMP_ENDS then
+      c.ramp = 0
+      redis.call('HDEL', CIRCUIT, 'ramp')
+    elseif step > (policy.interval or 0) then
+      return step, math.max(1, math.floor(SECOND / 2 / step)), 'recovering'
+    end
+  end
+  return policy.interval, policy.burst, 'quota'
+end
+
 -- What the service can bear, whatever its circuit says: calls that may go now, and if none, until when, why.
 local function room(c, policy, now)
-  local most, when, why = math.huge, nil, nil
+  local most = math.huge
   if policy.concurrent then
     redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', now)
     most = policy.concurrent - redis.call('ZCARD', CALLS)
@@ -142,14 +171,20 @@ local function room(c, policy, now)
       return 0, tonumber(redis.call('ZRANGE', CALLS, 0, 0, 'WITHSCORES')[2]), 'concurrency'
     end
   end
-  if policy.interval then -- GCRA: the time at which a steady stream would have used up what has been used
-    local tokens = math.floor((now - math.max(c.tat, now)) / policy.interval) + policy.burst
+  local interval, burst, whose = pace(c, policy, now)
+  if interval then -- GCRA: the time at which a steady stream would have used up what has been used
+    local tokens = math.floor((now - math.max(c.tat, now)) / interval) + burst
     if tokens < 1 then
-      return 0, c.tat - (policy.burst - 1) * policy.interval, 'quota'
+      return 0, c.tat - (burst - 1) * interval, whose
     end
     most = math.min(most, tokens)
   end
-  return most, when, why
+  return most
+end
+
+-- Whether calls must keep to anything while the circuit is closed.
+local function limited(c, policy)
+  return c.forced ~= 'disabled' and (policy.concurrent or policy.interval or c.ramp > 0)
 end
 
 -- Tasks that wait for this circuit, those just handed to a releaser included.

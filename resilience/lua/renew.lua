@@ -12,7 +12,7 @@ for name, more in pairs({ allowed = ARGV[4], ['verdict:success'] = ARGV[5] }) do
   end
 end
 local c = load(now, ARGV[3])
-local clean = stance(c, now) == 'pass' and c.forced == '' and c.override == '' and c.failures == 0
+local clean = stance(c, now) == 'pass' and c.forced == '' and c.override == '' and c.failures == 0 and c.ramp == 0
   and c.good_key == ARGV[3] and redis.call('EXISTS', TRAIL, MESSAGES) == 0
 if clean then
   redis.call('HSET', CIRCUIT, 'viewed_until', now + tonumber(ARGV[6]))

@@ -155,7 +155,7 @@ if applied and answered and c.state == 'half_open' then
     c.successes = c.successes + 1
     redis.call('HSET', CIRCUIT, 'successes', c.successes)
     if c.successes >= policy.successes then
-      move(c, now, 'closed', '', 0)
+      recover(c, policy, now)
     end
   end
 elseif applied and answered then
@@ -163,6 +163,10 @@ elseif applied and answered then
   if failures ~= c.failures then
     c.failures = failures
     redis.call('HSET', CIRCUIT, 'failures', failures)
+  end
+  if verdict == 'failure' and c.ramp > 0 then
+    c.ramp = math.min(c.ramp + SECOND, now)
+    redis.call('HSET', CIRCUIT, 'ramp', c.ramp)
   end
   local why = tripped(verdict == 'failure', slow)
   if why then

@@ -34,7 +34,7 @@ local freely = gone or c.forced == 'disabled' or (policy.observe and c.forced ~=
 if ready == 0 or (way == 'refuse' and not freely) then
   return out
 end
-local reserved = not freely and (way == 'try' or policy.concurrent or policy.interval)
+local reserved = not freely and (way == 'try' or limited(c, policy))
 if reserved then
   local places = room(c, policy, now)
   if places < 1 then

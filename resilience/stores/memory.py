@@ -33,13 +33,14 @@ from resilience.circuit import (
     to_micros,
     token_for,
 )
-from resilience.policy import Policy, effective, micros_in, quota_interval
+from resilience.policy import MICROSECONDS, Policy, effective, micros_in, quota_interval, ramp_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TRANSITIONS_KEPT = 500
 _BUCKETS = 10
+_RAMP_ENDS = MICROSECONDS // 1000
 _REEXAMINE = micros_in(REEXAMINE_SECONDS)
 
 
@@ -69,6 +70,7 @@ class _Machine:
     good_key: str = ""
     refused: set[str] = field(default_factory=set)
     tat: int = 0
+    ramp: int = 0
     allowed: int = 0
     blocked: int = 0
     would_block: int = 0
@@ -115,6 +117,7 @@ class _Machine:
         self.generation += 1
         for kept in (self.probes, self.window, self.reporters):
             kept.clear()
+        self.ramp = 0
         if to == "closed":
             self.failures = self.reopened = 0
         self._record(now, before, CircuitState(to), reason, evidence, actor, note)
@@ -183,17 +186,32 @@ class _Machine:
             self.calls = {token: ends for token, ends in self.calls.items() if ends > now}
             if len(self.calls) >= policy.max_concurrent:
                 return min(self.calls.values()), "concurrency"
-        interval = quota_interval(policy)
+        interval, burst, whose = self.pace(policy, now)
         if interval:
-            free_at = self.tat - (policy.quota_burst - 1) * interval
+            free_at = self.tat - (burst - 1) * interval
             if free_at > now:
-                return free_at, "quota"
+                return free_at, whose
         return None
+
+    def pace(self, policy: Policy, now: int) -> tuple[int, int, str]:
+        if self.ramp:
+            # Fifty doublings end any ramp; the shift stays a sane number.
+            step = ramp_interval(policy) >> min((now - self.ramp) // MICROSECONDS, 50)
+            if step < _RAMP_ENDS:
+                self.ramp = 0
+            elif step > quota_interval(policy):
+                return step, max(1, MICROSECONDS // 2 // step), "recovering"
+        return quota_interval(policy), policy.quota_burst, "quota"
+
+    def recover(self, policy: Policy, now: int) -> None:
+        self.move(now, "closed", "", 0)
+        if policy.ramp_calls is not None:
+            self.ramp = now
 
     def take_room(self, policy: Policy, now: int, token: str) -> None:
         if policy.max_concurrent is not None:
             self.calls[token] = now + policy.lease_micros(probe=False)
-        interval = quota_interval(policy)
+        interval, _, _ = self.pace(policy, now)
         if interval:
             self.tat = max(self.tat, now) + interval
 
@@ -229,7 +247,7 @@ class MemoryStore:
             if m.state == "open":
                 m.move(now, "half_open", m.reason, 0)
             if m.successes >= policy.successes_needed:  # it was lowered meanwhile
-                m.move(now, "closed", "", 0)
+                m.recover(policy, now)
                 return answer.pass_()
             probes = m.live_probes(now)
             crowded = len(probes) >= policy.half_open_max_calls
@@ -359,6 +377,7 @@ class MemoryStore:
             reopened=m.reopened,
             in_flight=len(m.live_probes(now)),
             since=from_micros(m.since),
+            recovering_since=from_micros(m.ramp),
             retry_at=from_micros(m.forced_until if forced_open else m.retry_at),
             reason=Reason(reason) if reason else None,
             last_failure=from_micros(m.last_failure),
@@ -483,9 +502,11 @@ def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, *, slow: boo
             return
         m.successes += 1
         if m.successes >= policy.successes_needed:
-            m.move(now, "closed", "", 0)
+            m.recover(policy, now)
     else:
         m.failures = m.failures + 1 if failed else 0
+        if failed and m.ramp:
+            m.ramp = min(m.ramp + MICROSECONDS, now)
         seen = _tally(m, now, policy, failed=failed, slow=slow)
         reason = _tripped(m, now, policy, finding, seen, slow=slow)
         if reason:

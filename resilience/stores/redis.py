@@ -445,6 +445,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         reopened=counts["reopened"],
         in_flight=in_flight,
         since=from_micros(fields.get("since")),
+        recovering_since=from_micros(fields.get("ramp")),
         retry_at=from_micros(fields.get("forced_until" if forced == "open" else "retry_at")),
         reason=Reason(reason) if reason else None,
         last_failure=from_micros(fields.get("last_failure")),

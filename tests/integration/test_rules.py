@@ -39,6 +39,44 @@ def test_a_quota_spreads_tasks_over_time_and_loses_none(make_fleet: MakeFleet) -
     assert fleet.publications() <= 2 * 20
 
 
+def test_a_fast_quota_is_used_up(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(policy=json.dumps({"quota_calls": 20, "quota_seconds": 1}))
+    fleet.worker().ready()
+    results = group(fleet.app.fetch.s(number) for number in range(60)).apply_async()
+    wait_for(lambda: fleet.circuit()["parked"] > 20, 30, "they wait")
+    started, begun = time.monotonic(), fleet.circuit()["allowed_total"]
+    assert sorted(results.get(timeout=60)) == list(range(60))
+    took = time.monotonic() - started
+    assert (60 - begun) / took <= 25
+    # Two looks a second would let two a second go.
+    assert (60 - begun) / took >= 4
+    assert fleet.publications() <= 2 * 60
+
+
+def test_after_an_outage_it_is_called_gently_at_first(make_fleet: MakeFleet) -> None:
+    policy = {"ramp_calls": 4, "half_open_successes": 1}
+    fleet = make_fleet(threshold=1, timeout=2, probes=1, policy=json.dumps(policy))
+    fleet.worker(concurrency=2).ready()
+    fleet.mode("down")
+    results = [fleet.app.fetch.delay(number) for number in range(100)]
+    wait_for(lambda: fleet.circuit()["parked"] == 100, 30, "all wait")
+    breaker = get_circuit_breaker("dead")
+    fleet.mode("ok")
+    wait_for(lambda: fleet.circuit()["state"] == "closed", 30, "closed")
+    fresh = [fleet.app.fetch.delay(number) for number in range(100, 110)]  # no way round those that wait
+    looks = 0
+    while not all(result.ready() for result in (*results, *fresh)):
+        circuit = breaker.read()
+        if circuit.recovering_since and circuit.read_at:
+            seconds = int((circuit.read_at - circuit.recovering_since).total_seconds())
+            # 4 in the first second, 8 in the next, and so on; half a second's worth at once; two probes.
+            bound = 4 * (2 ** (seconds + 1) - 1) + 2 * 2**seconds + 2
+            assert circuit.allowed_total - circuit.failures_total <= bound
+            looks += 1
+    assert looks
+    assert Counter(fleet.done()) == dict.fromkeys((result.id for result in (*results, *fresh)), 1)
+
+
 def test_no_more_at_once_than_the_provider_bears(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(policy=json.dumps({"max_concurrent": 1}))
     fleet.worker(concurrency=4).ready()
@@ -164,7 +202,7 @@ def test_an_operator_lists_drops_and_releases(make_fleet: MakeFleet) -> None:
     assert {row["task"] for row in listed} == {"fleet.fetch"}
     assert results[0].id in operator(fleet, "parked", "dead").stdout
 
-    # One of a chord: once the others are through, it fails and does not hang. And two that nobody needs any more.
+    # One of a chord, which fails once the others are through and does not hang, and two nobody needs.
     dropped = operator(
         *(fleet, "drop", "dead", joined.parent[1].id, results[0].id, results[1].id),
         *("--reason", "delisted", "--actor", "ann"),
