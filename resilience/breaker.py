@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from resilience.circuit import Finding, Permit, Reason, Report, Verdict
 from resilience.errors import CircuitBreakerOpenError, ConfigurationError
-from resilience.policy import Policy, changes_of, effective, override_text
+from resilience.policy import MAX_SECONDS, Policy, changes_of, effective, override_text
 from resilience.stores import Store, default_store, open_store
 from resilience.stores.memory import MemoryStore
 
@@ -59,6 +59,8 @@ class CircuitBreaker:
     ) -> None:
         if not isinstance(service_name, str) or not service_name or set(service_name) & set("{} \t\r\n"):
             raise ConfigurationError(f"service_name={service_name!r}: give a name without spaces and braces")
+        if policy is not None and not isinstance(policy, Policy):
+            raise ConfigurationError(f"policy={policy!r}: give a Policy")
         self.service_name = service_name
         self.expected_exception = expected_exception
         self.policy = policy or Policy(failure_threshold, timeout_seconds, half_open_max_calls)
@@ -132,8 +134,10 @@ class CircuitBreaker:
         verdict = Verdict(verdict)
         if not permit:
             raise ValueError(f"the permit of {permit.service} was refused: there is no call to report")
-        if verdict is Verdict.HOLD and hold_seconds <= 0:
-            raise ValueError(f"hold_seconds={hold_seconds!r}: a hold needs its seconds, more than 0")
+        if verdict is Verdict.HOLD:
+            if not hold_seconds > 0:  # nan is not either
+                raise ValueError(f"hold_seconds={hold_seconds!r}: a hold needs its seconds, more than 0")
+            hold_seconds = min(hold_seconds, MAX_SECONDS)  # a provider's word, whatever it says
         why = Reason(reason) if reason else None
         finding = Finding(verdict, hold_seconds, why, owner, max_attempts, self.key)
         return self.store.report(permit, self.policy, finding)
@@ -199,6 +203,7 @@ class CircuitBreaker:
             ConfigurationError: For a field or value that cannot work; nothing is changed then.
             StoreUnavailableError: When the shared store does not answer.
         """
+        _check_limit(seconds)
         changes = changes_of(self.read().override) | dict(changes)
         text = override_text(self.policy, changes)
         self.store.override(self.service_name, text, seconds, reason, actor or whoami())
@@ -208,10 +213,19 @@ class CircuitBreaker:
         self.store.override(self.service_name, "", 0, reason, actor or whoami())
 
     def _control(self, act: str, seconds: float, note: str, actor: str | None) -> None:
+        if act not in ("close", "reset") or seconds:
+            _check_limit(seconds)
         self.store.control(self.service_name, act, seconds, note, actor or whoami())
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.service_name} {self.policy}>"
+
+
+def _check_limit(seconds: float) -> None:
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ConfigurationError(
+            f"seconds={seconds!r}: give a time limit, more than 0 and at most {MAX_SECONDS:.0f}"
+        )
 
 
 def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:

@@ -80,6 +80,14 @@ class Reason(StrEnum):
     RECOVERING = "recovering"
 
 
+def reason_of(text: str) -> Reason | None:
+    """The reason of that name, None for ''; of one that only a later release knows, that it is trouble."""
+    try:
+        return Reason(text) if text else None
+    except ValueError:
+        return Reason.FAILURES
+
+
 #: What waiting alone does not mend: nobody probes it.
 UNPROBED = frozenset({Reason.AUTH, Reason.RETIRED})
 #: When a refusal for one of these says to come back.
@@ -301,7 +309,7 @@ def to_micros(when: datetime) -> int:
 def token_for(owner: str) -> str:
     """A new permit's name, after its owner, so that the permit of a lost process can be found."""
     if _process.pid != os.getpid():  # a forked child's are not its parent's
-        _process.pid, _process.name = os.getpid(), uuid.uuid4().hex
+        _process.name, _process.pid = uuid.uuid4().hex, os.getpid()
     return f"{owner}:{_process.name}-{next(_numbers)}"
 
 

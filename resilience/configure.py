@@ -13,7 +13,8 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from resilience.errors import ConfigurationError
-from resilience.registry import get_circuit_breaker
+from resilience.policy import DEFAULT
+from resilience.registry import CIRCUIT_BREAKERS, get_circuit_breaker
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -52,13 +53,14 @@ def configure(file: Path, known: Collection[str] | None = None) -> None:
                 f"known are {', '.join(known)}"
             )
         policies[service] = _changed(file, text, service, fields)
-    for service, policy in policies.items():
+    for service, policy in policies.items():  # all are fine: now, and not before
         get_circuit_breaker(service).policy = policy
 
 
 def _changed(file: Path, text: str, service: str, fields: dict[str, Any]) -> Policy:
     try:
-        return get_circuit_breaker(service).policy.changed(fields)
+        breaker = CIRCUIT_BREAKERS.get(service)
+        return (breaker.policy if breaker else DEFAULT).changed(fields)
     except ConfigurationError as error:
         name = next((name for name in fields if re.search(rf"\b{re.escape(name)}\b", str(error))), "")
         raise ConfigurationError(f"{file}:{_line_of(text, service, name)}: {service}: {error}") from None

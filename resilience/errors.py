@@ -2,6 +2,7 @@
 
     ResilienceError
     ├── CircuitBreakerOpenError   refused: carries service, retry_at, reason
+    ├── ParkingLotError           a task could not go on waiting: carries service and why
     ├── ConfigurationError        a setting that cannot work: names it and the remedy (also a ValueError)
     └── StoreUnavailableError     the shared store did not answer in time: carries its address
 
@@ -43,6 +44,23 @@ class CircuitBreakerOpenError(ResilienceError):
 
 class ConfigurationError(ResilienceError, ValueError):
     """A setting that cannot work; the message names it and the remedy."""
+
+
+class ParkingLotError(ResilienceError):
+    """A task could not be parked, or has waited too long.
+
+    Args:
+        service: The circuit it waited for.
+        problem: Why, and the remedy.
+    """
+
+    def __init__(self, service: str, problem: str) -> None:
+        super().__init__(service, problem)
+        self.service = service
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.service} is not to be called, and {self.problem}"
 
 
 class StoreUnavailableError(ResilienceError):

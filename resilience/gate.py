@@ -23,9 +23,9 @@ from celery.worker.strategy import default as default_strategy
 
 from resilience.breaker import iso
 from resilience.circuit import LOST, Circuit, CircuitState, Permit, Reason, Report, Verdict
-from resilience.errors import ConfigurationError, StoreUnavailableError
+from resilience.errors import ConfigurationError, ParkingLotError, StoreUnavailableError
 from resilience.messages import check
-from resilience.parking import Lane, Stored, Waiting, expires_of
+from resilience.parking import Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
 from resilience.task import NEVER_WAITS, Parked, ResilientTask
@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from resilience.breaker import CircuitBreaker
+    from resilience.policy import Policy
     from resilience.stores import Store
 
 logger = get_logger(__name__)
 
 PARKED = "PARKED"
+# Refusals that say nothing of the next call.
+PACED = frozenset({Reason.QUOTA, Reason.CONCURRENCY, Reason.RECOVERING})
 # How often the circuits are looked at, and the lots emptied.
 TICK_SECONDS = 0.5
 # A message that can neither run nor be parked goes back to its broker after this pause.
@@ -99,7 +102,8 @@ class Gate:
         """State, then park; the caller acknowledges.
 
         Returns:
-            False when the message should run after all, or cannot be parked.
+            False when the message should run after all, or cannot be parked. One there is no room for has
+            ended in FAILURE, and is done with too.
         """
         lot = self.store.lot
         if lot is None:
@@ -113,15 +117,32 @@ class Gate:
         self._write_state(task, stored, wait)
         try:
             breaker = get_circuit_breaker(wait.service)
-            [parked] = lot.park(wait.service, [entry], breaker.policy, gate=gate, key=breaker.key)
+            [taken] = lot.park(wait.service, [entry], breaker.policy, gate=gate, key=breaker.key)
         except StoreUnavailableError as error:
             logger.warning("cannot park %s[%s]: %s", task.name, stored.id, error)
             return False
-        if parked:
+        if taken is Taken.PARKED:
             self._send_event(stored, wait)
-            if not gate and not wait.delay_seconds:
+            # Where calls must keep to a pace, the next may go though this one may not.
+            if not gate and not wait.delay_seconds and wait.reason not in PACED:
                 self._note(wait)
-        return parked
+        elif taken is Taken.FULL:
+            return self._turn_away(stored, wait.service, breaker.policy)
+        return taken is Taken.PARKED
+
+    def _turn_away(self, stored: Stored, service: str, policy: Policy) -> bool:
+        """There is no room for it: it ends in FAILURE, which is better than to fill the store up."""
+        problem = (
+            f"its parking lot is full ({policy.max_parked} tasks or {policy.max_parked_bytes} bytes): "
+            "send less to it, give tasks a time limit with expires, or raise the policy's limit"
+        )
+        try:
+            ResilientRequest.of(self, stored).fail(ParkingLotError(service, problem))
+            get_circuit_breaker(service).forget(stored.id)
+        except Exception:
+            logger.exception("cannot end %s", stored.id)
+            return False
+        return True
 
     def _note(self, wait: Parked) -> None:
         """A task has just been refused: no need to wait for the next look to know."""
@@ -252,8 +273,7 @@ class ResilientRequest(Request):
         """Called right before the pool gets the task; True frees the slot."""
         gate = gate_of(self.app)
         if super().revoked():
-            for service in self.task.services:  # it may have been released to try the circuit
-                get_circuit_breaker(service).forget(self.id)
+            self._forget()  # it may have been released to try the circuit
             return True
         wait = gate.refuses(self.task, self.args, self.kwargs)
         if wait and gate.park(self.task, self.message, wait, gate=True):
@@ -283,23 +303,21 @@ class ResilientRequest(Request):
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:  # noqa: FBT001 - Celery's signature
         """A hard time-out is a failure of the service."""
-        if not soft:
-            self._report_lost()
-        return super().on_timeout(soft, timeout)
+        if soft:
+            return super().on_timeout(soft, timeout)
+        self._report_lost()
+        answer = super().on_timeout(soft, timeout)
+        self._forget()
+        return answer
 
     @classmethod
-    def end(cls, gate: Gate, stored: Stored, reason: str) -> None:
-        """REVOKED by the original request, as Celery ends what expired in a queue: chords are told.
-
-        Args:
-            gate: The app's.
-            stored: The message.
-            reason: ``expired``, or why an operator dropped it.
+    def of(cls, gate: Gate, stored: Stored) -> ResilientRequest:
+        """The original request of a parked message, to end it.
 
         Raises:
-            Exception: For a message Celery would refuse to read.
+            Exception: For a message Celery would refuse to read, or another app's.
         """
-        request = cls(
+        return cls(
             stored.restore(gate.app.conf.accept_content),
             app=gate.app,
             # An operator's command is no worker.
@@ -307,14 +325,18 @@ class ResilientRequest(Request):
             eventer=gate.consumer.event_dispatcher if gate.consumer else None,
             task=gate.app.tasks[stored.headers["task"]],
         )
-        request._announce_revoked(reason, False, None, reason == "expired")  # noqa: FBT003 - Celery's, positional
+
+    def revoke(self, reason: str) -> None:
+        """REVOKED, as Celery ends what expired in a queue: chords are told."""
+        self._announce_revoked(reason, False, None, reason == "expired")  # noqa: FBT003 - Celery's, positional
 
     def _on_lost(self, error: BaseException) -> None:
         """The task's process died: a failure of the service, and a try of the task. Too many end it."""
         worker_state.task_ready(self)
         report = self._report_lost()
         if report.losses >= self.task.max_losses:
-            self._fail(WorkerLostError(f"{report.losses} processes were lost with this task: {error}"))
+            self.fail(WorkerLostError(f"{report.losses} processes were lost with this task: {error}"))
+            self._forget()
             return
         gate = gate_of(self.app)
         reason = report.reason or Reason.FAILURES
@@ -327,7 +349,7 @@ class ResilientRequest(Request):
         else:
             gate.give_back(self)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """FAILURE by the original request: errbacks run, chords are told."""
         self.task.backend.mark_as_failure(
             self.id, error, request=self._context, store_result=self.store_errors
@@ -344,6 +366,11 @@ class ResilientRequest(Request):
         )
         self.send_event("task-failed", exception=repr(error), traceback="")
         logger.error("%s[%s]: %s", self.name, self.id, error)
+
+    def _forget(self) -> None:
+        """It has ended: nothing is kept of it beside the circuits."""
+        for service in self.task.services:
+            get_circuit_breaker(service).forget(self.id)
 
     def _report_lost(self) -> Report:
         """The permit died with its process; the store finds it by the task.

@@ -11,7 +11,7 @@ import base64
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 from kombu.message import Message
@@ -174,6 +174,14 @@ class Waiting:
         object.__setattr__(self, "text", self.message.dump())
 
 
+class Taken(IntEnum):
+    """What became of a message that was to be parked."""
+
+    LET_THROUGH = 0
+    PARKED = 1
+    FULL = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A message in the lot.
@@ -213,7 +221,7 @@ class ParkingLot:
         *,
         gate: bool = False,
         key: str = "",
-    ) -> list[bool]:
+    ) -> list[Taken]:
         """Take messages in, atomically.
 
         Args:
@@ -225,7 +233,7 @@ class ParkingLot:
             key: The fingerprint of the key the calls would be made with.
 
         Returns:
-            For each message whether it is parked now; False: let it run.
+            For each message what became of it.
         """
         arguments: list[str | float] = [policy.wire, key, "gate" if gate else "force"]
         for entry in batch:
@@ -237,7 +245,7 @@ class ParkingLot:
                 expires_of(entry.message.headers),
                 entry.text,
             ]
-        return [bool(parked) for parked in self._scripts.run("park", service, *arguments)]
+        return [Taken(taken) for taken in self._scripts.run("park", service, *arguments)]
 
     def take(self, service: str, policy: Policy, most: int, key: str = "") -> tuple[str, list[Stored]]:
         """Lease what may leave now.
@@ -289,13 +297,19 @@ class ParkingLot:
         texts = self._scripts.run("pick", service, token, most, lease, *ids)
         return token, [Stored.load(text) for text in texts]
 
-    def take_expired(self, service: str, most: int) -> tuple[str, list[Stored]]:
-        """Lease what expired while it waited, to be ended as revoked; the circuit has no say."""
+    def take_expired(self, service: str, policy: Policy, most: int) -> tuple[str, dict[str, list[Stored]]]:
+        """Lease what expired while it waited, and what has waited too long; the circuit has no say.
+
+        Returns:
+            The lease's token, and the messages under ``expired`` and ``overdue``.
+        """
         token = uuid.uuid4().hex
         lease = micros_in(RELEASE_LEASE_SECONDS)
-        return token, [
-            Stored.load(text) for text in self._scripts.run("expired", service, token, most, lease)
-        ]
+        told = self._scripts.run("expired", service, policy.wire, token, most, lease)
+        found: dict[str, list[Stored]] = {"expired": [], "overdue": []}
+        for why, text in zip(told[::2], told[1::2], strict=True):
+            found[why.decode()].append(Stored.load(text))
+        return token, found
 
     def settle(self, service: str, token: str, ids: Iterable[str], dropped: str = "") -> int:
         """Forget what has been published under this lease; what was parked again meanwhile stays.

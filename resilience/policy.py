@@ -20,7 +20,8 @@ MIN_SECONDS = 0.001
 # A year: beyond it a time limit is a mistake, and microseconds stay exact in a double.
 MAX_SECONDS = 366 * 86_400.0
 # More is a mistake too; and products of counts and microseconds stay exact.
-MAX_COUNT = 1_000_000
+MAX_COUNT = 10_000_000
+MAX_BYTES = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ class Policy:
         ramp_calls: After it closes, calls a second at first; doubles every second until nobody would notice,
             loses a doubling at each failure; None: all at once.
         max_concurrent: Calls in flight at most, in the whole fleet; None: any number.
+        max_parked: Tasks that may wait for it; one more ends in FAILURE, as with the next two.
+        max_parked_bytes: What their messages may take.
+        max_parked_seconds: How long one may wait; results must not expire before that.
         observe_only: Decides and counts what it would have refused, and refuses nothing but what an
             operator's ``force_open`` does.
 
@@ -78,6 +82,9 @@ class Policy:
     quota_burst: int = 1
     ramp_calls: int | None = None
     max_concurrent: int | None = None
+    max_parked: int = 1_000_000
+    max_parked_bytes: int = 2**30
+    max_parked_seconds: float = 86_400
     observe_only: bool = False
     #: As the scripts read it: JSON, times in microseconds; what is no rule of it is not there.
     wire: str = field(init=False, repr=False, compare=False)
@@ -160,6 +167,11 @@ def _count(value: object) -> str:
     return "" if fine else f"a whole number from 1 to {MAX_COUNT}"
 
 
+def _bytes(value: object) -> str:
+    fine = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_BYTES
+    return "" if fine else f"a whole number of bytes from 1 to {MAX_BYTES}"
+
+
 def _seconds(value: object) -> str:
     fine = _is_number(value) and MIN_SECONDS <= value <= MAX_SECONDS
     return "" if fine else f"seconds from {MIN_SECONDS} to {MAX_SECONDS:.0f}"
@@ -202,6 +214,9 @@ _CHECKS = {
     "quota_burst": (_count, False),
     "ramp_calls": (_count, True),
     "max_concurrent": (_count, True),
+    "max_parked": (_count, False),
+    "max_parked_bytes": (_bytes, False),
+    "max_parked_seconds": (_seconds, False),
     "observe_only": (_flag, False),
 }
 
@@ -229,6 +244,9 @@ def _wire(policy: Policy) -> dict[str, float]:
         "burst": policy.quota_burst,
         "concurrent": policy.max_concurrent or 0,
         "ramp": ramp_interval(policy),
+        "most": policy.max_parked,
+        "bytes": policy.max_parked_bytes,
+        "age": micros_in(policy.max_parked_seconds),
         "observe": int(policy.observe_only),
     }
     if not policy.failure_rate and not policy.slow_call_rate:
@@ -299,8 +317,11 @@ def effective(base: Policy, override: str) -> Policy:
     if not override:
         return base
     outcome = json.loads(override)["policy"]
-    # Another release may know more fields than this one.
-    return Policy(**{name: value for name, value in outcome.items() if name in _CHECKS})
+    # Another release may know more fields than this one, or allow what this one does not.
+    try:
+        return Policy(**{name: value for name, value in outcome.items() if name in _CHECKS})
+    except ConfigurationError:
+        return base
 
 
 def changes_of(override: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def on_transition(listener: Callable[[Transition], None]) -> Callable[[Transitio
 
     It runs in the publishing job, within seconds of the change, in whichever worker that runs; so register
     it where every worker imports it. Changes of one service come in order. What it raises is logged. If
-    its process is killed while it runs, the change comes again.
+    its process is killed while it runs, or it takes more than a minute, the change comes again.
 
     Returns:
         The listener, so that this can be used as a decorator.
@@ -104,8 +104,8 @@ def announce(dispatcher: Any, services: list[str]) -> None:
             except Exception:  # somebody else's code; the next one hears it all the same
                 logger.exception("listener %r failed for %s", listener, change)
         dispatcher.send("circuit-transition", **as_event(change))
-    if store and news:
-        store.heard(news)
+        if store:
+            store.heard([change])
 
 
 def as_event(change: Transition) -> dict[str, Any]:

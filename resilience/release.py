@@ -16,7 +16,7 @@ from celery.utils.log import get_logger
 from kombu.messaging import Producer
 
 from resilience.circuit import CircuitState
-from resilience.errors import StoreUnavailableError
+from resilience.errors import ParkingLotError, StoreUnavailableError
 from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
 from resilience.policy import MICROSECONDS, effective, quota_interval
 from resilience.registry import get_circuit_breaker
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from resilience.circuit import Circuit
     from resilience.gate import Gate
     from resilience.parking import Stored
+    from resilience.policy import Policy
 
 logger = get_logger(__name__)
 
@@ -132,12 +133,15 @@ class Releaser(bootsteps.StartStopStep):
         lot = gate.store.lot
         if lot is None:
             return 0
-        token, messages = lot.take_expired(service, BATCH)
-        ended, given_back = end(gate, messages, "expired", self._producer)
-        for ids, dropped in ((ended, "expired"), (given_back, "")):
-            if ids:
-                lot.settle(service, token, ids, dropped=dropped)
-        return len(messages)
+        policy = get_circuit_breaker(service).policy
+        token, found = lot.take_expired(service, policy, BATCH)
+        for why, messages in found.items():
+            error = "expired" if why == "expired" else overdue(service, policy)
+            ended, given_back = end(gate, messages, error, self._producer)
+            for ids, dropped in ((ended, why), (given_back, "")):
+                if ids:
+                    lot.settle(service, token, ids, dropped=dropped)
+        return sum(map(len, found.values()))
 
     def _producer(self, gate: Gate) -> Producer:
         if self.connection is None:
@@ -171,10 +175,19 @@ def _pause(circuit: Circuit) -> float:
     return max(quota_interval(policy) / MICROSECONDS / 2, SHORTEST_PAUSE_SECONDS) if policy.quota_calls else 0
 
 
+def overdue(service: str, policy: Policy) -> ParkingLotError:
+    """What a task ends with that has waited too long."""
+    return ParkingLotError(
+        service,
+        f"this task has waited {policy.max_parked_seconds:.0f} s, the most anything may: send it again "
+        "when the service is back, or raise max_parked_seconds",
+    )
+
+
 def end(
-    gate: Gate, messages: Iterable[Stored], reason: str, producer: Callable[[Gate], Producer]
+    gate: Gate, messages: Iterable[Stored], reason: str | Exception, producer: Callable[[Gate], Producer]
 ) -> tuple[list[str], list[str]]:
-    """Revoke leased messages.
+    """End leased messages: with an error as FAILURE, for a reason as REVOKED.
 
     Returns:
         The ids of those that have ended, and of those that could not be ended here and are back in their
@@ -183,7 +196,11 @@ def end(
     ended, given_back = [], []
     for message in messages:
         try:
-            ResilientRequest.end(gate, message, reason)
+            request = ResilientRequest.of(gate, message)
+            if isinstance(reason, Exception):
+                request.fail(reason)
+            else:
+                request.revoke(reason)
             ended.append(message.id)
         except Exception:
             logger.exception("cannot end task %s here", message.id)

@@ -19,6 +19,8 @@ from resilience.registry import get_circuit_breaker
 if TYPE_CHECKING:
     from celery import Celery
 
+#: How long a message rests before it may meet a worker with another key than the one that was refused.
+STALE_KEY_PAUSE_SECONDS = 5.0
 #: An open circuit of this kind will not let the task through later either: waiting is no answer.
 NEVER_WAITS = frozenset({Reason.RETIRED, Reason.ENTITLEMENT})
 
@@ -291,17 +293,27 @@ def forget_elsewhere(task_id: str, answered: str, services: tuple[str, ...]) -> 
             get_circuit_breaker(service).forget(task_id)
 
 
+def stale_key(service: str) -> Parked:
+    """This worker's key is refused, another's is not: such a one releases the message, after a pause.
+
+    Without one it would go round and round where this worker is the only one to take it.
+    """
+    retry_at = datetime.now(UTC) + timedelta(seconds=STALE_KEY_PAUSE_SECONDS)
+    return Parked(service, Reason.AUTH, retry_at, STALE_KEY_PAUSE_SECONDS)
+
+
 def refused(permit: Permit) -> Parked:
     """The circuit is the gate: the message waits without a due time."""
+    if permit.reason is Reason.AUTH and not permit.state.shut:
+        return stale_key(permit.service)
     return Parked(permit.service, permit.reason, permit.retry_at or datetime.now(UTC))
 
 
 def held(service: str, outcome: Outcome, report: Report) -> Parked:
-    """The provider asked for a pause; where its circuit did not take it up, the message keeps it.
-
-    Not so a refused key: another worker's may be accepted, and only such a one releases the message.
-    """
-    delay = 0 if report.state.shut or outcome.reason is Reason.AUTH else outcome.hold_seconds
+    """The provider asked for a pause; where its circuit did not take it up, the message keeps it."""
+    if outcome.reason is Reason.AUTH and not report.state.shut:
+        return stale_key(service)
+    delay = 0 if report.state.shut else outcome.hold_seconds
     return Parked(service, outcome.reason, _later(report, delay), delay, label=outcome.label)
 
 

@@ -1,7 +1,7 @@
 -- An operator's word, for the whole fleet.
 --
 -- ARGV  1 now or ''  2 act open|close|disable|reset  3 time limit (us, 0 for none)  4 note  5 actor
--- out   the state afterwards
+-- out   {the state afterwards, how long to wait before it is everybody's (us)}
 -- does  open, disable: laid over the machine until the limit. close: closed now, and failures only
 --       count until the limit. reset: the machine closed, nothing laid over it. close and reset also
 --       let refused keys try again.
@@ -16,7 +16,7 @@ if act == 'close' or act == 'reset' then
   end
   c.forced = ''
   redis.call('HDEL', CIRCUIT, 'forced', 'forced_until', 'actor', 'note')
-  redis.call('HSET', CIRCUIT, 'failures', 0)
+  redis.call('HSET', CIRCUIT, 'failures', 0, 'tat', 0)
   redis.call('DEL', WINDOW, REPORTERS)
   for _, name in ipairs(redis.call('HKEYS', CIRCUIT)) do
     if string.sub(name, 1, 8) == 'refused:' then
@@ -31,4 +31,4 @@ end
 if from ~= shown(c) and (act == 'open' or act == 'disable') then
   record(c, now, from, shown(c), 'forced', actor, note)
 end
-return shown(c)
+return { shown(c), unseen(c, now) }

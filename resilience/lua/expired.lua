@@ -1,16 +1,26 @@
--- Lease messages that have expired while they waited, whatever the circuit says.
+-- Lease messages whose time is over, whatever the circuit says.
 --
--- ARGV  1 now or ''  2 lease token  3 most messages  4 lease (us)
--- out   {message, message, ...}
--- does  takes them out of their lanes, so that no probe is spent on them
+-- ARGV  1 now or ''  2 policy  3 lease token  4 most messages  5 lease (us)
+-- out   {expired|overdue, message, expired|overdue, message, ...}
+-- does  takes them out of their lanes, so that no probe is spent on them: what has expired, and what has
+--       waited longer than anything may
 local now = clock()
+local c = load(now)
+local policy, most = policy_for(c), tonumber(ARGV[4])
 local out = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', now, 'LIMIT', 0, tonumber(ARGV[3]))) do
-  if not redis.call('ZSCORE', LEASES, id) then
-    leave_lanes(id)
-    redis.call('ZADD', LEASES, now + tonumber(ARGV[4]), id)
-    redis.call('HSET', TOKENS, id, ARGV[2])
-    out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
+
+local function lease(set, before, why)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', before, 'LIMIT', 0, most - #out / 2)) do
+    if not redis.call('ZSCORE', LEASES, id) then
+      leave_lanes(id)
+      redis.call('ZADD', LEASES, now + tonumber(ARGV[5]), id)
+      redis.call('HSET', TOKENS, id, ARGV[3])
+      out[#out + 1] = why
+      out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
+    end
   end
 end
+
+lease(EXPIRES, now, 'expired')
+lease(SINCE, now - policy.age, 'overdue')
 return out

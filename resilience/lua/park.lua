@@ -3,7 +3,7 @@
 -- ARGV  1 now or ''  2 policy  3 key
 --       4 mode: 'gate' parks only what the circuit refuses at this moment, 'force' parks
 --       then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never), message
--- out   1 parked or 0 let through, for each message
+-- out   1 parked, 0 let through or 2 no room for it, for each message
 -- does  a message replaces its earlier entry and clears a release lease on it; a reservation is freed;
 --       a returning task keeps its place unless it goes behind
 local now = clock()
@@ -20,6 +20,15 @@ local function let_through(id)
   return c.state == 'half_open' and place_of(id, now) or waiting() == 0
 end
 
+-- What was here before had its place; it is not lost because others have come since.
+local function no_room(id, message)
+  if redis.call('HEXISTS', MESSAGES, id) == 1 or redis.call('ZSCORE', RETURNING, id) then
+    return false
+  end
+  local bytes = tonumber(redis.call('HGET', CIRCUIT, 'bytes') or 0)
+  return redis.call('HLEN', MESSAGES) >= policy.most or bytes + #message >= policy.bytes
+end
+
 local last = tonumber(redis.call('HGET', CIRCUIT, 'last_place') or 0)
 local parked = 0
 local out = {}
@@ -28,6 +37,9 @@ for i = 5, #ARGV, 6 do
   local expires, message = tonumber(ARGV[i + 4]), ARGV[i + 5]
   if ARGV[4] == 'gate' and let_through(id) then
     out[#out + 1] = 0
+  elseif no_room(id, message) then
+    redis.call('HINCRBY', CIRCUIT, 'dropped:full', 1)
+    out[#out + 1] = 2
   else
     redis.call('ZREM', PROBES, reservation(id))
     leave_lanes(id)
@@ -44,6 +56,7 @@ for i = 5, #ARGV, 6 do
       t.order = last
     end
     keep_trail(id, t)
+    redis.call('HINCRBY', CIRCUIT, 'bytes', #message + 1 - redis.call('HSTRLEN', MESSAGES, id))
     redis.call('HSET', MESSAGES, id, lane .. message)
     redis.call('ZADD', SINCE, t.since, id)
     if expires > 0 then

@@ -117,10 +117,12 @@ local function recover(c, policy, now)
   end
 end
 
--- When a refusal that no probe will end is looked at again.
+-- When a refusal that no probe will end is looked at again. A circuit that is open for another reason keeps its
+-- time: one caller's refused key is nothing to the others.
 local function reexamined(c, now)
-  if c.state ~= 'open' then
-    return now + REEXAMINE
+  local unprobed = c.state == 'open' and (c.reason == 'auth' or c.reason == 'retired')
+  if not unprobed then
+    return math.max(c.retry_at, now + REEXAMINE)
   elseif c.retry_at <= now then
     c.retry_at = now + REEXAMINE
     redis.call('HSET', CIRCUIT, 'retry_at', c.retry_at)
@@ -173,6 +175,7 @@ local function room(c, policy, now)
   end
   local interval, burst, whose = pace(c, policy, now)
   if interval then -- GCRA: the time at which a steady stream would have used up what has been used
+    c.tat = math.min(c.tat, now + burst * interval) -- what a stricter pace has noted is no matter to this one
     local tokens = math.floor((now - math.max(c.tat, now)) / interval) + burst
     if tokens < 1 then
       return 0, c.tat - (burst - 1) * interval, whose
@@ -185,6 +188,11 @@ end
 -- Whether calls must keep to anything while the circuit is closed.
 local function limited(c, policy)
   return c.forced ~= 'disabled' and (policy.concurrent or policy.interval or c.ramp > 0)
+end
+
+-- How long somebody may still take this circuit for well without asking (see renew).
+local function unseen(c, now)
+  return math.max(c.viewed_until - now, 0)
 end
 
 -- Tasks that wait for this circuit, those just handed to a releaser included.
@@ -243,9 +251,11 @@ end
 -- Takes a task out of the lot wherever it stands; true if it was there. Counted as released, unless it was
 -- dropped for a reason.
 local function leave_lot(id, dropped)
+  local size = redis.call('HSTRLEN', MESSAGES, id)
   if redis.call('HDEL', MESSAGES, id) == 0 then
     return false
   end
+  redis.call('HINCRBY', CIRCUIT, 'bytes', -size)
   redis.call('HDEL', TOKENS, id)
   for _, set in ipairs({ ON_DEMAND, SCHEDULED, DUE, LEASES, SINCE, EXPIRES }) do
     redis.call('ZREM', set, id)

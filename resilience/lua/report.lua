@@ -62,7 +62,8 @@ local function tally(failed, slow)
   local all = redis.call('HGETALL', WINDOW)
   for i = 1, #all, 2 do
     local number, name = string.match(all[i], '(%d+):(%a+)')
-    if tonumber(number) > bucket - 10 then
+    -- A wider window, or a clock set back, makes older numbers the greater ones.
+    if tonumber(number) > bucket - 10 and tonumber(number) <= bucket then
       sums[name] = sums[name] + tonumber(all[i + 1])
     else
       redis.call('HDEL', WINDOW, all[i])
@@ -131,7 +132,7 @@ else
   redis.call('ZREM', CALLS, token)
 end
 
-local current = generation == c.generation or (lost and c.state == 'closed')
+local current = generation == c.generation and (probe or c.state == 'closed') or (lost and c.state == 'closed')
 if probe and current then
   local lease_ends = tonumber(redis.call('ZSCORE', PROBES, token) or 0)
   redis.call('ZREM', PROBES, token)
@@ -209,5 +210,5 @@ if owner ~= '' then
   end
 end
 -- Somebody may still take this circuit for well: who reports trouble returns when nobody does any more.
-local unseen = (verdict == 'failure' or verdict == 'hold') and math.max(c.viewed_until - now, 0) or 0
-return { applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason, c.generation, now, unseen }
+local wait = (verdict == 'failure' or verdict == 'hold') and unseen(c, now) or 0
+return { applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason, c.generation, now, wait }

@@ -90,7 +90,7 @@ def open_store(url: str) -> Store:
             try:
                 store = RedisStore(url)
                 store.scripts.close()
-            except ValueError:
+            except (ValueError, TypeError):  # redis-py takes an unknown option for an argument
                 raise ConfigurationError(
                     "the store's URL cannot be read: write it as redis://user:password@host:port/number, "
                     "sentinel://:password@host:port,host:port/name/number or "

@@ -197,7 +197,7 @@ class FailoverStore:
             if generation not in (before.generation, UNDER_ORDERS):
                 self._seen[service] = replace(before, generation=generation)
             return  # nearly always
-        known, ends = None, 0.0
+        known, ends = (before.known, before.ends) if state.shut else (None, 0.0)
         if state.shut and told.retry_at and told.reason and now:
             known = Known(generation, told.retry_at, told.reason, key)
             # The store's time runs here by the time that has passed, not by this machine's clock.
@@ -220,6 +220,7 @@ class FailoverStore:
         with self._lock:
             if not self.up:
                 return
+            self.local.begin_anew()
             for service, seen in list(self._seen.items()):
                 if seen.shut:
                     self._carry_over(service, seen, seen.shut)
@@ -244,8 +245,15 @@ class FailoverStore:
             self._check.join()
         self.shared.scripts.close()
 
+    def _works(self) -> bool:
+        try:
+            return self.shared.scripts.works()
+        except Exception:  # whatever it is, the store is not back, and nobody else would look
+            logger.exception("the breaker store could not be looked at")
+            return False
+
     def _await_return(self) -> None:
-        while not self.shared.scripts.works():
+        while not self._works():
             if self._closing.wait(CHECK_SECONDS):
                 return
         self._lost_in = 0

@@ -71,6 +71,7 @@ class _Machine:
     refused: set[str] = field(default_factory=set)
     tat: int = 0
     ramp: int = 0
+    reminded: bool = False
     allowed: int = 0
     blocked: int = 0
     would_block: int = 0
@@ -158,8 +159,8 @@ class _Machine:
         return [ends for ends in self.probes.values() if ends > now]
 
     def reexamined(self, now: int) -> int:
-        if self.state != "open":
-            return now + _REEXAMINE
+        if self.state != "open" or self.reason not in UNPROBED:
+            return max(self.retry_at, now + _REEXAMINE)
         if self.retry_at <= now:
             self.retry_at = now + _REEXAMINE
         return self.retry_at
@@ -188,6 +189,7 @@ class _Machine:
                 return min(self.calls.values()), "concurrency"
         interval, burst, whose = self.pace(policy, now)
         if interval:
+            self.tat = min(self.tat, now + burst * interval)
             free_at = self.tat - (burst - 1) * interval
             if free_at > now:
                 return free_at, whose
@@ -276,7 +278,7 @@ class MemoryStore:
                 probe = bool(token)
             else:
                 m.calls.pop(token, None)
-            current = permit.generation == m.generation or (lost and (probe or m.state == "closed"))
+            current = (permit.generation == m.generation or lost) and (probe or m.state == "closed")
             if probe and current:
                 ends = m.probes.pop(token, 0)
                 current = ends > now or (ends > 0 and finding.verdict is Verdict.SUCCESS)
@@ -312,7 +314,7 @@ class MemoryStore:
                 if before is not CircuitState.CLOSED or m.state != "closed":
                     m.move(now, "closed", "", 0, actor=actor, note=note)
                 m.lift()
-                m.failures = 0
+                m.failures = m.tat = 0
                 for kept in (m.window, m.reporters, m.refused):
                     kept.clear()
             if act != "reset" and seconds > 0:
@@ -337,10 +339,18 @@ class MemoryStore:
             retry_at = to_micros(known.retry_at)
             if known.generation <= m.generation or retry_at <= now or m.state != "closed" or m.forced:
                 return
-            m.generation = known.generation
+            m.generation, m.reminded = known.generation, True
             if known.reason is Reason.AUTH:
                 m.refused.add(known.key)
             m.move(now, "open", known.reason, retry_at, note="the store had lost it")
+
+    def begin_anew(self) -> None:
+        """A store is lost again: what was known at an earlier loss, and what is over, counts no more."""
+        with self._lock:
+            now = self._clock()
+            for service, m in list(self._machines.items()):
+                if m.reminded or m.forced or (m.state != "closed" and m.retry_at <= now):
+                    del self._machines[service]
 
     def transitions(self, services: Sequence[str]) -> list[Transition]:
         """See ``Store.transitions``."""
@@ -539,7 +549,7 @@ def _tally(m: _Machine, now: int, policy: Policy, *, failed: bool, slow: bool) -
     bucket = m.window.setdefault(number, [0, 0, 0])
     for place, counts in enumerate((True, failed, slow)):
         bucket[place] += counts
-    for old in [old for old in m.window if old <= number - _BUCKETS]:
+    for old in [old for old in m.window if not number - _BUCKETS < old <= number]:
         del m.window[old]
     calls, fails, slows = map(sum, zip(*m.window.values(), strict=True))
     return Evidence(m.failures, calls, fails, slows)

@@ -38,6 +38,7 @@ from resilience.circuit import (
     Report,
     Transition,
     from_micros,
+    reason_of,
     time_of,
     to_micros,
     token_for,
@@ -46,6 +47,7 @@ from resilience.errors import StoreUnavailableError
 from resilience.parking import ParkingLot
 from resilience.policy import MICROSECONDS, Policy, effective, micros_in
 from resilience.stores.cluster import Cluster
+from resilience.stores.views import VIEW_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -161,6 +163,7 @@ class Line(threading.local):
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._connection = pool.connection_class(**pool.connection_kwargs)
         self._used = 0.0
+        self._pending = False
 
     def ask(self, *command: str | bytes | float) -> Any:
         """One command, one answer; nothing is repeated.
@@ -170,13 +173,22 @@ class Line(threading.local):
         """
         connection = self._connection
         now = time.monotonic()
-        if now - self._used > IDLE_SECONDS and connection.is_connected and self._is_stale():
+        # Broken off in the middle, as by a time limit, its answer would be taken for the next command's.
+        idle = now - self._used > IDLE_SECONDS
+        if connection.is_connected and (self._pending or (idle and self._is_stale())):
             connection.disconnect()
         if not connection.is_connected:
             connection.connect()  # by itself it would not ask the sentinels
         self._used = now
+        self._pending = True
         connection.send_packed_command([pack_command(command)])  # type: ignore[arg-type]  # hiredis says a tuple of one
-        return connection.read_response()
+        try:
+            answer = connection.read_response()
+        except RedisError:
+            self._pending = False  # an answer too, or there is no connection any more
+            raise
+        self._pending = False
+        return answer
 
     def _is_stale(self) -> bool:
         """Whether an answer nobody waits for is there, or the server's end is closed."""
@@ -248,7 +260,7 @@ class Scripts:
     def run_many(self, name: str, calls: Iterable[tuple[str, Sequence[str | bytes | float]]]) -> list[Any]:
         """One script for several services, still one round trip; on a cluster one for each server.
 
-        It may run twice for some of them, so it is for scripts that only read.
+        While a cluster moves a service to another server it may run twice.
 
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
@@ -308,20 +320,24 @@ class Scripts:
 
 
 def _send(server: redis.Redis, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
-    try:
-        return _evalsha(server, _sha(source), keys, prepared)
-    except NoScriptError:  # a new server, or one that restarted or flushed its scripts
+    answers = _evalsha(server, _sha(source), keys, prepared)
+    unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:  # a new server, or one that restarted or flushed its scripts
         server.script_load(source)
-        return _evalsha(server, _sha(source), keys, prepared)
+        again = _evalsha(server, _sha(source), keys, [prepared[place] for place in unknown])
+        for place, answer in zip(unknown, again, strict=True):
+            answers[place] = answer
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 def _evalsha(server: redis.Redis, sha: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
-    if len(prepared) == 1:
-        return [server.evalsha(sha, keys, *prepared[0])]
     pipeline = server.pipeline(transaction=False)
     for arguments in prepared:
         pipeline.evalsha(sha, keys, *arguments)
-    return list(pipeline.execute())
+    return list(pipeline.execute(raise_on_error=False))
 
 
 class RedisStore:
@@ -377,8 +393,7 @@ class RedisStore:
             random.random(),  # noqa: S311 - spreads load, guards nothing
             int(policy.plain and permit.policy.plain),
         )
-        if unseen:
-            time.sleep(unseen / MICROSECONDS)  # see views.py
+        _wait_unseen(unseen)
         return Report(
             applied=bool(applied),
             state=_STATES[state],
@@ -396,11 +411,12 @@ class RedisStore:
 
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """See ``Store.control``."""
-        self.scripts.run("control", service, act, micros_in(seconds), note, actor)
+        _, unseen = self.scripts.run("control", service, act, micros_in(seconds), note, actor)
+        _wait_unseen(unseen)
 
     def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
         """See ``Store.override``."""
-        self.scripts.run("override", service, text, micros_in(seconds), note, actor)
+        _wait_unseen(self.scripts.run("override", service, text, micros_in(seconds), note, actor))
 
     def remind(self, service: str, known: Known) -> None:
         """See ``Store.remind``."""
@@ -429,6 +445,12 @@ class RedisStore:
         return {service: _circuit(service, row) for service, row in zip(services, rows, strict=True)}
 
 
+def _wait_unseen(micros: int) -> None:
+    """Until nobody goes by an older view (``views.py``): as long as one lasts, whatever the clock says."""
+    if micros:
+        time.sleep(min(micros / MICROSECONDS, VIEW_SECONDS))
+
+
 def _circuit(service: str, row: list[Any]) -> Circuit:
     now, in_flight, parked, ready, oldest, *pairs = row
     fields = {k.decode(): v.decode() for k, v in zip(pairs[::2], pairs[1::2], strict=True)}
@@ -447,7 +469,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         since=from_micros(fields.get("since")),
         recovering_since=from_micros(fields.get("ramp")),
         retry_at=from_micros(fields.get("forced_until" if forced == "open" else "retry_at")),
-        reason=Reason(reason) if reason else None,
+        reason=reason_of(reason),
         last_failure=from_micros(fields.get("last_failure")),
         forced_until=from_micros(fields.get("forced_until")) if forced else None,
         actor=(fields.get("actor") or None) if forced else None,
@@ -479,7 +501,7 @@ def _transition(service: str, ident: bytes, values: list[bytes]) -> Transition:
         service=service,
         before=CircuitState(fields["from"]),
         after=CircuitState(fields["to"]),
-        reason=Reason(fields["reason"]) if fields["reason"] else None,
+        reason=reason_of(fields["reason"]),
         evidence=Evidence(*(int(fields.get(name, 0)) for name in ("failures", "calls", "failed", "slow"))),
         at=time_of(fields["at"]),
         retry_at=from_micros(fields["retry_at"]),
@@ -508,4 +530,4 @@ _STATES = {state.value.encode(): state for state in CircuitState}
 
 
 def _reason(text: bytes) -> Reason | None:
-    return Reason(text.decode()) if text else None
+    return reason_of(text.decode())

@@ -34,14 +34,12 @@ IDLE_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _View:
-    """One circuit as this process may take it, and what it has to tell."""
+    """One circuit as this process may take it."""
 
     policy: Policy
     key: str
-    generation: int = 0
-    until: float = 0
-    allowed: int = 0
-    succeeded: int = 0
+    #: The circuit's era, and until when it may be gone by. One value, so that nobody reads half of a new one.
+    good: tuple[int, float] = (0, 0)
     used: float = 0
     # How many calls had to ask, in which second.
     asked: int = 0
@@ -57,28 +55,36 @@ class Views:
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
+        self._begin()
+
+    def _begin(self) -> None:
+        """A forked child has nothing of its parent's: not its counts, not its locks, not its thread."""
+        self._pid = os.getpid()
         self._views: dict[str, _View] = {}
+        #: By service: calls let through and successes nobody has been told of.
+        self._counts: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._pid = 0
 
     def acquire(self, service: str, policy: Policy, key: str) -> Permit | None:
         """A permit, if the circuit may be taken for closed at this moment."""
         view = self._views.get(service)
-        if view is None or view.policy is not policy or view.key != key or self._pid != os.getpid():
+        if view is None or view.key != key or self._pid != os.getpid():
             return None
+        if view.policy is not policy and view.policy != policy:
+            return None
+        generation, until = view.good
         now = time.monotonic()
-        if now >= view.until:
+        if now >= until:
             return None
-        with self._lock:
-            view.allowed += 1
         view.used = now
+        self._count(service, 1, 0)
         return Permit(
             granted=True,
             service=service,
             state=CircuitState.CLOSED,
-            generation=view.generation,
+            generation=generation,
             viewed=True,
             policy=view.policy,
         )
@@ -86,17 +92,23 @@ class Views:
     def success(self, permit: Permit) -> Report | None:
         """Its report, if there is nothing a success would set back."""
         view = self._views.get(permit.service)
-        if view is None or view.generation != permit.generation or time.monotonic() >= view.until:
+        if view is None or self._pid != os.getpid():
             return None
-        with self._lock:
-            view.succeeded += 1
-        return Report(applied=True, state=CircuitState.CLOSED, generation=view.generation)
+        generation, until = view.good
+        now = time.monotonic()
+        if generation != permit.generation or now >= until:
+            return None
+        view.used = now
+        self._count(permit.service, 0, 1)
+        return Report(applied=True, state=CircuitState.CLOSED, generation=generation)
 
     def asked(self, permit: Permit, key: str) -> None:
         """A call had to ask; many in a second make the circuit viewed."""
+        if self._pid != os.getpid():
+            self._begin()
         view = self._views.get(permit.service)
         second = int(time.monotonic())
-        if view is None or view.policy is not permit.policy or view.key != key:
+        if view is None or view.key != key or view.policy != permit.policy:
             view = self._views[permit.service] = _View(permit.policy, key)
         if view.second != second:
             view.second, view.asked = second, 0
@@ -108,38 +120,47 @@ class Views:
     def renew(self) -> bool:
         """Tell what was counted, ask for what is in use; false if nothing is."""
         now = time.monotonic()
-        busy = {name: view for name, view in self._views.items() if now - view.used < IDLE_SECONDS}
-        if not busy:
-            return False
-        counts = {}
+        busy = {name: view for name, view in list(self._views.items()) if now - view.used < IDLE_SECONDS}
         with self._lock:
-            for name, view in busy.items():
-                counts[name] = view.allowed, view.succeeded
-                view.allowed = view.succeeded = 0
+            counts, self._counts = self._counts, {}
+        asked = [(name, self._views[name].key) for name in {*busy, *counts} if name in self._views]
+        if not asked:
+            return False
         moment = micros_in(VIEW_SECONDS)
-        answers = self._scripts.run_many(
-            "renew", [(name, ("", view.key, *counts[name], moment)) for name, view in busy.items()]
-        )
-        for view, (clean, generation) in zip(busy.values(), answers, strict=True):
-            view.generation = generation
-            # From before it was asked for: the store's note is the later one.
-            view.until = now + VIEW_SECONDS if clean else 0
+        try:
+            answers = self._scripts.run_many(
+                "renew", [(name, ("", key, *counts.get(name, (0, 0)), moment)) for name, key in asked]
+            )
+        except StoreUnavailableError:
+            for name, (allowed, succeeded) in counts.items():
+                self._count(name, allowed, succeeded)
+            raise
+        for (name, _), (clean, generation) in zip(asked, answers, strict=True):
+            view = busy.get(name)
+            if view is not None:
+                # From before it was asked for: the store's note is the later one.
+                view.good = (generation, now + VIEW_SECONDS if clean else 0)
         return True
 
     def close(self) -> None:
         """Tell what is left to tell, and ask no more."""
+        if self._pid != os.getpid():
+            return
         self._stop.set()
-        if self._thread is not None and self._pid == os.getpid():
+        if self._thread is not None:
             self._thread.join()
             atexit.unregister(self.close)
 
+    def _count(self, service: str, allowed: int, succeeded: int) -> None:
+        with self._lock:
+            before = self._counts.get(service, (0, 0))
+            self._counts[service] = (before[0] + allowed, before[1] + succeeded)
+
     def _start(self) -> None:
-        if self._pid != os.getpid():  # a forked child has its parent's locks, and no thread that frees them
-            self._lock, self._stop, self._thread = threading.Lock(), threading.Event(), None
-            self._pid = os.getpid()
-            atexit.register(self.close)
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
+                if self._thread is None:
+                    atexit.register(self.close)
                 self._thread = threading.Thread(target=self._keep, name="circuit-views", daemon=True)
                 self._thread.start()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from resilience import CircuitBreaker, CircuitState, Policy, Reason, Verdict
-from resilience.parking import RELEASE_LEASE_SECONDS, RESERVATION_SECONDS, Lane, Stored, Waiting
+from resilience.parking import RELEASE_LEASE_SECONDS, RESERVATION_SECONDS, Lane, Stored, Taken, Waiting
 from resilience.stores.redis import RedisStore, keys_of
 
 names = (f"lot-{n}" for n in itertools.count())
@@ -36,7 +36,7 @@ class Desk:
     ) -> list[bool]:
         headers = {"task": "t", "expires": expires} if expires else {"task": "t"}
         batch = [Waiting(replace(MESSAGE, id=ident, headers=headers), lane, **how) for ident in ids]
-        return self.store.lot.park(self.name, batch, gate=gate)
+        return self.store.lot.park(self.name, batch, self.breaker.policy, gate=gate)
 
     def take(self, most: int = 100) -> list[str]:
         """Lease and settle, as a releaser does."""
@@ -170,11 +170,13 @@ def test_what_expired_leaves_even_while_shut_and_after_a_lapsed_lease(url):
     desk.park("a", expires="2027-01-15T08:00:05+00:00")  # five seconds from the clock's start
     desk.park("b")
     desk.forward(5)
-    _, [first] = desk.store.lot.take_expired(desk.name, 10)
+    _, found = desk.store.lot.take_expired(desk.name, desk.breaker.policy, 10)
+    [first] = found["expired"]
     assert first.id == "a"
     desk.forward(RELEASE_LEASE_SECONDS)
     desk.take()  # puts back what the dead releaser left
-    token, [again] = desk.store.lot.take_expired(desk.name, 10)
+    token, found = desk.store.lot.take_expired(desk.name, desk.breaker.policy, 10)
+    [again] = found["expired"]
     assert desk.store.lot.settle(desk.name, token, [again.id]) == 1
     assert desk.breaker.read().parked == 1
 
@@ -330,3 +332,46 @@ def test_without_names_the_longest_waiting_are_picked_and_no_leased_one(url):
     lot = desk.store.lot
     lot.take(desk.name, desk.breaker.policy, 1)
     assert [message.id for message in lot.pick(desk.name, 2)[1]] == ["b", "c"]
+
+
+# bounds
+
+
+def test_a_full_lot_takes_nobody_new_and_keeps_those_it_has(url):
+    desk = Desk(url, max_parked=2)
+    desk.trip()
+    assert desk.park("a", "b", "c") == [Taken.PARKED, Taken.PARKED, Taken.FULL]
+    assert desk.park("a", delay_seconds=5) == [Taken.PARKED]
+    desk.forward(15)
+    assert desk.take() == ["a"]
+    assert desk.park("c") == [Taken.PARKED]
+    assert desk.park("a") == [Taken.PARKED], "it was here before"
+    assert desk.breaker.read().dropped_total == {"full": 1}
+
+
+def test_a_lot_is_bounded_in_bytes_too(url):
+    desk = Desk(url, max_parked_bytes=400)
+    desk.trip()
+    outcomes = [desk.park(ident)[0] for ident in "abcdefgh"]
+    assert outcomes.count(Taken.FULL) >= 4
+    assert outcomes[0] is Taken.PARKED
+    desk.breaker.reset()
+    assert len(desk.take()) == outcomes.count(Taken.PARKED)
+    assert int(desk.store.scripts.client.hget(keys_of(desk.name)[0], "bytes")) == 0
+
+
+def test_what_has_waited_longer_than_anything_may_is_told_apart(url):
+    desk = Desk(url, max_parked_seconds=100)
+    desk.trip()
+    desk.park("a")
+    desk.forward(60)
+    desk.park("b")
+    desk.forward(40)
+    token, found = desk.store.lot.take_expired(desk.name, desk.breaker.policy, 10)
+    assert {why: [message.id for message in messages] for why, messages in found.items()} == {
+        "expired": [],
+        "overdue": ["a"],
+    }
+    desk.store.lot.settle(desk.name, token, ["a"], dropped="overdue")
+    assert desk.breaker.read().dropped_total == {"overdue": 1}
+    assert desk.take() == ["b"]

@@ -379,7 +379,55 @@ def test_what_nobody_probes_still_shows_a_time_to_come(make: Make, clock: Clock,
     assert breaker.read().retry_at == clock.time(REEXAMINE_SECONDS)
 
 
+@pytest.mark.parametrize(("verdict", "reason"), [("failure", None), ("hold", "rate_limited")])
+def test_a_refused_key_does_not_move_the_time_of_the_others(
+    make: Make, clock: Clock, verdict: str, reason: str | None
+) -> None:
+    good = make(key="good", failure_threshold=1, timeout_seconds=60)
+    call(good)
+    stale = make(key="stale", service=good.service_name, failure_threshold=1, timeout_seconds=60)
+    refused(stale)
+    good.report(granted(good), verdict, hold_seconds=60, reason=reason)
+    clock.forward(60)
+    assert stale.acquire().reason is Reason.AUTH
+    assert granted(good).probe
+
+
 # changes at run time
+
+
+def test_a_wider_window_is_a_new_one(make: Make, clock: Clock) -> None:
+    breaker = make(failure_rate=0.5, minimum_calls=4, window_seconds=10)
+    for _ in range(100):
+        call(breaker)
+    breaker.override({"window_seconds": 60}, 600)
+    clock.forward(300)
+    fail(breaker, 4)
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_a_quota_set_too_tight_is_mended_at_once(make: Make) -> None:
+    breaker = make(quota_calls=60, quota_seconds=60)
+    breaker.override({"quota_calls": 1, "quota_seconds": 86_400}, 600)
+    call(breaker)
+    assert not breaker.acquire()
+    breaker.end_override()
+    assert breaker.acquire().retry_in <= 1
+
+
+@pytest.mark.parametrize("seconds", [0, -5, float("nan"), float("inf"), 1e12])
+def test_a_time_limit_that_cannot_be_is_refused(make: Make, seconds: float) -> None:
+    breaker = make()
+    for act in (breaker.force_open, breaker.disable, lambda limit: breaker.override({}, limit)):
+        with pytest.raises(ConfigurationError, match="seconds="):
+            act(seconds)
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_a_provider_that_wants_to_be_left_alone_for_ever_is_for_a_year(make: Make, clock: Clock) -> None:
+    breaker = make()
+    breaker.report(granted(breaker), "hold", hold_seconds=1e12)
+    assert breaker.read().retry_at == clock.time(366 * 86_400)
 
 
 def test_a_changed_policy_is_every_callers_at_once(make: Make) -> None:

@@ -237,3 +237,20 @@ def test_all_that_wait_can_be_dropped(make_fleet: MakeFleet) -> None:
     assert done == {"service": "dead", "dropped": 250}
     assert {result.state for result in results} == {"REVOKED"}
     assert fleet.circuit()["parked"] == 0
+
+
+def test_bounds_end_in_failure_and_say_so(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1, timeout=600, policy=json.dumps({"max_parked": 5}))
+    fleet.worker(concurrency=1).ready()
+    fleet.mode("down")
+    results = [fleet.app.fetch.delay(number) for number in range(8)]
+    wait_for(lambda: sum(result.state == "FAILURE" for result in results) == 3, 30, "three are turned away")
+    failed = next(result for result in results if result.state == "FAILURE")
+    assert "its parking lot is full (5 tasks" in str(failed.result)
+    assert fleet.circuit()["parked"] == 5
+    get_circuit_breaker("dead").override({"max_parked_seconds": 1}, 60)
+    wait_for(lambda: all(result.ready() for result in results), 30, "they have waited too long")
+    assert Counter(result.state for result in results) == {"FAILURE": 8}
+    assert fleet.circuit()["dropped_total"] == {"full": 3, "overdue": 5}
+    for result in results:
+        result.forget()

@@ -174,6 +174,36 @@ def test_what_was_open_is_tried_again_in_time_without_the_store(
     wait_for(breaker.acquire, 10, "the open time ends")
 
 
+def test_what_was_known_at_an_earlier_loss_is_not_believed_at_the_next(
+    server: ValkeyServer, store: FailoverStore
+) -> None:
+    breaker = CircuitBreaker("p", store=store)
+    assert server._process is not None
+    breaker.force_open(600)
+    assert not breaker.acquire()
+    for reset in (True, False):
+        os.kill(server._process.pid, signal.SIGSTOP)
+        assert breaker.acquire().shared is False
+        assert bool(breaker.acquire()) is not reset
+        os.kill(server._process.pid, signal.SIGCONT)
+        wait_for(lambda: store.up, 10, "the store is back")
+        breaker.reset()
+        assert breaker.acquire().shared
+
+
+def test_an_answer_nobody_waited_for_is_not_the_next_ones(store: FailoverStore) -> None:
+    breaker = CircuitBreaker("p", store=store)
+    permit = breaker.acquire()
+    line = store.shared.scripts._line
+    read, line._connection.read_response = line._connection.read_response, None  # broken off before it reads
+    with pytest.raises(TypeError):
+        breaker.report(permit, "success")
+    line._connection.read_response = read
+    breaker.force_open(60)
+    assert not breaker.acquire()
+    assert breaker.read().state is CircuitState.FORCED_OPEN
+
+
 def restarted_empty(server: ValkeyServer, folder: Path) -> ValkeyServer:
     """Another server at the same address, which knows nothing."""
     port = server.port

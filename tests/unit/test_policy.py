@@ -14,7 +14,7 @@ from resilience.policy import effective, override_text
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"failure_threshold": 0}, "failure_threshold=0: give a whole number from 1 to 1000000"),
+        ({"failure_threshold": 0}, "failure_threshold=0: give a whole number from 1 to 10000000"),
         ({"failure_threshold": True}, "failure_threshold=True: give a whole number"),
         ({"timeout_seconds": -1}, "timeout_seconds=-1: give seconds from 0.001"),
         ({"timeout_seconds": float("inf")}, "timeout_seconds=inf: give seconds"),
@@ -25,7 +25,7 @@ from resilience.policy import effective, override_text
         ({"window_seconds": None}, "window_seconds=None: give seconds"),
         ({"minimum_calls": 0}, "minimum_calls=0"),
         ({"observe_only": 1}, "observe_only=1: give true or false"),
-        ({"max_concurrent": 0}, "max_concurrent=0: give a whole number from 1 to 1000000, or None"),
+        ({"max_concurrent": 0}, "max_concurrent=0: give a whole number from 1 to 10000000, or None"),
         ({"timeout_cap_seconds": 5}, "timeout_cap_seconds=5 is less than timeout_seconds=60"),
         ({"probe_seconds": 31}, "call_seconds=30 is less than probe_seconds=31: raise call_seconds or lower"),
         ({"quota_calls": 5}, "quota_calls=5 means nothing without quota_seconds: give both, or neither"),
@@ -46,7 +46,7 @@ def test_it_cannot_be_changed_afterwards():
 
 def test_rules_that_are_not_there_do_not_travel():
     assert set(json.loads(Policy().wire)) == {
-        *("threshold", "timeout", "probes", "successes", "lease", "probe_lease"),
+        *("threshold", "timeout", "probes", "successes", "lease", "probe_lease", "most", "bytes", "age"),
     }
 
 
