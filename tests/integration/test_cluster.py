@@ -22,7 +22,8 @@ from resilience.stores.redis import RedisStore, connect, keys_of
 from tasks import last_good
 from tasks.records import Quote
 from tests.fleet import wait_for
-from tests.servers import Server, free_port, installed
+from tests.ports import free_port
+from tests.servers import Server, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

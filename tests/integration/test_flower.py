@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from resilience import get_circuit_breaker
 from tests.fleet import ROOT, wait_for
-from tests.system import System, free_port, get
+from tests.ports import free_port
+from tests.system import System, get
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

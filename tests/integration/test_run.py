@@ -19,7 +19,8 @@ import redis
 from resilience import CircuitBreaker
 from resilience.stores.redis import RedisStore
 from tests.fleet import ROOT, wait_for
-from tests.system import FINAL, free_port
+from tests.ports import free_port
+from tests.system import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,7 @@ from resilience.stores.failover import FailoverStore
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
 from tests.fleet import wait_for
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,9 @@ QUOTED = "p%40ss%2Fword"
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[tuple[ValkeyServer, ValkeyServer, int]]:
     """A primary, its replica and one sentinel."""
-    primary, replica = (ValkeyServer(data_dir=tmp_path / name) for name in ("primary", "replica"))
+    primary, replica = (
+        ValkeyServer(port=free_port(), data_dir=tmp_path / name) for name in ("primary", "replica")
+    )
     for server in (primary, replica):
         server.start()
         open_door = redis.Redis(port=server.port)
@@ -38,7 +41,7 @@ def servers(tmp_path: Path) -> Iterator[tuple[ValkeyServer, ValkeyServer, int]]:
     control.replicaof("127.0.0.1", primary.port)
     wait_for(lambda: control.info("replication")["master_link_status"] == "up", 30, "the replica follows")
     control.close()
-    port = primary.port + 5000
+    port = free_port()
     config = tmp_path / "sentinel.conf"
     config.write_text(
         f"port {port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\n"

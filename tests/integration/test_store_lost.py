@@ -16,6 +16,7 @@ from resilience.stores.failover import FailoverStore
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
 from tests.fleet import wait_for
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(data_dir=tmp_path, config={"appendonly": "yes"})
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path, config={"appendonly": "yes"})
     server.start()
     yield server
     if server._process is not None:

@@ -16,6 +16,7 @@ from resilience.stores.failover import FailoverStore
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
 from tests.fleet import wait_for
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,7 +233,7 @@ def test_a_fork_tells_nothing_twice(store: FailoverStore) -> None:
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_store_lost_under_load_still_cuts_a_dead_provider_off(tmp_path: Path, fault: int) -> None:
-    server = ValkeyServer(data_dir=tmp_path, config={"appendonly": "no", "save": ""})
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path, config={"appendonly": "no", "save": ""})
     server.start()
     store = FailoverStore(RedisStore(f"redis://127.0.0.1:{server.port}/0"), MemoryStore())
     breaker = CircuitBreaker("lost", store=store, failure_threshold=5)
