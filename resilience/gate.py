@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
+from celery.backends.base import DisabledBackend
 from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
 from celery.utils.nodenames import gethostname
@@ -70,6 +71,30 @@ class Gate:
         """Every circuit a task of this app is under."""
         tasks = (task for task in self.app.tasks.values() if isinstance(task, ResilientTask))
         return sorted({service for task in tasks for service in task.services})
+
+    def check(self) -> None:
+        """Refuse to work where a parked task, or its state, could vanish.
+
+        Raises:
+            ConfigurationError: It names the setting and the remedy.
+        """
+        expires = self.app.conf.result_expires
+        seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+        if seconds and not isinstance(self.app.backend, DisabledBackend):
+            for service in self.services():
+                wait = get_circuit_breaker(service).policy.max_parked_seconds
+                if seconds < wait:
+                    raise ConfigurationError(
+                        f"result_expires={seconds:.0f} s is less than the {wait:.0f} s a task may wait for "
+                        f"{service}: raise it, or lower the policy's max_parked_seconds"
+                    )
+        lot = self.store.lot
+        policy = lot.eviction() if lot else ""
+        if policy.startswith("allkeys"):
+            raise ConfigurationError(
+                f"the store's maxmemory-policy is {policy}: it could throw parked tasks away; "
+                "set noeviction, in a server of its own"
+            )
 
     def refresh(self) -> dict[str, Circuit]:
         """Look at the circuits: one round trip."""

@@ -213,6 +213,10 @@ class ParkingLot:
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
 
+    def eviction(self) -> str:
+        """What the server throws away when it is full; '' where it does not say."""
+        return self._scripts.setting("maxmemory-policy")
+
     def park(
         self,
         service: str,

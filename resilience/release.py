@@ -52,9 +52,14 @@ class Releaser(bootsteps.StartStopStep):
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
-        """Look once before the first message is received, then on the timer."""
+        """Look once before the first message is received, then on the timer.
+
+        Raises:
+            ConfigurationError: Under these settings a parked task could be lost.
+        """
         gate = gate_of(consumer.app)
         gate.consumer = consumer
+        gate.check()
         gate.refresh()
         self.timer_entry = consumer.timer.call_repeatedly(TICK_SECONDS, self.tick, (gate,))
 

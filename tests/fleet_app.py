@@ -39,6 +39,7 @@ app.conf.update(
         "unacked_restore_throttle": 1,
     },
     task_default_queue="work",
+    result_expires=float(os.environ.get("FLEET_EXPIRES", "86400")),
     # A test that has lost its server gives up at once.
     result_backend_transport_options={"retry_policy": {"max_retries": 1, "timeout": 1.0}},
     task_track_started=False,

@@ -291,6 +291,18 @@ class Scripts:
         self.on_lost(lost)
         return lost
 
+    def setting(self, name: str) -> str:
+        """A setting of the server, '' where it is not told: many a hosted one does not."""
+        client = self.client
+        if isinstance(client, Cluster):
+            return ""
+        try:
+            told: dict[Any, Any] = client.config_get(name)
+        except LOST:
+            return ""
+        value = next(iter(told.values()), "")
+        return value.decode() if isinstance(value, bytes) else str(value)
+
     def get(self, key: str) -> bytes | None:
         """A plain value, None if there is none or the server does not answer."""
         try:

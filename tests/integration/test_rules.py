@@ -254,3 +254,15 @@ def test_bounds_end_in_failure_and_say_so(make_fleet: MakeFleet) -> None:
     assert fleet.circuit()["dropped_total"] == {"full": 3, "overdue": 5}
     for result in results:
         result.forget()
+
+
+def test_a_worker_refuses_settings_under_which_a_parked_task_could_vanish(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(expires=60)
+    worker = fleet.worker()
+    assert worker.process.wait(60) != 0
+    assert "result_expires=60 s is less than the 86400 s" in worker.text()
+    other = make_fleet()
+    other.store.config_set("maxmemory-policy", "allkeys-lru")
+    worker = other.worker()
+    assert worker.process.wait(60) != 0
+    assert "maxmemory-policy is allkeys-lru" in worker.text()
