@@ -36,6 +36,9 @@ COLOURS = {
     "disabled": "magenta",
 }
 
+# What is not tried again by itself, and when it is.
+UNPROBED = {"auth": "with a new key", "retired": "after a reset"}
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -106,7 +109,7 @@ def list_circuits(as_json: bool) -> None:  # noqa: FBT001 - click passes flags s
             row["service"],
             f"[{colour}]{row['state']}[/]",
             row["reason"] or "",
-            next_try(row["retry_at"]),
+            next_try(row["retry_at"], row["reason"]),
             f"{row['failure_count']}/{row['failure_threshold']}",
             str(row["parked"] or ""),
         )
@@ -304,8 +307,10 @@ def simulate(service: str | None, mode: str | None, seconds: float | None, as_js
     _print({name: row["mode"] for name, row in client.providers().items()}, as_json)
 
 
-def next_try(retry_at: str | None) -> str:
+def next_try(retry_at: str | None, reason: str | None = None) -> str:
     """In words; nothing where nothing is due."""
+    if reason in UNPROBED:
+        return UNPROBED[reason]
     if not retry_at:
         return ""
     left = (datetime.fromisoformat(retry_at) - datetime.now(UTC)).total_seconds()

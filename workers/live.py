@@ -77,7 +77,7 @@ def picture(run: Run, rates: Rates) -> Group:
             service,
             Text(row["state"], COLOURS[row["state"]]),
             row["reason"] or "",
-            next_try(row["retry_at"]) if row["state"] != "closed" else "",
+            next_try(row["retry_at"], row["reason"]) if row["state"] != "closed" else "",
             str(row["parked"] or ""),
             _last_good(kept.get(service)),
             f"{rates.per_minute(service, row['allowed_total']):.0f}",
