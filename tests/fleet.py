@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.servers import Rabbit
 
 ROOT = Path(__file__).parent.parent
 
@@ -85,11 +88,15 @@ class Fleet:
 
     Args:
         folder: Where logs go.
+        rabbit: The broker, where it is not the fleet's own Valkey: a vhost of its own there, with
+            quorum queues.
         settings: FLEET_* settings without their prefix, e.g. threshold=3, timeout=0.5.
     """
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, rabbit: Rabbit | None = None, **settings: Any) -> None:
         self.folder = folder
+        self.rabbit = rabbit
+        self.vhost = uuid.uuid4().hex
         self.server = ValkeyServer(
             port=free_port(), data_dir=folder / "valkey", config={"appendonly": "no", "save": ""}
         )
@@ -101,7 +108,7 @@ class Fleet:
         self.environment = {
             **os.environ,
             "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
-            "FLEET_BROKER": f"{url}/0",
+            "FLEET_BROKER": rabbit.open(self.vhost) if rabbit else f"{url}/0",
             "FLEET_BACKEND": f"{url}/1",
             "FLEET_STORE": f"{url}/2",
             "FLEET_PROVIDER": f"{url}/3",
@@ -152,8 +159,14 @@ class Fleet:
         """The ids of every call the provider received, in order."""
         return self.provider.lrange(f"calls:{service}", 0, -1)  # type: ignore[return-value]
 
+    def queued(self) -> int:
+        """Messages in the queue and unacknowledged; on RabbitMQ as of a moment ago."""
+        if self.rabbit:
+            return self.rabbit.queued(self.vhost, "work")
+        return int(self.broker.llen("work")) + int(self.broker.hlen("unacked"))  # type: ignore[arg-type]
+
     def publications(self) -> int:
-        """Messages put on any queue of the broker since the server started."""
+        """Messages put on any queue of the broker since the server started; Redis only."""
         stats = self.broker.info("commandstats")
         return int(stats.get("cmdstat_lpush", {}).get("calls", 0))
 
@@ -180,6 +193,9 @@ class Fleet:
             self._app.provider.close()
         for client in (self.broker, self.store, self.provider):
             client.close()
+        if self.rabbit:
+            with contextlib.suppress(OSError):  # a test may have killed it
+                self.rabbit.drop(self.vhost)
         with contextlib.suppress(Exception):
             self.server.terminate()
 
@@ -189,9 +205,9 @@ def _variables(settings: dict[str, Any]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, **settings: Any) -> Iterator[Fleet]:
+def fleet(folder: Path, rabbit: Rabbit | None = None, **settings: Any) -> Iterator[Fleet]:
     """A fleet that is gone afterwards."""
-    made = Fleet(folder, **settings)
+    made = Fleet(folder, rabbit, **settings)
     try:
         yield made
     finally:

@@ -1,6 +1,6 @@
 """A foreign Celery app, as a user would write one, with a provider that can be broken through Redis.
 
-The provider lives in the broker's server as plain keys, outside the layer under test:
+The provider lives in the store's server as plain keys, outside the layer under test:
 ``mode:<service>`` is ok, down or hang; ``calls:<service>`` lists the task id of every call it received;
 ``inflight:<service>`` and ``peak:<service>`` count those at once; ``done`` lists the ids that succeeded.
 """
@@ -13,6 +13,7 @@ import time
 
 import redis
 from celery import Celery
+from kombu.entity import Exchange, Queue
 
 from resilience import (
     CIRCUIT_BREAKERS,
@@ -46,6 +47,16 @@ app.conf.update(
     worker_send_task_events=True,
     worker_prefetch_multiplier=4,
 )
+if BROKER.startswith("amqp"):
+    # As workers/celery.py has it: with Celery's own exchange, direct, a quorum queue stands still.
+    exchange = Exchange("fleet", type="topic")
+    app.conf.update(
+        task_queues=[Queue("work", exchange, routing_key="work", queue_arguments={"x-queue-type": "quorum"})],
+        task_default_exchange="fleet",
+        task_default_exchange_type="topic",
+        task_default_routing_key="work",
+        broker_transport_options={"confirm_publish": True},
+    )
 install(app, store=os.environ["FLEET_STORE"])
 # Tests import this module once per fleet; a shared task would end up in all their apps.
 task = functools.partial(app.task, shared=False)

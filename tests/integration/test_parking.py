@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 MakeFleet = "Callable[..., Fleet]"
 
 
+@pytest.fixture(params=["redis", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """Both, but for a test that says why not."""
+    return request.param
+
+
+# The rules of the store, the same whatever brought the message: once is enough.
+rules_of_the_store = pytest.mark.parametrize("broker", ["redis"])
+# No message is sent, or none comes to a worker.
+without_a_broker = pytest.mark.parametrize("broker", ["redis"])
+
+
 def parked(fleet: Fleet, count: int) -> None:
     wait_for(lambda: fleet.circuit()["parked"] == count, 30, f"{count} parked: {fleet.circuit()}")
 
@@ -60,7 +72,7 @@ def test_an_outage_is_a_pause(make_fleet: MakeFleet) -> None:
     assert state["failures_total"] >= 3
     assert {result.state for result in results} == {PARKED}
     assert results[-1].info.keys() >= {"service", "reason", "retry_at", "since"}
-    assert fleet.broker.llen("work") == 0
+    wait_for(lambda: fleet.queued() == 0, 10, "nothing waits at the broker")
     fleet.mode("ok")
     assert final(results) == {"SUCCESS": 50}
     assert [result.get() for result in results] == list(range(50))
@@ -70,6 +82,7 @@ def test_an_outage_is_a_pause(make_fleet: MakeFleet) -> None:
     assert leftover <= {"circuit:1:{dead}:transitions"}
 
 
+@rules_of_the_store
 def test_a_dead_provider_hears_the_threshold_what_is_in_flight_and_then_the_probes(
     make_fleet: MakeFleet,
 ) -> None:
@@ -81,6 +94,7 @@ def test_a_dead_provider_hears_the_threshold_what_is_in_flight_and_then_the_prob
     assert int(fleet.provider.get("peak:dead")) <= 2
 
 
+@rules_of_the_store
 def test_eight_processes_in_turn_make_exactly_the_threshold_of_calls(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(threshold=5, timeout=600)
     fleet.worker(concurrency=8).ready()
@@ -91,6 +105,7 @@ def test_eight_processes_in_turn_make_exactly_the_threshold_of_calls(make_fleet:
     assert len(fleet.calls()) == 5
 
 
+@rules_of_the_store
 @pytest.mark.parametrize("limit", [1, 3])
 def test_probes_in_flight_and_killed_with_their_process(make_fleet: MakeFleet, limit: int) -> None:
     fleet, results = outage(make_fleet, 20, concurrency=8, timeout=1, threshold=1, probes=limit, call=1)
@@ -109,6 +124,7 @@ def test_probes_in_flight_and_killed_with_their_process(make_fleet: MakeFleet, l
     assert final(results) == {"SUCCESS": 20}
 
 
+@rules_of_the_store
 def test_a_failed_probe_goes_behind_all_others(make_fleet: MakeFleet) -> None:
     fleet, results = outage(make_fleet, 6, concurrency=1, timeout=0.5, probes=1, threshold=1)
     wait_for(lambda: len(fleet.calls()) >= 5, 30, "four probes")
@@ -178,6 +194,7 @@ def test_what_expires_while_parked_is_revoked_without_a_call(make_fleet: MakeFle
     assert len(fleet.calls()) == calls
 
 
+@rules_of_the_store
 def test_attempts_are_bounded_while_the_circuit_is_closed(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(threshold=1000)
     fleet.worker().ready()
@@ -204,6 +221,7 @@ def test_retry_in_the_body_waits_in_the_lot(make_fleet: MakeFleet) -> None:
     assert again.get(timeout=30) == 2
 
 
+@rules_of_the_store
 def test_on_demand_leaves_the_lot_first(make_fleet: MakeFleet) -> None:
     fleet, results = outage(make_fleet, 10, timeout=4, probes=1)
     asked = fleet.app.ask.delay(1)
@@ -226,6 +244,7 @@ def test_a_revoked_task_does_not_come_back(make_fleet: MakeFleet) -> None:
     assert results[2].id not in fleet.done()
 
 
+@rules_of_the_store
 def test_revoked_tasks_hold_no_probes_place(make_fleet: MakeFleet) -> None:
     fleet, results = outage(make_fleet, 7, timeout=2, probes=1)
     for result in results[:5]:
@@ -247,6 +266,7 @@ def test_a_task_that_takes_its_process_down_ends(make_fleet: MakeFleet) -> None:
     assert fleet.app.fetch.delay(1).get(timeout=30) == 1
 
 
+@rules_of_the_store
 def test_nor_does_it_keep_a_circuit_half_open(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(threshold=1, timeout=1, probes=1, call=30)
     fleet.worker().ready()
@@ -258,6 +278,7 @@ def test_nor_does_it_keep_a_circuit_half_open(make_fleet: MakeFleet) -> None:
     assert bad.state == "FAILURE"
 
 
+@rules_of_the_store
 def test_a_body_sees_which_attempt_it_is(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(threshold=1000)
     fleet.worker().ready()
@@ -265,6 +286,7 @@ def test_a_body_sees_which_attempt_it_is(make_fleet: MakeFleet) -> None:
     assert fleet.app.growing.apply().get() == 2  # eager: Celery's own way
 
 
+@without_a_broker
 def test_eager_mode_raises(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(threshold=3)
     fetch = fleet.app.fetch
@@ -291,7 +313,7 @@ def test_a_malformed_body_and_an_unknown_task_disturb_nobody(make_fleet: MakeFle
     fleet.mode("ok")
     assert final(results) == {"SUCCESS": 5}
     emptied(fleet)
-    wait_for(lambda: fleet.broker.llen("work") == 0, 10, "the queue empties")
+    wait_for(lambda: fleet.queued() == 0, 10, "the queue empties")
     assert fleet.app.fetch.delay(6).get(timeout=30) == 6
 
 
@@ -314,6 +336,7 @@ def test_two_workers_release_each_task_once(make_fleet: MakeFleet) -> None:
     assert Counter(fleet.done()) == dict.fromkeys((result.id for result in results), 1)
 
 
+@without_a_broker
 def test_an_app_without_install_is_refused_by_the_worker(make_fleet: MakeFleet, tmp_path: Any) -> None:
     (tmp_path / "bare_app.py").write_text(
         "import os\n"
