@@ -131,8 +131,12 @@ class Stored:
         body = base64.b64decode(encoded["b64"]) if "b64" in encoded else encoded["text"]
         return cls(ident, body, *rest)
 
-    def publish(self, producer: Any) -> None:
+    def publish(self, producer: Any, *, mandatory: bool = False) -> None:
         """Back to its own queue.
+
+        Args:
+            producer: kombu's.
+            mandatory: An AMQP broker returns what no queue takes, instead of dropping it.
 
         Raises:
             kombu's connection errors, at once: the lease brings the message back later.
@@ -145,6 +149,7 @@ class Stored:
             content_encoding=self.content_encoding,
             headers=dict(self.headers),
             retry=False,
+            mandatory=mandatory,
             **self.properties,
         )
 

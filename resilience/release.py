@@ -7,17 +7,16 @@ lease that lapses, and the batch is offered again.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import bootsteps
 from celery.utils.log import get_logger
-from kombu.messaging import Producer
 
 from resilience.circuit import CircuitState
 from resilience.errors import ParkingLotError, StoreUnavailableError
 from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
+from resilience.outlet import Outlet
 from resilience.policy import MICROSECONDS, effective, quota_interval
 from resilience.registry import get_circuit_breaker
 
@@ -37,7 +36,6 @@ logger = get_logger(__name__)
 TICK_BUDGET_SECONDS = 0.05
 BATCH = 100
 SHORTEST_PAUSE_SECONDS = 0.02
-BROKER_SECONDS = 1.0
 
 
 class Releaser(bootsteps.StartStopStep):
@@ -47,7 +45,7 @@ class Releaser(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         self.timer_entry: Any = None
-        self.connection: Any = None
+        self.outlet = Outlet(consumer.app)
         self.turn = 0
         super().__init__(consumer, **options)
 
@@ -68,7 +66,7 @@ class Releaser(bootsteps.StartStopStep):
         if self.timer_entry:
             self.timer_entry.cancel()
             self.timer_entry = None
-        self._disconnect()
+        self.outlet.close()
 
     def tick(self, gate: Gate) -> None:
         """One look. Never raises: the worker's loop would take it for a lost broker."""
@@ -90,7 +88,7 @@ class Releaser(bootsteps.StartStopStep):
             logger.warning("nothing released: %s", error)
         except Exception:
             logger.exception("nothing released")
-            self._disconnect()
+            self.outlet.close()
 
     def release(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
         """Empty the lots for at most TICK_BUDGET_SECONDS, each time beginning with another service."""
@@ -114,24 +112,21 @@ class Releaser(bootsteps.StartStopStep):
                 raise
             except Exception:  # the others' lots are no worse for it
                 logger.exception("nothing released for %s", name)
-                self._disconnect()
+                self.outlet.close()
 
     def release_batch(self, gate: Gate, service: str) -> int:
         """Lease, publish, delete; returns how many went."""
         lot = gate.store.lot
-        if lot is None:
+        if lot is None or not self.outlet.open():
             return 0
         breaker = get_circuit_breaker(service)
         token, messages = lot.take(service, breaker.policy, BATCH, breaker.key)
         if not messages:
             return 0
-        # Redis takes the batch in one round trip; a broker without batches gets them one by one.
-        producer = self._producer(gate)
-        with producer.batch():
-            for message in messages:
-                message.publish(producer)
-        lot.settle(service, token, [message.id for message in messages])
-        return len(messages)
+        sent = self.outlet.send(messages)
+        if sent:
+            lot.settle(service, token, [message.id for message in sent])
+        return len(sent)
 
     def end_expired(self, gate: Gate, service: str) -> int:
         """Lease, end as revoked, delete; returns how many."""
@@ -142,31 +137,11 @@ class Releaser(bootsteps.StartStopStep):
         token, found = lot.take_expired(service, policy, BATCH)
         for why, messages in found.items():
             error = "expired" if why == "expired" else overdue(service, policy)
-            ended, given_back = end(gate, messages, error, self._producer)
+            ended, given_back = end(gate, messages, error, self.outlet)
             for ids, dropped in ((ended, why), (given_back, "")):
                 if ids:
                     lot.settle(service, token, ids, dropped=dropped)
         return sum(map(len, found.values()))
-
-    def _producer(self, gate: Gate) -> Producer:
-        if self.connection is None:
-            connection = gate.app.connection_for_write()
-            if connection.transport.driver_type == "redis":
-                connection.transport_options = {
-                    **connection.transport_options,
-                    "socket_timeout": BROKER_SECONDS,
-                    "socket_connect_timeout": BROKER_SECONDS,
-                    "max_retries": 0,  # the next tick tries again
-                    "connect_retries_timeout": BROKER_SECONDS,
-                }
-            self.connection = connection
-        return Producer(self.connection.default_channel)
-
-    def _disconnect(self) -> None:
-        if self.connection is not None:
-            connection, self.connection = self.connection, None
-            with contextlib.suppress(Exception):  # it is given up, in whatever state it is
-                connection.collect()
 
 
 def _pause(circuit: Circuit) -> float:
@@ -190,7 +165,7 @@ def overdue(service: str, policy: Policy) -> ParkingLotError:
 
 
 def end(
-    gate: Gate, messages: Iterable[Stored], reason: str | Exception, producer: Callable[[Gate], Producer]
+    gate: Gate, messages: Iterable[Stored], reason: str | Exception, outlet: Outlet
 ) -> tuple[list[str], list[str]]:
     """End leased messages: with an error as FAILURE, for a reason as REVOKED.
 
@@ -209,8 +184,8 @@ def end(
             ended.append(message.id)
         except Exception:
             logger.exception("cannot end task %s here", message.id)
-            message.publish(producer(gate))
-            given_back.append(message.id)
+            if outlet.open():
+                given_back += [sent.id for sent in outlet.send([message])]
     return ended, given_back
 
 
@@ -235,10 +210,11 @@ def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "drop
         raise StoreUnavailableError("memory://", "there is no parking lot without a shared store")
     gone: list[str] = []
     wanted = list(ids)
-    with app.connection_for_write() as connection:
+    outlet = Outlet(app)
+    try:
         while True:
             token, messages = lot.pick(service, BATCH, wanted[:BATCH])
-            ended, given_back = end(gate, messages, reason, lambda _: Producer(connection.default_channel))
+            ended, given_back = end(gate, messages, reason, outlet)
             gone += ended
             for part, dropped in ((ended, "operator"), (given_back, "")):
                 if part:
@@ -246,3 +222,5 @@ def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "drop
             wanted = wanted[BATCH:]
             if not wanted and (ids or len(messages) < BATCH):
                 return gone
+    finally:
+        outlet.close()
