@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kombu import Connection
 
-from resilience import release
+from resilience import outlet as outlet_module
 from resilience.gate import PARKED
 from resilience.outlet import BROKER_SECONDS, Outlet
 from resilience.parking import Stored
@@ -144,7 +144,7 @@ def test_what_has_no_queue_any_more_stays_and_takes_nothing_along(
 def test_a_broker_that_answers_nothing_holds_the_loop_for_a_second_and_then_has_its_rest(
     fleet: Fleet, outlet: Outlet, rabbitmq: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release, "REST", 1)
+    monkeypatch.setattr(outlet_module, "REST", 1)
     fresh = Outlet(fleet.app.app)
     rabbitmq.freeze()
     try:
@@ -164,7 +164,7 @@ def test_a_broker_that_answers_nothing_holds_the_loop_for_a_second_and_then_has_
 def test_a_broker_without_memory_gets_a_batch_once(
     fleet: Fleet, outlet: Outlet, rabbitmq: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release, "REST", 0)
+    monkeypatch.setattr(outlet_module, "REST", 0)
     first = outlet.connection
     rabbitmq.control("set_vm_memory_high_watermark", "0.00000001")
     try:
