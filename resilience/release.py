@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from resilience.circuit import Circuit
     from resilience.gate import Gate
-    from resilience.parking import Stored
+    from resilience.parking import ParkingLot, Stored
     from resilience.policy import Policy
 
 logger = get_logger(__name__)
@@ -74,7 +74,7 @@ class Releaser(bootsteps.StartStopStep):
 
     def between(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
         """Another look, between two ticks, at services that let tasks go a few at a time."""
-        self._carefully(lambda: self._release_each(gate, services))
+        self._carefully(lambda: self._each(services, lambda name: self.release_batch(gate, name)))
         self._look_again(gate, services, pause, until)
 
     def _look_again(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
@@ -95,18 +95,21 @@ class Releaser(bootsteps.StartStopStep):
         names = [name for name, circuit in circuits.items() if circuit.parked]
         self.turn += 1
         start = self.turn % len(names) if names else 0
-        self._release_each(gate, names[start:] + names[:start])
+        self._each(
+            names[start:] + names[:start],
+            lambda name: self.end_expired(gate, name) + self.release_batch(gate, name),
+        )
         pauses = {name: pause for name in names if (pause := _pause(circuits[name]))}
         if pauses:
             until = time.monotonic() + TICK_SECONDS
             self._look_again(gate, list(pauses), min(pauses.values()), until)
 
-    def _release_each(self, gate: Gate, pending: list[str]) -> None:
+    def _each(self, pending: list[str], look: Callable[[str], int]) -> None:
         ends = time.monotonic() + TICK_BUDGET_SECONDS
         while pending and time.monotonic() < ends:
             name, *pending = pending
             try:
-                if self.end_expired(gate, name) + self.release_batch(gate, name) >= BATCH:
+                if look(name) >= BATCH:
                     pending.append(name)
             except StoreUnavailableError:
                 raise
@@ -137,10 +140,7 @@ class Releaser(bootsteps.StartStopStep):
         token, found = lot.take_expired(service, policy, BATCH)
         for why, messages in found.items():
             error = "expired" if why == "expired" else overdue(service, policy)
-            ended, given_back = end(gate, messages, error, self.outlet)
-            for ids, dropped in ((ended, why), (given_back, "")):
-                if ids:
-                    lot.settle(service, token, ids, dropped=dropped)
+            end(gate, lot, service, token, messages, error, why, self.outlet)
         return sum(map(len, found.values()))
 
 
@@ -165,13 +165,21 @@ def overdue(service: str, policy: Policy) -> ParkingLotError:
 
 
 def end(
-    gate: Gate, messages: Iterable[Stored], reason: str | Exception, outlet: Outlet
-) -> tuple[list[str], list[str]]:
-    """End leased messages: with an error as FAILURE, for a reason as REVOKED.
+    gate: Gate,
+    lot: ParkingLot,
+    service: str,
+    token: str,
+    messages: Iterable[Stored],
+    reason: str | Exception,
+    dropped: str,
+    outlet: Outlet,
+) -> list[str]:
+    """End leased messages, with an error as FAILURE, for a reason as REVOKED, and forget them.
+
+    What cannot be ended here, unreadable or another app's, goes back to its queue for Celery to deal with.
 
     Returns:
-        The ids of those that have ended, and of those that could not be ended here and are back in their
-        queues: unreadable, or another app's, which is for Celery to deal with.
+        The ids of those that have ended.
     """
     ended, given_back = [], []
     for message in messages:
@@ -186,7 +194,10 @@ def end(
             logger.exception("cannot end task %s here", message.id)
             if outlet.open():
                 given_back += [sent.id for sent in outlet.send([message])]
-    return ended, given_back
+    for ids, why in ((ended, dropped), (given_back, "")):
+        if ids:
+            lot.settle(service, token, ids, dropped=why)
+    return ended
 
 
 def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "dropped") -> list[str]:
@@ -214,11 +225,7 @@ def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "drop
     try:
         while True:
             token, messages = lot.pick(service, BATCH, wanted[:BATCH])
-            ended, given_back = end(gate, messages, reason, outlet)
-            gone += ended
-            for part, dropped in ((ended, "operator"), (given_back, "")):
-                if part:
-                    lot.settle(service, token, part, dropped=dropped)
+            gone += end(gate, lot, service, token, messages, reason, "operator", outlet)
             wanted = wanted[BATCH:]
             if not wanted and (ids or len(messages) < BATCH):
                 return gone
