@@ -288,6 +288,9 @@ class Scripts:
 
     def _lost(self, error: Exception) -> StoreUnavailableError:
         lost = StoreUnavailableError(self.address, str(error))
+        client = self.client
+        if isinstance(client, redis.Redis):  # every thread's connection, not this one's alone
+            self._line = Line(client.connection_pool)
         self.on_lost(lost)
         return lost
 

@@ -175,6 +175,26 @@ def test_what_was_open_is_tried_again_in_time_without_the_store(
     wait_for(breaker.acquire, 10, "the open time ends")
 
 
+def test_a_restarted_store_is_not_lost_again_by_an_old_connection(
+    server: ValkeyServer, store: FailoverStore
+) -> None:
+    breaker = CircuitBreaker("p", store=store)
+    breaker.force_open(600)
+    port = server.port
+    server.terminate()
+    elsewhere = threading.Thread(target=breaker.acquire)  # another thread finds out
+    elsewhere.start()
+    elsewhere.join()
+    again = ValkeyServer(port=port, data_dir=server.data_dir, config={"appendonly": "yes"})
+    again.start()
+    try:
+        wait_for(lambda: store.up, 10, "the store is back")
+        breaker.reset()
+        assert breaker.acquire().shared
+    finally:
+        again.terminate()
+
+
 def test_what_was_known_at_an_earlier_loss_is_not_believed_at_the_next(
     server: ValkeyServer, store: FailoverStore
 ) -> None:
