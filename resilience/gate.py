@@ -10,7 +10,10 @@ The first two go by a snapshot at most a second old; the store has the last word
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -29,10 +32,11 @@ from resilience.messages import check
 from resilience.parking import Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
+from resilience.states import ParkedStates
 from resilience.task import NEVER_WAITS, Parked, ResilientTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from celery import Celery
 
@@ -42,13 +46,47 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-PARKED = "PARKED"
 # Refusals that say nothing of the next call.
 PACED = frozenset({Reason.QUOTA, Reason.CONCURRENCY, Reason.RECOVERING})
 # How often the circuits are looked at, and the lots emptied.
 TICK_SECONDS = 0.5
 # A message that can neither run nor be parked goes back to its broker after this pause.
 REQUEUE_SECONDS = 1.0
+# Messages that arrive in a burst are parked together: how long the first waits for others, how many at most.
+LINGER_SECONDS = 0.005
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message that cannot run now.
+
+    Attributes:
+        task: Its task.
+        message: As it was delivered.
+        wait: Why, and how it will wait.
+        entry: As it will lie in the lot.
+    """
+
+    task: ResilientTask
+    message: Any
+    wait: Parked
+    entry: Waiting
+
+    @classmethod
+    def of(cls, task: ResilientTask, message: Any, wait: Parked) -> Refusal | None:
+        """None for a message that cannot be kept as JSON."""
+        try:
+            entry = Waiting(Stored.of(message), Lane(task.lane), wait.delay_seconds, wait.behind)
+        except (TypeError, ValueError) as error:
+            logger.error("cannot park a message of %s, its headers are no JSON: %s", task.name, error)  # noqa: TRY400 - the message says it all
+            return None
+        return cls(task, message, wait, entry)
+
+    @property
+    def stored(self) -> Stored:
+        """The message as it will be published again."""
+        return self.entry.message
 
 
 class Gate:
@@ -63,6 +101,9 @@ class Gate:
         self.app = app
         self.store = store
         self.consumer: Any = None
+        self._states = ParkedStates()
+        self._revoked: set[str] = set()
+        self._pending: list[tuple[Refusal, Callable[[], object]]] = []
         self._gone: set[str] = set()
         self._shut: dict[str, Parked] = {}
         self._shut_until: dict[str, float] = {}
@@ -71,6 +112,15 @@ class Gate:
         """Every circuit a task of this app is under."""
         tasks = (task for task in self.app.tasks.values() if isinstance(task, ResilientTask))
         return sorted({service for task in tasks for service in task.services})
+
+    def shared_services(self) -> dict[str, set[str]]:
+        """For each service those that some task may use instead."""
+        shared: dict[str, set[str]] = {}
+        for task in self.app.tasks.values():
+            if isinstance(task, ResilientTask) and len(task.services) > 1:
+                for service in task.services:
+                    shared.setdefault(service, set()).update(task.services)
+        return shared
 
     def check(self) -> None:
         """Refuse to work where a parked task, or its state, could vanish.
@@ -108,6 +158,17 @@ class Gate:
         }
         return circuits
 
+    def lets(self, service: str) -> bool:
+        """Whether a task may go there now, as far as this process knows."""
+        return service not in self._gone and self._shut_until.get(service, 0) <= time.monotonic()
+
+    def newly_revoked(self) -> list[str]:
+        """Tasks this worker has been told to revoke since it was last asked; it forgets them after hours."""
+        if not worker_state.revoked:
+            return []
+        known, self._revoked = self._revoked, set(worker_state.revoked.as_dict())
+        return sorted(self._revoked - known)
+
     def refuses(self, task: ResilientTask, args: Any, kwargs: Any) -> Parked | None:
         """Where the task would wait if it cannot run now, as far as this process knows."""
         now = time.monotonic()
@@ -130,29 +191,82 @@ class Gate:
             False when the message should run after all, or cannot be parked. One there is no room for has
             ended in FAILURE, and is done with too.
         """
+        refusal = Refusal.of(task, message, wait)
+        return refusal is not None and self._park(wait.service, [refusal], gate=gate)[0]
+
+    def park_soon(self, refusal: Refusal, otherwise: Callable[[], object]) -> None:
+        """State, park, acknowledge, together with what arrives in the next moment.
+
+        Args:
+            refusal: What to park.
+            otherwise: What to do if it should run after all, or cannot be parked.
+        """
+        if self.consumer.hub is None:  # the timer is another thread's: one by one
+            self._park_and_acknowledge([(refusal, otherwise)])
+            return
+        self._pending.append((refusal, otherwise))
+        if len(self._pending) >= BATCH or self._is_last(refusal.message):
+            self.flush()
+        elif len(self._pending) == 1:
+            self.consumer.timer.call_after(LINGER_SECONDS, self.flush)
+
+    def _is_last(self, message: Any) -> bool:
+        """Whether the broker sends no more before something is acknowledged, as far as anybody knows."""
+        qos = getattr(message.channel, "qos", None)
+        full = qos is not None and not qos.can_consume()
+        return full or 0 < self.consumer.qos.value <= len(self._pending)
+
+    def flush(self) -> None:
+        """Park what is pending."""
+        pending, self._pending = self._pending, []
+        if pending:
+            self._park_and_acknowledge(pending)
+
+    def _park_and_acknowledge(self, pending: list[tuple[Refusal, Callable[[], object]]]) -> None:
+        def service(pair: tuple[Refusal, object]) -> str:
+            return pair[0].wait.service
+
+        for name, group in groupby(sorted(pending, key=service), key=service):
+            some = list(group)
+            try:
+                parked = self._park(name, [refusal for refusal, _ in some], gate=True)
+            except Exception:  # whatever it is, none of them may be forgotten
+                logger.exception("cannot park for %s", name)
+                parked = [False] * len(some)
+            for (refusal, otherwise), done in zip(some, parked, strict=True):
+                if done:
+                    # Directly: through the promise it costs five times as much on RabbitMQ.
+                    refusal.message.ack_log_error(logger, self.consumer.connection_errors)
+                else:
+                    otherwise()
+
+    def _park(self, service: str, refusals: Sequence[Refusal], *, gate: bool) -> list[bool]:
+        """All that wait for one service, in one act; for each as ``park``."""
         lot = self.store.lot
         if lot is None:
-            return False
+            return [False] * len(refusals)
+        self._write_states(refusals)
+        breaker = get_circuit_breaker(service)
+        entries = [refusal.entry for refusal in refusals]
         try:
-            stored = Stored.of(message)
-            entry = Waiting(stored, Lane(task.lane), wait.delay_seconds, wait.behind)
-        except (TypeError, ValueError) as error:
-            logger.error("cannot park a message of %s, its headers are no JSON: %s", task.name, error)  # noqa: TRY400 - the message says it all
-            return False
-        self._write_state(task, stored, wait)
-        try:
-            breaker = get_circuit_breaker(wait.service)
-            [taken] = lot.park(wait.service, [entry], breaker.policy, gate=gate, key=breaker.key)
+            taken = lot.park(service, entries, breaker.policy, gate=gate, key=breaker.key)
         except StoreUnavailableError as error:
-            logger.warning("cannot park %s[%s]: %s", task.name, stored.id, error)
-            return False
+            logger.warning("cannot park %d tasks of %s: %s", len(entries), service, error)
+            return [False] * len(refusals)
+        return [
+            self._is_done(refusal, what, breaker.policy, gate=gate)
+            for refusal, what in zip(refusals, taken, strict=True)
+        ]
+
+    def _is_done(self, refusal: Refusal, taken: Taken, policy: Policy, *, gate: bool) -> bool:
+        wait = refusal.wait
         if taken is Taken.PARKED:
-            self._send_event(stored, wait)
+            self._send_event(refusal.stored, wait)
             # Where calls must keep to a pace, the next may go though this one may not.
             if not gate and not wait.delay_seconds and wait.reason not in PACED:
                 self._note(wait)
         elif taken is Taken.FULL:
-            return self._turn_away(stored, wait.service, breaker.policy)
+            return self._turn_away(refusal.stored, wait.service, policy)
         return taken is Taken.PARKED
 
     def _turn_away(self, stored: Stored, service: str, policy: Policy) -> bool:
@@ -179,21 +293,23 @@ class Gate:
         """To its queue again, after a pause, so that nothing spins."""
         self.consumer.timer.call_after(REQUEUE_SECONDS, request.reject, (True,))
 
-    def _write_state(self, task: ResilientTask, stored: Stored, wait: Parked) -> None:
-        """Before parking: written later, it could overwrite a final state."""
-        if stored.headers.get("ignore_result") or task.ignore_result:
-            return
-        meta = {
-            "service": wait.service,
-            "reason": wait.reason,
-            "retry_at": iso(wait.retry_at),
-            "since": iso(datetime.now(UTC)),
-            "verdict": wait.label,
-        }
-        try:
-            task.backend.store_result(stored.id, meta, PARKED)
-        except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
-            logger.warning("state of %s[%s] not written: %r", task.name, stored.id, error)
+    def _write_states(self, refusals: Sequence[Refusal]) -> None:
+        """Before parking: written later, they could overwrite a final one."""
+        now = iso(datetime.now(UTC))
+        metas: dict[int, tuple[Any, dict[str, dict[str, Any]]]] = {}  # nearly always one backend
+        for refusal in refusals:
+            task, stored, wait = refusal.task, refusal.stored, refusal.wait
+            if not (stored.headers.get("ignore_result") or task.ignore_result):
+                _, of_backend = metas.setdefault(id(task.backend), (task.backend, {}))
+                of_backend[stored.id] = {
+                    "service": wait.service,
+                    "reason": wait.reason,
+                    "retry_at": iso(wait.retry_at),
+                    "since": now,
+                    "verdict": wait.label,
+                }
+        for backend, of_backend in metas.values():
+            self._states.write(backend, of_backend)
 
     def _send_event(self, stored: Stored, wait: Parked) -> None:
         """``task-retried``: Flower lets an event it does not know outrank even REVOKED, for ever."""
@@ -273,11 +389,12 @@ def strategy(task: ResilientTask, app: Celery, consumer: Any) -> Callable[..., A
         if body is not None or not isinstance(message.payload, (list, tuple)):
             return handle(message, body, ack, reject, callbacks, **options)
         wait = gate.refuses(task, message.payload[0], message.payload[1])
-        if wait and _plain(message) and gate.park(task, message, wait, gate=True):
-            # Directly: through the promise it costs five times as much on RabbitMQ.
-            message.ack_log_error(logger, consumer.connection_errors)
-            return None
-        return handle(message, body, ack, reject, callbacks, **options)
+        run = partial(handle, message, body, ack, reject, callbacks, **options)
+        refusal = Refusal.of(task, message, wait) if wait and _plain(message) else None
+        if refusal is None:
+            return run()
+        gate.park_soon(refusal, otherwise=run)
+        return None
 
     return on_message
 

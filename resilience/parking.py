@@ -290,6 +290,10 @@ class ParkingLot:
             for _, since, due, released, attempts, text in self._scripts.run("list", service, most, skip)
         ]
 
+    def on_demand(self, service: str, most: int, skip: int = 0) -> list[Stored]:
+        """What waits on demand for the circuit, in order."""
+        return [Stored.load(text) for text in self._scripts.run("on_demand", service, most, skip)]
+
     def hurry(self, service: str, note: str, actor: str) -> tuple[CircuitState, int]:
         """Have what is parked tried now: an open circuit becomes half-open, pauses of their own end.
 

@@ -35,6 +35,8 @@ logger = get_logger(__name__)
 # A tick runs on the worker's event loop: healthy work waits no longer than this.
 TICK_BUDGET_SECONDS = 0.05
 BATCH = 100
+# A task that went to another service and came back waits so long before it may go elsewhere again.
+STAY_SECONDS = 60.0
 SHORTEST_PAUSE_SECONDS = 0.02
 
 
@@ -47,6 +49,8 @@ class Releaser(bootsteps.StartStopStep):
         self.timer_entry: Any = None
         self.outlet = Outlet(consumer.app)
         self.turn = 0
+        self._moved: dict[str, float] = {}
+        self._skip: dict[str, int] = {}
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
@@ -61,16 +65,24 @@ class Releaser(bootsteps.StartStopStep):
         gate.refresh()
         self.timer_entry = consumer.timer.call_repeatedly(TICK_SECONDS, self.tick, (gate,))
 
-    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
+    def stop(self, consumer: Any) -> None:
         """Stop looking; whoever else runs goes on."""
         if self.timer_entry:
             self.timer_entry.cancel()
             self.timer_entry = None
+        self._carefully(gate_of(consumer.app).flush)
         self.outlet.close()
 
     def tick(self, gate: Gate) -> None:
         """One look. Never raises: the worker's loop would take it for a lost broker."""
-        self._carefully(lambda: self.release(gate, gate.refresh()))
+        self._carefully(lambda: self.look(gate))
+
+    def look(self, gate: Gate) -> None:
+        """See how the circuits stand, and do for what is parked all there is to do."""
+        circuits = gate.refresh()
+        self.end_revoked(gate, circuits)
+        self.release(gate, circuits)
+        self.move_on(gate, circuits)
 
     def between(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
         """Another look, between two ticks, at services that let tasks go a few at a time."""
@@ -131,6 +143,39 @@ class Releaser(bootsteps.StartStopStep):
             lot.settle(service, token, [message.id for message in sent])
         return len(sent)
 
+    def end_revoked(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
+        """End what somebody has revoked while it waits: workers forget revoked ids, a lot does not."""
+        ids = gate.newly_revoked()
+        lot = gate.store.lot
+        if not ids or lot is None:
+            return
+        for service in [name for name, circuit in circuits.items() if circuit.parked]:
+            for start in range(0, len(ids), BATCH):
+                token, messages = lot.pick(service, BATCH, ids[start : start + BATCH])
+                end(gate, lot, service, token, messages, "revoked", "revoked", self.outlet)
+
+    def move_on(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
+        """Let on-demand tasks go whose service is shut, but who may use another that is not."""
+        lot, now = gate.store.lot, time.monotonic()
+        shut = [name for name, circuit in circuits.items() if circuit.parked_ready and not gate.lets(name)]
+        shared = gate.shared_services()
+        self._moved = {ident: until for ident, until in self._moved.items() if until > now}
+        for service in shut:
+            if lot is None or not any(gate.lets(other) for other in shared.get(service, ())):
+                continue
+            skip = self._skip.get(service, 0)
+            waiting = lot.on_demand(service, BATCH, skip)
+            # Those whose arguments leave them no choice would hide the others.
+            self._skip[service] = skip + BATCH if len(waiting) == BATCH else 0
+            ids = [
+                message.id for message in waiting if message.id not in self._moved and _may_go(gate, message)
+            ]
+            if ids and self.outlet.open():
+                token, messages = lot.pick(service, BATCH, ids)
+                sent = self.outlet.send(messages)
+                lot.settle(service, token, [message.id for message in sent])
+                self._moved |= {message.id: now + STAY_SECONDS for message in sent}
+
     def end_expired(self, gate: Gate, service: str) -> int:
         """Lease, end as revoked, delete; returns how many."""
         lot = gate.store.lot
@@ -153,6 +198,16 @@ def _pause(circuit: Circuit) -> float:
         return SHORTEST_PAUSE_SECONDS
     # Twice in the time of one call, so that none is missed by much.
     return max(quota_interval(policy) / MICROSECONDS / 2, SHORTEST_PAUSE_SECONDS) if policy.quota_calls else 0
+
+
+def _may_go(gate: Gate, message: Stored) -> bool:
+    """Whether a service its task may use, with these arguments, lets it."""
+    try:
+        task = gate.app.tasks[message.headers["task"]]
+        args, kwargs, _ = message.restore(gate.app.conf.accept_content).payload
+        return any(gate.lets(service) for service in task.candidates(*args, **kwargs))
+    except Exception:  # noqa: BLE001 - another app's, or not to be read: its own service will tell
+        return False
 
 
 def overdue(service: str, policy: Policy) -> ParkingLotError:

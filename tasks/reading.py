@@ -17,8 +17,8 @@ from resilience import (
     StoreUnavailableError,
     get_circuit_breaker,
 )
-from resilience.gate import PARKED
 from resilience.parking import Lane
+from resilience.states import PARKED
 from resilience.stores import shared_scripts
 from resilience.task import NEVER_WAITS
 from tasks import last_good

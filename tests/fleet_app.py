@@ -147,6 +147,23 @@ def ask(self: ResilientTask, number: int) -> int:
     return number
 
 
+@task(bind=True, base=ResilientTask, services=("dead", "other"), name="fleet.either", lane="on_demand")
+def either(self: ResilientTask, only: str | None = None) -> str:  # noqa: ARG001 - see candidates
+    """A call to the first of two providers that may be asked; tells which it was."""
+    service = str(self.request.service)  # type: ignore[attr-defined]  # set by ResilientTask
+    call(service, self.request.id, 0)
+    provider.rpush("done", self.request.id)
+    return service
+
+
+def candidates(only: str | None = None) -> tuple[str, ...]:
+    """The one its caller insists on, or both."""
+    return (only,) if only else ("dead", "other")
+
+
+either.candidates = candidates  # as an override in a class of its own
+
+
 @task(bind=True, base=ResilientTask, service="dead", name="fleet.poison", backoff_seconds=0.2)
 def poison(self: ResilientTask) -> None:
     """Takes its process down, each time."""

@@ -16,10 +16,11 @@ from celery import chain, chord, group
 from celery.exceptions import TaskRevokedError
 
 from resilience import CircuitBreakerOpenError, get_circuit_breaker
-from resilience.gate import PARKED
 from resilience.parking import RESERVATION_SECONDS, Stored
 from resilience.policy import LEASE_GRACE_SECONDS
+from resilience.states import PARKED
 from tests.fleet import wait_for
+from tests.servers import Server, installed
 
 if TYPE_CHECKING:
     from tests.fleet import Fleet
@@ -242,6 +243,69 @@ def test_a_revoked_task_does_not_come_back(make_fleet: MakeFleet) -> None:
     fleet.mode("ok")
     assert final(results) == {"SUCCESS": 4, "REVOKED": 1}
     assert results[2].id not in fleet.done()
+
+
+def test_a_revoked_task_ends_while_it_waits(make_fleet: MakeFleet) -> None:
+    fleet, results = outage(make_fleet, 5, timeout=600)
+    results[2].revoke()
+    parked(fleet, 4)
+    with pytest.raises(TaskRevokedError):
+        results[2].get(timeout=10)
+    assert fleet.circuit()["dropped_total"] == {"revoked": 1}
+    # Whoever heard of it is gone, and with it what it remembered.
+    fleet.workers[0].kill()
+    fleet.worker().ready()
+    fleet.mode("ok")
+    get_circuit_breaker("dead").reset("it is well again")
+    assert final(results) == {"SUCCESS": 4, "REVOKED": 1}
+    assert results[2].id not in fleet.done()
+
+
+@rules_of_the_store
+def test_what_waits_on_demand_goes_to_another_service_that_recovers_first(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1, timeout=600)
+    fleet.worker().ready()
+    fleet.app  # noqa: B018 - registers the circuits
+    for service in ("dead", "other"):
+        get_circuit_breaker(service).force_open(600, "maintenance", "an operator")
+    wait_for(lambda: fleet.circuit("other")["state"] == "forced_open", 10)
+    stays = [fleet.app.either.delay(only="dead") for _ in range(150)]  # more than are looked at at once
+    waits = [fleet.app.either.delay() for _ in range(5)]
+    wait_for(lambda: sum(fleet.circuit(name)["parked"] for name in ("dead", "other")) == 155, 30, "parked")
+    get_circuit_breaker("other").reset("it is well again")
+    assert [result.get(timeout=30) for result in waits] == ["other"] * 5
+    assert {result.state for result in stays} == {PARKED}
+    get_circuit_breaker("dead").reset("so is this one")
+    assert final(stays) == {"SUCCESS": 150}
+    assert len(fleet.done()) == len(set(fleet.done())) == 155
+
+
+def test_a_result_backend_that_hangs_holds_up_nobody(make_fleet: MakeFleet, tmp_path: Any) -> None:
+    backend = Server(installed("redis-server"), tmp_path / "backend")
+    backend.start()
+    try:
+        fleet = make_fleet(threshold=3, timeout=600, backend=f"redis://127.0.0.1:{backend.port}")
+        fleet.app  # noqa: B018 - registers the circuits
+        get_circuit_breaker("dead").force_open(600, "maintenance", "an operator")
+        started = [fleet.app.fetch.delay(number) for number in range(60)]
+        backend.freeze()
+        fleet.worker().ready()
+        parked(fleet, 60)
+        backend.thaw()
+        later: list[Any] = []
+
+        def written() -> bool:
+            later.append(fleet.app.fetch.delay(60))
+            parked(fleet, 60 + len(later))
+            return bool(later[-1].state == PARKED)
+
+        wait_for(written, 30, "states are written again")
+        fleet.mode("ok")
+        get_circuit_breaker("dead").reset("it is well again")
+        assert final([*started, *later]) == {"SUCCESS": 60 + len(later)}
+    finally:
+        backend.thaw()
+        backend.kill()
 
 
 @rules_of_the_store

@@ -12,9 +12,9 @@ import pytest
 from kombu import Connection
 
 from resilience import outlet as outlet_module
-from resilience.gate import PARKED
 from resilience.outlet import BROKER_SECONDS, Outlet
 from resilience.parking import Stored
+from resilience.states import PARKED
 from tests.fleet import wait_for
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from celery import chord, group
 from celery.exceptions import TaskRevokedError
 
 from resilience import get_circuit_breaker
-from resilience.gate import PARKED
+from resilience.states import PARKED
 from tests.fleet import wait_for
 
 if TYPE_CHECKING:

@@ -1,0 +1,83 @@
+"""The result state ``PARKED``, so that whoever asks for a task's result sees what it waits for.
+
+It is for information: a task whose state could not be written is parked all the same. So nothing here may
+hold up a worker's event loop for long, whatever has become of the result backend.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import states
+from celery.backends.redis import RedisBackend
+from celery.utils.log import get_logger
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = get_logger(__name__)
+
+PARKED = "PARKED"
+# A backend that does not answer in this time is left alone, for REST times as long as it took.
+BACKEND_SECONDS = 0.5
+REST = 20
+
+
+class ParkedStates:
+    """Writes the state of many tasks at once, never over a final one."""
+
+    def __init__(self) -> None:
+        self._quick: dict[int, RedisBackend] = {}
+        self._rests_until = 0.0
+
+    def write(self, backend: Any, metas: Mapping[str, dict[str, Any]]) -> None:
+        """Write them, or log why not.
+
+        Args:
+            backend: The tasks' result backend.
+            metas: What each task, by its id, waits for.
+        """
+        started = time.monotonic()
+        if not metas or started < self._rests_until:
+            return
+        try:
+            if isinstance(backend, RedisBackend):
+                _write(self._quick_one(backend), metas)
+            else:
+                for ident, meta in metas.items():
+                    backend.store_result(ident, meta, PARKED)
+        except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
+            took = time.monotonic() - started
+            self._rests_until = time.monotonic() + REST * took
+            logger.warning("state PARKED of %d tasks not written: %r", len(metas), error)
+
+    def _quick_one(self, backend: RedisBackend) -> RedisBackend:
+        """Like it, but it waits BACKEND_SECONDS at most and repeats nothing; Celery's own do for minutes."""
+        if id(backend) not in self._quick:
+            quick = type(backend)(app=backend.app, url=backend.url)
+            quick.connparams = {
+                **backend.connparams,
+                "socket_timeout": BACKEND_SECONDS,
+                "socket_connect_timeout": BACKEND_SECONDS,
+                "retry": Retry(NoBackoff(), 0),
+            }
+            self._quick[id(backend)] = quick
+        return self._quick[id(backend)]
+
+
+def _write(backend: RedisBackend, metas: Mapping[str, dict[str, Any]]) -> None:
+    """As ``RedisBackend`` does one by one, in two round trips."""
+    keys = {ident: backend.get_key_for_task(ident) for ident in metas}
+    present = backend.mget(list(keys.values()))
+    with backend.client.pipeline(transaction=False) as pipe:
+        for (ident, key), text in zip(keys.items(), present, strict=True):
+            if text and backend.decode(text)["status"] in states.READY_STATES:
+                continue  # it came again after it had ended
+            meta = backend._get_result_meta(metas[ident], PARKED, None, None)  # noqa: SLF001 - Celery has no public one
+            value = backend.encode(meta | {"task_id": ident})
+            pipe.set(key, value, ex=backend.expires or None)
+            pipe.publish(key, value)
+        pipe.execute()
