@@ -254,7 +254,7 @@ class ParkingLot:
                 expires_of(entry.message.headers),
                 entry.text,
             ]
-        return [Taken(taken) for taken in self._scripts.run("park", service, *arguments)]
+        return [Taken(taken) for taken in self._scripts.run_confirmed("park", service, *arguments)]
 
     def take(self, service: str, policy: Policy, most: int, key: str = "") -> tuple[str, list[Stored]]:
         """Lease what may leave now.

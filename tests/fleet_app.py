@@ -121,7 +121,7 @@ def call(service: str, task_id: str, seconds: float) -> None:
 
 
 @task(bind=True, base=ResilientTask, service="dead", name="fleet.fetch", backoff_seconds=0.5)
-def fetch(self: ResilientTask, number: int, seconds: float = 0) -> int:
+def fetch(self: ResilientTask, number: int, seconds: float = 0, ballast: str = "") -> int:  # noqa: ARG001 - ballast makes a message large
     """A call to the provider that may be dead."""
     call("dead", self.request.id, seconds)
     provider.rpush("done", self.request.id)

@@ -17,7 +17,7 @@ from importlib.resources import files
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
 from hiredis import pack_command
@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 
 # With what it takes to find that out, a lost store delays one call by no more than 250 ms.
 SOCKET_SECONDS = 0.2
+# So long replicas have to confirm a write, where they are waited for. A server may tell 100 ms later that it
+# is over; together that must be less than the above.
+WAIT_MILLISECONDS = 50
 # A connection used a moment ago is not looked at before it is used again.
 IDLE_SECONDS = 1.0
 # Changes of state handed out at a time, and how long who took them may be silent before another does.
@@ -103,6 +106,23 @@ def _source(name: str) -> str:
 @cache
 def _sha(source: str) -> str:
     return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def replicas_in(url: str) -> tuple[str, int]:
+    """The URL without ``wait_replicas``, and how many replicas that says must have a parked message.
+
+    Raises:
+        ValueError: It is no number.
+    """
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    rest = [(name, value) for name, value in query if name != "wait_replicas"]
+    if len(rest) == len(query):
+        return url, 0
+    replicas = int(next(value for name, value in query if name == "wait_replicas"))
+    if replicas < 0:
+        raise ValueError("wait_replicas is a number of replicas")
+    return parts._replace(query=urlencode(rest)).geturl(), replicas
 
 
 def connect(url: str) -> redis.Redis | Cluster:
@@ -206,12 +226,12 @@ class Scripts:
     """Runs the scripts of ``resilience/lua`` on the server that has the service's keys.
 
     Args:
-        url: See ``connect``.
+        url: See ``connect``. With ``?wait_replicas=1`` a message is parked when so many replicas have it.
         clock: Microseconds since the epoch instead of the server's clock; for tests that move time.
     """
 
     def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
-        self._url = url
+        self._url, self._replicas = replicas_in(url)
         self._clock = clock
         #: Told of every failure to answer, whoever asked.
         self.on_lost: Callable[[StoreUnavailableError], None] = lambda _: None
@@ -257,6 +277,18 @@ class Scripts:
         except LOST as error:
             raise self._lost(error) from error
 
+    def run_confirmed(self, name: str, service: str, *arguments: str | bytes | float) -> Any:
+        """One script, and the replicas' word that they have what it wrote; still one round trip.
+
+        Raises:
+            StoreUnavailableError: As ``run``; or it is written, but may be lost with its server.
+        """
+        if not self._replicas:
+            return self.run(name, service, *arguments)
+        now = str(self._clock()) if self._clock else ""
+        prepared = [(*keys_of(service), now, *arguments)]
+        return self._evaluate(_source(name), len(SUFFIXES) + 1, prepared, self._replicas)[0]
+
     def run_many(self, name: str, calls: Iterable[tuple[str, Sequence[str | bytes | float]]]) -> list[Any]:
         """One script for several services, still one round trip; on a cluster one for each server.
 
@@ -277,12 +309,18 @@ class Scripts:
         """
         return self._evaluate(source, len(keys), [(*keys, *arguments)])[0]
 
-    def _evaluate(self, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
+    def _evaluate(
+        self, source: str, keys: int, prepared: list[tuple[Any, ...]], replicas: int = 0
+    ) -> list[Any]:
         client = self.client
+
+        def send(server: redis.Redis, part: list[tuple[Any, ...]]) -> list[Any]:
+            return _send(server, source, keys, part, replicas)
+
         try:
-            if isinstance(client, Cluster):
-                return client.spread(prepared, lambda server, part: _send(server, source, keys, part))
-            return _send(client, source, keys, prepared)
+            return client.spread(prepared, send) if isinstance(client, Cluster) else send(client, prepared)
+        except NotReplicatedError as error:  # it answers, so it is not lost
+            raise StoreUnavailableError(self.address, str(error)) from error
         except LOST as error:
             raise self._lost(error) from error
 
@@ -334,25 +372,44 @@ class Scripts:
             return False
 
 
-def _send(server: redis.Redis, source: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
-    answers = _evalsha(server, _sha(source), keys, prepared)
+class NotReplicatedError(Exception):
+    """Fewer replicas than asked for have confirmed a write."""
+
+
+def _send(
+    server: redis.Redis, source: str, keys: int, prepared: list[tuple[Any, ...]], replicas: int = 0
+) -> list[Any]:
+    answers, confirmed = _evalsha(server, _sha(source), keys, prepared, replicas)
     unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:  # a new server, or one that restarted or flushed its scripts
         server.script_load(source)
-        again = _evalsha(server, _sha(source), keys, [prepared[place] for place in unknown])
+        again, confirmed = _evalsha(
+            server, _sha(source), keys, [prepared[place] for place in unknown], replicas
+        )
         for place, answer in zip(unknown, again, strict=True):
             answers[place] = answer
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
+    if confirmed < replicas:
+        raise NotReplicatedError(f"{confirmed} of {replicas} replicas have what was written")
     return answers
 
 
-def _evalsha(server: redis.Redis, sha: str, keys: int, prepared: list[tuple[Any, ...]]) -> list[Any]:
+def _evalsha(
+    server: redis.Redis, sha: str, keys: int, prepared: list[tuple[Any, ...]], replicas: int
+) -> tuple[list[Any], int]:
+    """The answers, and how many replicas have what was written, if that was asked."""
     pipeline = server.pipeline(transaction=False)
     for arguments in prepared:
         pipeline.evalsha(sha, keys, *arguments)
-    return list(pipeline.execute(raise_on_error=False))
+    if not replicas:
+        return list(pipeline.execute(raise_on_error=False)), 0
+    pipeline.wait(replicas, WAIT_MILLISECONDS)  # for what this very connection wrote
+    *answers, confirmed = pipeline.execute(raise_on_error=False)
+    if isinstance(confirmed, Exception):
+        raise confirmed
+    return answers, int(confirmed)
 
 
 class RedisStore:

