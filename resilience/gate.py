@@ -296,20 +296,20 @@ class Gate:
     def _write_states(self, refusals: Sequence[Refusal]) -> None:
         """Before parking: written later, they could overwrite a final one."""
         now = iso(datetime.now(UTC))
-        metas: dict[int, tuple[Any, dict[str, dict[str, Any]]]] = {}  # nearly always one backend
+        batches: dict[int, tuple[Any, list[tuple[Stored, dict[str, Any]]]]] = {}  # nearly always one backend
         for refusal in refusals:
             task, stored, wait = refusal.task, refusal.stored, refusal.wait
             if not (stored.headers.get("ignore_result") or task.ignore_result):
-                _, of_backend = metas.setdefault(id(task.backend), (task.backend, {}))
-                of_backend[stored.id] = {
+                meta = {
                     "service": wait.service,
                     "reason": wait.reason,
                     "retry_at": iso(wait.retry_at),
                     "since": now,
                     "verdict": wait.label,
                 }
-        for backend, of_backend in metas.values():
-            self._states.write(backend, of_backend)
+                batches.setdefault(id(task.backend), (task.backend, []))[1].append((stored, meta))
+        for backend, batch in batches.values():
+            self._states.write(backend, batch)
 
     def _send_event(self, stored: Stored, wait: Parked) -> None:
         """``task-retried``: Flower lets an event it does not know outrank even REVOKED, for ever."""

@@ -10,13 +10,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery import states
+from celery.app.task import Context
 from celery.backends.redis import RedisBackend
 from celery.utils.log import get_logger
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from resilience.parking import Stored
 
 logger = get_logger(__name__)
 
@@ -33,26 +36,29 @@ class ParkedStates:
         self._quick: dict[int, RedisBackend] = {}
         self._rests_until = 0.0
 
-    def write(self, backend: Any, metas: Mapping[str, dict[str, Any]]) -> None:
+    def write(self, backend: Any, batch: Sequence[tuple[Stored, dict[str, Any]]]) -> None:
         """Write them, or log why not.
 
         Args:
             backend: The tasks' result backend.
-            metas: What each task, by its id, waits for.
+            batch: The tasks' messages, and what each waits for.
         """
         started = time.monotonic()
-        if not metas or started < self._rests_until:
+        if started < self._rests_until:
             return
         try:
             if isinstance(backend, RedisBackend):
-                _write(self._quick_one(backend), metas)
+                _write(self._quick_one(backend), {message.id: meta for message, meta in batch})
             else:
-                for ident, meta in metas.items():
-                    backend.store_result(ident, meta, PARKED)
+                for message, meta in batch:
+                    # Some backends send it to whoever asked.
+                    names = {name: message.properties.get(name) for name in ("reply_to", "correlation_id")}
+                    request = Context(message.headers, **names)
+                    backend.store_result(message.id, meta, PARKED, request=request)
         except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
             took = time.monotonic() - started
             self._rests_until = time.monotonic() + REST * took
-            logger.warning("state PARKED of %d tasks not written: %r", len(metas), error)
+            logger.warning("state PARKED of %d tasks not written: %r", len(batch), error)
 
     def _quick_one(self, backend: RedisBackend) -> RedisBackend:
         """Like it, but it waits BACKEND_SECONDS at most and repeats nothing; Celery's own do for minutes."""
@@ -68,7 +74,7 @@ class ParkedStates:
         return self._quick[id(backend)]
 
 
-def _write(backend: RedisBackend, metas: Mapping[str, dict[str, Any]]) -> None:
+def _write(backend: RedisBackend, metas: dict[str, dict[str, Any]]) -> None:
     """As ``RedisBackend`` does one by one, in two round trips."""
     keys = {ident: backend.get_key_for_task(ident) for ident in metas}
     present = backend.mget(list(keys.values()))
