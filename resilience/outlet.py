@@ -61,12 +61,7 @@ class Outlet:
             if self._amqp:
                 self._send_amqp(messages, certain)
             else:
-                # Redis takes the batch in one round trip; a broker without batches gets them one by one.
-                producer = Producer(self.connection.default_channel)
-                with producer.batch():
-                    for message in messages:
-                        message.publish(producer)
-                certain = messages
+                self._send_batch(messages, certain)
         except Exception as error:  # noqa: BLE001 - any broker's; what is not certain is offered again
             self._failed(started, error)
         else:
@@ -127,6 +122,26 @@ class Outlet:
         self.connection = connection
         if kind == "amqp":  # no heartbeats: there is nobody to answer them
             connection.ensure_connection(max_retries=0, timeout=BROKER_SECONDS)
+
+    def _send_batch(self, messages: list[Stored], certain: list[Stored]) -> None:
+        """Redis takes a batch in one round trip; a broker without batches gets them one by one."""
+        producer = Producer(self.connection.default_channel)
+        # kombu counts a KeyError among them, which is what an odd message raises.
+        lost = tuple(kind for kind in self.connection.connection_errors if kind is not KeyError)
+        try:
+            with producer.batch():
+                for message in messages:
+                    message.publish(producer)
+        except lost:
+            raise
+        except Exception as error:  # noqa: BLE001 - one that nobody can publish takes none of the others along
+            if len(messages) == 1:
+                logger.error("%s stays parked, it cannot be published: %r", messages[0].id, error)  # noqa: TRY400 - it says it all
+                return
+            for message in messages:
+                self._send_batch([message], certain)
+        else:
+            certain += messages
 
     def _send_amqp(self, messages: list[Stored], certain: list[Stored]) -> None:
         """An exchange that is gone closes the channel, and would take the others of its batch along."""

@@ -408,6 +408,23 @@ def test_other_pools_park_too(make_fleet: MakeFleet, pool: str) -> None:
     assert final(results) == {"SUCCESS": 20}
 
 
+@pytest.mark.parametrize("broker", ["redis"])  # RabbitMQ's properties are what it lets through
+def test_a_message_that_cannot_be_published_holds_up_no_other(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1, timeout=600)
+    fleet.app  # noqa: B018 - registers the circuits
+    get_circuit_breaker("dead").force_open(600, "maintenance", "an operator")
+    odd, *others = [fleet.app.fetch.delay(number) for number in range(6)]
+    raw = json.loads(fleet.broker.rpop("work"))
+    raw["properties"]["compression"] = "unheard-of"
+    fleet.broker.rpush("work", json.dumps(raw))
+    worker = fleet.worker().ready()
+    parked(fleet, 6)
+    get_circuit_breaker("dead").reset("it is well again")
+    assert final(others) == {"SUCCESS": 5}
+    wait_for(lambda: f"{odd.id} stays parked" in worker.text(), 30, "it is told")
+    assert odd.state == PARKED
+
+
 def test_two_workers_release_each_task_once(make_fleet: MakeFleet) -> None:
     fleet, results = outage(make_fleet, 300, timeout=2)
     fleet.worker().ready()
