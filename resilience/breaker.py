@@ -262,6 +262,7 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "parked": circuit.parked,
         "parked_since": iso(circuit.parked_since),
         "parked_total": circuit.parked_total,
+        "coalesced_total": circuit.coalesced_total,
         "released_total": circuit.released_total,
         "dropped_total": dict(circuit.dropped_total),
         "shared": circuit.shared,

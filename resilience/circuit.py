@@ -294,7 +294,9 @@ class Circuit:
     parked: int = 0
     parked_ready: int = 0
     parked_since: datetime | None = None
+    away: int = 0
     parked_total: int = 0
+    coalesced_total: int = 0
     released_total: int = 0
     dropped_total: Mapping[str, int] = field(default_factory=dict)
     read_at: datetime | None = None

@@ -59,6 +59,9 @@ class CircuitCollector(Collector):
             "parked_oldest_age_seconds", "Age of the longest parked task, 0 for none", labels=["service"]
         )
         parked_total = CounterMetricFamily("parked", "Times a task was parked", labels=["service"])
+        coalesced = CounterMetricFamily(
+            "coalesced", "Times a parked task was left to another's answer", labels=["service"]
+        )
         released = CounterMetricFamily("released", "Times a task left the lot", labels=["service"])
         dropped = CounterMetricFamily(
             "parked_dropped", "Tasks that ended in the lot", labels=["service", "reason"]
@@ -73,10 +76,12 @@ class CircuitCollector(Collector):
             parked.add_metric(name, row["parked"])
             oldest.add_metric(name, _age(row["parked_since"]))
             parked_total.add_metric(name, row["parked_total"])
+            coalesced.add_metric(name, row["coalesced_total"])
             released.add_metric(name, row["released_total"])
             for reason, count in row["dropped_total"].items():
                 dropped.add_metric([*name, reason], count)
-        yield from (state, failures, requests, trips, parked, oldest, parked_total, released, dropped)
+        yield from (state, failures, requests, trips, parked, oldest)
+        yield from (parked_total, coalesced, released, dropped)
         published = publishing.published_at()
         yield GaugeMetricFamily(
             "breaker_states_published_timestamp_seconds",

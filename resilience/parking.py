@@ -8,6 +8,8 @@ acknowledge. A crash between two of them repeats a message and never loses one.
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 RELEASE_LEASE_SECONDS = 15
 # A released probe that reaches no worker in this time gives its place to another.
 RESERVATION_SECONDS = 15
+
+# What ``settle`` is told of messages that have ended as their leader has.
+ANSWERED = "answered"
 
 # What a broker sets anew at each delivery; what the message itself holds, and AMQP repeats among the
 # properties; and Celery's TTL, which would delete a copy that waits.
@@ -91,6 +96,25 @@ class Stored:
             exchange=delivery.get("exchange") or "",
             routing_key=delivery.get("routing_key") or "",
         )
+
+    def question(self) -> str:
+        """What it asks: the same for messages with the same task, arguments and ``ignore_result``.
+
+        Returns:
+            A digest; '' for a member of a chord, group or chain, or one with callbacks: its end is more than
+            its answer. The last of a chain, whose end is no more, looks like any other.
+        """
+        if self.headers.get("group"):
+            return ""
+        try:
+            args, kwargs, embed = json.loads(self.body if isinstance(self.body, str) else bytes(self.body))
+            if embed and any(embed.values()):
+                return ""
+            asked = [self.headers["task"], args, kwargs, bool(self.headers.get("ignore_result"))]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return ""  # the protocol before the present one, or malformed
+        text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def restore(self, accept: Iterable[str]) -> Message:
         """As a kombu message again, off any channel; ``accept`` says what its body may be."""
@@ -163,6 +187,7 @@ class Waiting:
         lane: Who asked.
         delay_seconds: Its own backoff; 0: the circuit is the gate.
         behind: Goes behind all others (a failed probe), instead of keeping its place.
+        group: Those of one group become one in the lot (``Stored.question``); '': it stays for itself.
         text: The message as it is stored.
 
     Raises:
@@ -173,6 +198,7 @@ class Waiting:
     lane: Lane
     delay_seconds: float = 0
     behind: bool = False
+    group: str = ""
     text: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -206,6 +232,25 @@ class Entry:
     due: datetime | None
     released: bool
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """A task that has left the lot, and whose answer others wait for.
+
+    Attributes:
+        id: The task's.
+        verdict: What its last call said of the service, once it has ended; '' where that is not known.
+        ended: It has, as far as the lot knows.
+        late: Nobody has heard of it for as long as an answer may take.
+        follower: The first of those that wait for it: the same task with the same arguments.
+    """
+
+    id: str
+    verdict: str
+    ended: bool
+    late: bool
+    follower: Stored
 
 
 class ParkingLot:
@@ -252,6 +297,7 @@ class ParkingLot:
                 micros_in(entry.delay_seconds),
                 int(entry.behind),
                 expires_of(entry.message.headers),
+                entry.group,
                 entry.text,
             ]
         return [Taken(taken) for taken in self._scripts.run_confirmed("park", service, *arguments)]
@@ -324,6 +370,40 @@ class ParkingLot:
             found[why.decode()].append(Stored.load(text))
         return token, found
 
+    def away(self, service: str, most: int, patience: float) -> list[Leader]:
+        """Leaders that have ended, then those away for longer than ``patience`` seconds, then others."""
+        return [
+            Leader(ident.decode(), verdict.decode(), bool(ended), bool(late), Stored.load(text))
+            for ident, verdict, ended, late, text in self._scripts.run(
+                "away", service, most, micros_in(patience)
+            )
+        ]
+
+    def follow(self, service: str, most: int, leaders: Sequence[str]) -> tuple[str, list[tuple[str, Stored]]]:
+        """Lease what follows these leaders, to end it as they have ended.
+
+        Returns:
+            The lease's token, and each message with its leader's id.
+        """
+        token = uuid.uuid4().hex
+        lease = micros_in(RELEASE_LEASE_SECONDS)
+        told = self._scripts.run("follow", service, token, most, lease, *leaders)
+        pairs = zip(told[::2], told[1::2], strict=True)
+        return token, [(leader.decode(), Stored.load(text)) for leader, text in pairs]
+
+    def succeed(self, service: str, leaders: Sequence[str], patience: float = 0) -> int:
+        """Leaders without an answer give their place to the first that follows.
+
+        Args:
+            service: Whose lot.
+            leaders: Their ids; one that is back, or has been heard of since, leads on.
+            patience: How long, in seconds, they must have been away; 0: it is known that no answer comes.
+
+        Returns:
+            How many did.
+        """
+        return int(self._scripts.run("succeed", service, micros_in(patience), *leaders))
+
     def settle(self, service: str, token: str, ids: Iterable[str], dropped: str = "") -> int:
         """Forget what has been published under this lease; what was parked again meanwhile stays.
 
@@ -331,6 +411,6 @@ class ParkingLot:
             service: Whose lot.
             token: The lease's.
             ids: The messages'.
-            dropped: Why they have ended, if they have instead.
+            dropped: Why they have ended, if they have instead; ANSWERED is no drop.
         """
         return int(self._scripts.run("settle", service, token, dropped, *ids))

@@ -2,10 +2,11 @@
 --
 -- ARGV  1 now or ''  2 policy  3 key
 --       4 mode: 'gate' parks only what the circuit refuses at this moment, 'force' parks
---       then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never), message
+--       then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never),
+--       group '' for none, message
 -- out   1 parked, 0 let through or 2 no room for it, for each message
 -- does  a message replaces its earlier entry and clears a release lease on it; a reservation is freed;
---       a returning task keeps its place unless it goes behind
+--       a returning task keeps its place unless it goes behind; one whose group has a leader follows it
 local now = clock()
 local c = load(now, ARGV[3])
 local policy = policy_for(c)
@@ -29,12 +30,45 @@ local function no_room(id, message)
   return redis.call('HLEN', MESSAGES) >= policy.most or bytes + #message >= policy.bytes
 end
 
+-- Whether it follows another. The answer of a leader that has ended is older than the question: then it does not.
+local function follows(id, group, place)
+  local before, member = group_of(id)
+  if member then
+    unfollow(id, before, member)
+  elseif before then
+    group = before -- it leads, and goes on leading
+  end
+  if group == '' then
+    return false
+  end
+  local leader = redis.call('HGET', LEADERS, group)
+  if not leader or leader == id then
+    redis.call('HSET', LEADERS, group, id)
+    redis.call('HSET', GROUPED, id, group)
+    redis.call('ZREM', AWAY, id)
+    redis.call('HDEL', ENDED, id)
+    return false
+  elseif redis.call('HEXISTS', ENDED, leader) == 1 then
+    return false
+  end
+  member = following(group, place, id)
+  redis.call('ZADD', FOLLOWERS, 0, member)
+  redis.call('HSET', GROUPED, id, member)
+  if redis.call('HEXISTS', MESSAGES, leader) == 0 then
+    redis.call('ZADD', AWAY, 'NX', now, leader)
+  end
+  if not before then
+    redis.call('HINCRBY', CIRCUIT, 'coalesced', 1)
+  end
+  return true
+end
+
 local last = tonumber(redis.call('HGET', CIRCUIT, 'last_place') or 0)
 local parked = 0
 local out = {}
-for i = 5, #ARGV, 6 do
+for i = 5, #ARGV, 7 do
   local id, lane, delay, behind = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local expires, message = tonumber(ARGV[i + 4]), ARGV[i + 5]
+  local expires, group, message = tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6]
   if ARGV[4] == 'gate' and let_through(id) then
     out[#out + 1] = 0
   elseif no_room(id, message) then
@@ -62,7 +96,9 @@ for i = 5, #ARGV, 6 do
     if expires > 0 then
       redis.call('ZADD', EXPIRES, expires, id)
     end
-    if delay > 0 then
+    if follows(id, group, t.order) then
+      delay = 0 -- its leader's is enough
+    elseif delay > 0 then
       redis.call('ZADD', DUE, now + delay, id)
     else
       redis.call('ZADD', lane == 'd' and ON_DEMAND or SCHEDULED, t.order, id)

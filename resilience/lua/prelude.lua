@@ -13,6 +13,8 @@ local ON_DEMAND, SCHEDULED, DUE = LOT .. 'on_demand', LOT .. 'scheduled', LOT ..
 local MESSAGES, LEASES, TOKENS = LOT .. 'messages', LOT .. 'leases', LOT .. 'tokens'
 local TRAIL, RETURNING = LOT .. 'trail', LOT .. 'returning'
 local SINCE, EXPIRES = LOT .. 'since', LOT .. 'expires'
+local GROUPED, LEADERS, FOLLOWERS = LOT .. 'grouped', LOT .. 'leaders', LOT .. 'followers'
+local AWAY, ENDED = LOT .. 'away', LOT .. 'ended'
 
 local SECOND = 1000000
 local DAY = 86400 * SECOND
@@ -243,14 +245,104 @@ local function keep_trail(id, t)
     int(t.since) .. ':' .. int(t.order) .. ':' .. int(t.attempts) .. ':' .. int(t.losses))
 end
 
-local function forget_trail(id)
+-- A stored message is its lane's letter, then the message.
+local function lane_of(message)
+  return string.sub(message, 1, 1) == 'd' and ON_DEMAND or SCHEDULED
+end
+
+-- Coalescing. Of identical tasks, a group, one leads: it waits in a lane, runs, and its answer is the others'. Those
+-- follow: each is in the lot, and in no lane.
+-- GROUPED    task -> its group, if it leads; its member of FOLLOWERS, if it follows
+-- LEADERS    group -> who leads it, in the lot or out, until its end is known here and nobody follows
+-- FOLLOWERS  group:place:task, in this order
+-- AWAY       leaders that are out of the lot while others follow -> since when, or since when they have ended
+-- ENDED      those of them that have ended -> the verdict, '' where it was told elsewhere
+local function following(group, place, id)
+  return group .. ':' .. string.format('%020.0f', place) .. ':' .. id
+end
+
+-- The first so many of those that follow.
+local function followers(group, most)
+  local ids = {}
+  for i, member in ipairs(redis.call('ZRANGEBYLEX', FOLLOWERS, '[' .. group .. ':', '(' .. group .. ';', 'LIMIT', 0, most)) do
+    ids[i] = string.match(member, '^[^:]*:%d*:(.*)$')
+  end
+  return ids
+end
+
+-- What GROUPED says of a task: its group, and its member of FOLLOWERS or nil if it leads; nothing if it is in none.
+local function group_of(id)
+  local kept = redis.call('HGET', GROUPED, id)
+  if kept then
+    local group = string.match(kept, '^[^:]*')
+    return group, kept ~= group and kept or nil
+  end
+end
+
+-- A leader's place goes to the first that follows, in its lane at once; without any the group is no more.
+local function succeed(group)
+  local leader = redis.call('HGET', LEADERS, group)
+  redis.call('HDEL', GROUPED, leader)
+  redis.call('HDEL', ENDED, leader)
+  redis.call('ZREM', AWAY, leader)
+  local id = followers(group, 1)[1]
+  if not id then
+    redis.call('HDEL', LEADERS, group)
+    return
+  end
+  redis.call('ZREM', FOLLOWERS, redis.call('HGET', GROUPED, id))
+  redis.call('HSET', GROUPED, id, group)
+  redis.call('HSET', LEADERS, group, id)
+  if not redis.call('ZSCORE', LEASES, id) then -- else it is about to end, or its lease lapses
+    redis.call('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
+  end
+end
+
+-- A task follows no more; if it was the last, its leader's answer is waited for by nobody.
+local function unfollow(id, group, member)
+  redis.call('HDEL', GROUPED, id)
+  redis.call('ZREM', FOLLOWERS, member)
+  if #followers(group, 1) == 0 then
+    local leader = redis.call('HGET', LEADERS, group)
+    redis.call('ZREM', AWAY, leader)
+    if redis.call('HDEL', ENDED, leader) == 1 then
+      succeed(group)
+    end
+  end
+end
+
+-- A task leaves the lot: dropped for a reason, its place is another's; else its answer is waited for.
+local function leave_group(id, dropped)
+  local group, member = group_of(id)
+  if member then
+    unfollow(id, group, member)
+  elseif group and dropped then
+    succeed(group)
+  elseif group and #followers(group, 1) > 0 then
+    redis.call('ZADD', AWAY, clock(), id)
+  end
+end
+
+-- A task has ended, with this verdict if it was told here.
+local function forget_trail(id, verdict)
   redis.call('HDEL', TRAIL, id)
   redis.call('ZREM', RETURNING, id)
+  local group, member = group_of(id)
+  if not group or member then
+    return
+  elseif #followers(group, 1) > 0 then
+    if redis.call('HSETNX', ENDED, id, verdict or '') == 1 then
+      redis.call('ZADD', AWAY, clock(), id)
+    end
+  else
+    succeed(group)
+  end
 end
 
 -- Takes a task out of the lot wherever it stands; true if it was there. Counted as released, unless it was
 -- dropped for a reason.
 local function leave_lot(id, dropped)
+  dropped = dropped ~= '' and dropped or nil
   local size = redis.call('HSTRLEN', MESSAGES, id)
   if redis.call('HDEL', MESSAGES, id) == 0 then
     return false
@@ -260,7 +352,8 @@ local function leave_lot(id, dropped)
   for _, set in ipairs({ ON_DEMAND, SCHEDULED, DUE, LEASES, SINCE, EXPIRES }) do
     redis.call('ZREM', set, id)
   end
-  redis.call('HINCRBY', CIRCUIT, (dropped or '') == '' and 'released' or 'dropped:' .. dropped, 1)
+  redis.call('HINCRBY', CIRCUIT, dropped and 'dropped:' .. dropped or 'released', 1)
+  leave_group(id, dropped)
   return true
 end
 
@@ -277,7 +370,10 @@ local function leave_lanes(id)
   end
 end
 
--- A stored message is its lane's letter, then the message.
-local function lane_of(message)
-  return string.sub(message, 1, 1) == 'd' and ON_DEMAND or SCHEDULED
+-- Back to where it waits: a lane, or behind its leader.
+local function into_lane(id)
+  local _, member = group_of(id)
+  if not member then
+    redis.call('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
+  end
 end

@@ -1,7 +1,8 @@
 -- One circuit as it stands.
 --
 -- ARGV  1 now or ''
--- out   {now, half-open calls in flight, parked, parked and ready, oldest parked since (us), field, value, ...}
+-- out   {now, half-open calls in flight, parked, parked and ready, oldest parked since (us),
+--        leaders whose answer others wait for, field, value, ...}
 -- does  ends what has reached its time limit
 local now = clock()
 local c = load(now)
@@ -11,6 +12,7 @@ end
 local oldest = redis.call('ZRANGE', SINCE, 0, 0, 'WITHSCORES')
 local out = {
   now, in_flight(now), redis.call('HLEN', MESSAGES), waiting(), tonumber(oldest[2] or 0),
+  redis.call('ZCARD', AWAY),
 }
 for _, item in ipairs(redis.call('HGETALL', CIRCUIT)) do
   out[#out + 1] = item

@@ -206,7 +206,7 @@ if owner ~= '' then
   else
     -- The task ends here: a copy of it still in the lot is a duplicate delivery's.
     leave_lot(owner)
-    forget_trail(owner)
+    forget_trail(owner, verdict)
   end
 end
 -- Somebody may still take this circuit for well: who reports trouble returns when nobody does any more.

@@ -11,10 +11,6 @@ local token, most, lease, reserve = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]
 local c = load(now, ARGV[3])
 local policy = policy_for(c)
 
-local function into_lane(id)
-  redis.call('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
-end
-
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 1000)) do
   redis.call('ZREM', DUE, id)
   into_lane(id)

@@ -75,6 +75,7 @@ SUFFIXES = (
     *("probes", "transitions", "window", "reporters", "calls"),
     *("lot:on_demand", "lot:scheduled", "lot:due", "lot:messages", "lot:leases", "lot:tokens"),
     *("lot:trail", "lot:returning", "lot:since", "lot:expires"),
+    *("lot:grouped", "lot:leaders", "lot:followers", "lot:away", "lot:ended"),
 )
 
 
@@ -524,7 +525,7 @@ def _wait_unseen(micros: int) -> None:
 
 
 def _circuit(service: str, row: list[Any]) -> Circuit:
-    now, in_flight, parked, ready, oldest, *pairs = row
+    now, in_flight, parked, ready, oldest, away, *pairs = row
     fields = {k.decode(): v.decode() for k, v in zip(pairs[::2], pairs[1::2], strict=True)}
     counts = {name: int(fields.get(name, 0)) for name in _COUNTS}
     forced = fields.get("forced", "") if int(fields.get("forced_until", 0)) > now else ""
@@ -559,7 +560,9 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         parked=parked,
         parked_ready=ready,
         parked_since=from_micros(oldest),
+        away=away,
         parked_total=counts["parked"],
+        coalesced_total=counts["coalesced"],
         released_total=counts["released"],
         dropped_total={name[8:]: int(n) for name, n in fields.items() if name.startswith("dropped:")},
         read_at=from_micros(now),
@@ -594,6 +597,7 @@ _COUNTS = (
     "verdict:failure",
     "trips",
     "parked",
+    "coalesced",
     "released",
 )
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import random
+import re
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
 
 from resilience import CircuitBreaker, CircuitState, Policy, Reason, Verdict
-from resilience.parking import RELEASE_LEASE_SECONDS, RESERVATION_SECONDS, Lane, Stored, Taken, Waiting
-from resilience.stores.redis import RedisStore, keys_of
+from resilience.parking import (
+    ANSWERED,
+    RELEASE_LEASE_SECONDS,
+    RESERVATION_SECONDS,
+    Lane,
+    Stored,
+    Taken,
+    Waiting,
+)
+from resilience.stores.redis import SUFFIXES, RedisStore, keys_of
 
 names = (f"lot-{n}" for n in itertools.count())
 MESSAGE = Stored("", "[[], {}, {}]", "application/json", "utf-8", {"task": "t"}, {}, "", "work")
@@ -375,3 +386,364 @@ def test_what_has_waited_longer_than_anything_may_is_told_apart(url):
     desk.store.lot.settle(desk.name, token, ["a"], dropped="overdue")
     assert desk.breaker.read().dropped_total == {"overdue": 1}
     assert desk.take() == ["b"]
+
+
+# coalescing
+
+
+def group_desk(url: str, **rules: object) -> Desk:
+    """Four of a kind wait: ``a`` leads."""
+    desk = Desk(url, **rules)
+    desk.trip()
+    desk.park(*"abcd", group="g")
+    desk.breaker.reset()
+    return desk
+
+
+def away(desk: Desk, patience: float = 60) -> list[tuple[str, str, bool, bool]]:
+    """The leaders whose answer is waited for: id, verdict, ended, late."""
+    leaders = desk.store.lot.away(desk.name, 50, patience)
+    return [(leader.id, leader.verdict, leader.ended, leader.late) for leader in leaders]
+
+
+def end(desk: Desk, ident: str, verdict: Verdict = Verdict.SUCCESS) -> None:
+    """A released task runs and ends."""
+    desk.breaker.report(desk.breaker.acquire(ident), verdict, owner=ident)
+
+
+def answer(desk: Desk, *leaders: str, most: int = 50) -> list[str]:
+    """Lease and settle what follows, as a releaser does."""
+    token, following = desk.store.lot.follow(desk.name, most, leaders)
+    ids = [message.id for _, message in following]
+    desk.store.lot.settle(desk.name, token, ids, dropped=ANSWERED)
+    return ids
+
+
+def left_of(desk: Desk) -> set[str]:
+    circuit = keys_of(desk.name)[0]
+    keys = {key.decode() for key in desk.store.scripts.client.keys(f"{circuit}:*")}
+    return {key.removeprefix(f"{circuit}:") for key in keys} - {"transitions"}
+
+
+def test_of_those_that_ask_the_same_one_leaves_the_lot_and_all_are_counted(url):
+    desk = group_desk(url)
+    desk.park("other", group="h")
+    desk.park("alone")
+    circuit = desk.breaker.read()
+    assert (circuit.parked, circuit.parked_ready, circuit.coalesced_total) == (6, 3, 3)
+    listed = {entry.message.id for entry in desk.store.lot.waiting(desk.name, 10)}
+    assert listed == {*"abcd", "other", "alone"}
+    assert desk.take() == ["a", "other", "alone"]
+    assert desk.take() == []
+    assert desk.breaker.read().parked == 3
+
+
+def test_its_answer_is_given_to_each_once_and_nothing_is_left(url):
+    desk = group_desk(url)
+    desk.take()
+    assert away(desk) == [("a", "", False, False)]
+    assert desk.breaker.read().away == 1
+    end(desk, "a")
+    assert away(desk) == [("a", "success", True, False)]
+    assert answer(desk, "a", most=2) == ["b", "c"]
+    assert answer(desk, "a") == ["d"]
+    circuit = desk.breaker.read()
+    assert (circuit.parked, circuit.away, circuit.released_total, circuit.dropped_total) == (0, 0, 4, {})
+    assert left_of(desk) == set()
+
+
+def test_what_one_releaser_answers_no_other_does_and_a_dead_ones_are_answered_again(url):
+    desk = group_desk(url)
+    desk.take()
+    end(desk, "a")
+    token, following = desk.store.lot.follow(desk.name, 2, ["a"])
+    assert [(leader, message.id) for leader, message in following] == [("a", "b"), ("a", "c")]
+    assert answer(desk, "a") == ["d"]
+    desk.forward(RELEASE_LEASE_SECONDS)
+    assert desk.take() == [], "they go behind their leader again, not into a lane"
+    assert answer(desk, "a") == ["b", "c"]
+    assert desk.store.lot.settle(desk.name, token, ["b", "c"], dropped=ANSWERED) == 0
+    assert left_of(desk) == set()
+
+
+def test_who_joins_a_leader_that_is_out_waits_for_it(url):
+    desk = Desk(url)
+    desk.park("a", group="g")
+    assert desk.take() == ["a"]
+    assert away(desk) == []
+    desk.park("b", group="g")
+    assert away(desk) == [("a", "", False, False)]
+    assert desk.take() == []
+    end(desk, "a")
+    assert answer(desk, "a") == ["b"]
+    assert left_of(desk) == set()
+
+
+def test_an_answer_is_not_given_to_who_asked_after_it(url):
+    desk = group_desk(url)
+    desk.take()
+    end(desk, "a")
+    desk.park("late", group="g")
+    assert desk.take() == ["late"]
+    assert answer(desk, "a") == [*"bcd"]
+    end(desk, "late")
+    assert left_of(desk) == set()
+
+
+def test_a_leader_that_ended_with_nobody_waiting_is_forgotten(url):
+    desk = Desk(url)
+    desk.park("a", group="g")
+    desk.take()
+    end(desk, "a")
+    assert left_of(desk) == set()
+    desk.park("b", group="g")
+    assert desk.take() == ["b"]
+
+
+def test_a_leader_that_is_parked_again_takes_their_wait_with_it(url):
+    desk = group_desk(url)
+    desk.take()
+    desk.breaker.report(desk.breaker.acquire("a"), Verdict.FAILURE, owner="a", max_attempts=5)
+    desk.park("a", group="g", delay_seconds=30, behind=True)
+    assert away(desk, 0) == []
+    desk.forward(29)
+    assert desk.take() == []
+    desk.forward(1)
+    assert desk.take() == ["a"]
+    end(desk, "a")
+    assert answer(desk, "a") == [*"bcd"]
+    assert left_of(desk) == set()
+
+
+def test_a_leader_that_ends_before_its_release_is_settled_is_waited_for_no_less(url):
+    desk = group_desk(url)
+    token, [leader] = desk.store.lot.take(desk.name, desk.breaker.policy, 10)
+    end(desk, "a")  # it was published, received and run meanwhile
+    assert desk.store.lot.settle(desk.name, token, [leader.id]) == 0
+    assert away(desk) == [("a", "success", True, False)]
+    assert answer(desk, "a") == [*"bcd"]
+    assert left_of(desk) == set()
+
+
+@pytest.mark.parametrize("how", ["operator", "expired", "overdue", "revoked"])
+def test_a_leader_dropped_in_the_lot_gives_its_place_to_the_next_at_once(url, how):
+    desk = group_desk(url)
+    token, _ = desk.store.lot.pick(desk.name, 1, ["a"])
+    desk.store.lot.settle(desk.name, token, ["a"], dropped=how)
+    assert desk.breaker.read().dropped_total == {how: 1}
+    assert desk.take() == ["b"]
+    end(desk, "b")
+    assert answer(desk, "b") == [*"cd"]
+    assert left_of(desk) == set()
+
+
+def test_all_of_them_can_be_dropped_at_once(url):
+    desk = group_desk(url)
+    token, messages = desk.store.lot.pick(desk.name, 100)
+    assert [message.id for message in messages] == [*"abcd"]
+    assert desk.store.lot.settle(desk.name, token, [*"abcd"], dropped="operator") == 4
+    assert left_of(desk) == set()
+
+
+def test_a_leader_that_ended_elsewhere_leaves_word(url):
+    desk = group_desk(url)
+    desk.take()
+    desk.breaker.forget("a")  # revoked in its queue, or another service has answered
+    assert away(desk) == [("a", "", True, False)]
+    assert answer(desk, "a") == [*"bcd"]
+    assert left_of(desk) == set()
+
+
+def test_a_leader_without_an_answer_gives_its_place_to_the_next(url):
+    desk = group_desk(url)
+    desk.take()
+    desk.breaker.forget("a")
+    assert desk.store.lot.succeed(desk.name, ["a"]) == 1
+    assert desk.store.lot.succeed(desk.name, ["a"]) == 0, "another releaser saw the same"
+    assert desk.take() == ["b"]
+    assert away(desk) == [("b", "", False, False)]
+
+
+def test_a_leader_nobody_hears_of_gives_up_its_place_and_follows_when_it_comes_back(url):
+    desk = group_desk(url)
+    desk.take()
+    desk.forward(59.999999)
+    assert away(desk) == [("a", "", False, False)]
+    assert desk.store.lot.succeed(desk.name, ["a"], 60) == 0
+    desk.forward(0.000001)
+    assert away(desk) == [("a", "", False, True)]
+    assert desk.store.lot.succeed(desk.name, ["a"], 60) == 1
+    desk.park("a", group="g")
+    assert desk.take() == ["b"]
+    end(desk, "b")
+    assert answer(desk, "b") == ["a", "c", "d"], "it has kept its place"
+    assert left_of(desk) == set()
+
+
+def test_an_answer_has_its_time_from_when_its_leader_ended(url):
+    desk = group_desk(url)
+    desk.take()
+    desk.forward(59)
+    end(desk, "a")
+    desk.forward(59)
+    assert away(desk) == [("a", "success", True, False)]
+    desk.forward(1)
+    assert away(desk) == [("a", "success", True, True)]
+
+
+def test_a_leader_that_was_late_and_ended_after_all_changes_nothing(url):
+    desk = group_desk(url)
+    desk.take()
+    desk.store.lot.succeed(desk.name, ["a"])
+    end(desk, "a")
+    assert away(desk) == []
+    assert desk.take() == ["b"]
+    end(desk, "b")
+    assert answer(desk, "b") == [*"cd"]
+    assert left_of(desk) == set()
+
+
+def test_one_that_follows_ends_for_itself_when_it_expires_or_has_waited_too_long(url):
+    desk = Desk(url, max_parked_seconds=100)
+    desk.trip()
+    desk.park("a", group="g")
+    desk.park("b", group="g", expires="2027-01-15T08:00:05+00:00")  # five seconds from the clock's start
+    desk.forward(50)
+    desk.park("c", group="g")
+    token, found = desk.store.lot.take_expired(desk.name, desk.breaker.policy, 10)
+    assert [message.id for message in found["expired"]] == ["b"]
+    assert desk.store.lot.settle(desk.name, token, ["b"], dropped="expired") == 1
+    desk.forward(50)
+    token, found = desk.store.lot.take_expired(desk.name, desk.breaker.policy, 10)
+    assert [message.id for message in found["overdue"]] == ["a"]
+    desk.store.lot.settle(desk.name, token, ["a"], dropped="overdue")
+    assert desk.take() == ["c"]
+
+
+def test_the_last_that_follows_takes_the_wait_along(url):
+    desk = Desk(url)
+    desk.park(*"ab", group="g")
+    desk.take()
+    token, _ = desk.store.lot.pick(desk.name, 1, ["b"])
+    desk.store.lot.settle(desk.name, token, ["b"], dropped="operator")
+    assert desk.breaker.read().away == 0
+    desk.park("c", group="g")
+    assert desk.take() == [], "it is still led"
+    end(desk, "a")
+    assert answer(desk, "a") == ["c"]
+    assert left_of(desk) == set()
+
+
+def test_one_that_is_delivered_twice_follows_once_and_runs_if_it_is_let_through(url):
+    desk = group_desk(url)
+    desk.park("c", group="g")
+    assert desk.breaker.read().coalesced_total == 3
+    end(desk, "d")  # its second delivery found the circuit closed
+    desk.take()
+    end(desk, "a")
+    assert answer(desk, "a") == [*"bc"]
+    assert left_of(desk) == set()
+
+
+def test_they_count_towards_a_full_lot(url):
+    desk = Desk(url, max_parked=2)
+    desk.trip()
+    assert desk.park(*"abc", group="g") == [Taken.PARKED, Taken.PARKED, Taken.FULL]
+
+
+def test_a_leaders_days_old_trail_strands_nobody(url):
+    desk = group_desk(url)
+    desk.take()
+    desk.forward(86_401)
+    desk.park("x")
+    desk.take()  # which forgets old trails
+    assert away(desk) == [("a", "", True, False)]
+    assert desk.store.lot.succeed(desk.name, ["a"]) == 1
+    assert desk.take() == ["b"]
+
+
+def test_a_cluster_is_told_of_every_key_of_a_lot():
+    prelude = (files("resilience") / "lua" / "prelude.lua").read_text("utf-8")
+    named = re.findall(r"LOT \.\. '(\w+)'", prelude)
+    assert set(named) == {suffix.removeprefix("lot:") for suffix in SUFFIXES if suffix.startswith("lot:")}
+    assert len(named) >= 15
+
+
+class Walk:
+    """Random acts on a lot where some tasks ask the same.
+
+    Args:
+        url: The store's.
+        seed: Of the acts.
+    """
+
+    def __init__(self, url: str, seed: int) -> None:
+        self.chance = random.Random(seed)  # noqa: S311 - a test's
+        self.desk = Desk(url, failure_threshold=1000)
+        self.lot = self.desk.store.lot
+        self.groups: dict[str, str] = {}  # every task that was taken in
+        self.out: list[str] = []  # on their way, or running
+        self.ended: list[str] = []
+
+    def act(self) -> None:
+        acts = [self.park, self.park, self.take, self.drop, self.look, lambda: self.desk.forward(20)]
+        if self.out:
+            acts += [self.park_again, self.end, self.end, self.revoke]
+        self.chance.choice(acts)()
+
+    def park(self) -> None:
+        ident = f"t{len(self.groups)}"
+        self.groups[ident] = self.chance.choice(["g", "h", ""])
+        self.desk.park(ident, group=self.groups[ident])
+
+    def take(self) -> None:
+        self.out += self.desk.take(self.chance.randrange(1, 4))
+
+    def drop(self) -> None:
+        token, picked = self.lot.pick(self.desk.name, 1, [self.chance.choice([*self.groups, ""])])
+        dropped = [message.id for message in picked]
+        self.lot.settle(self.desk.name, token, dropped, dropped="operator")
+        self.ended += dropped
+
+    def look(self) -> None:
+        """A releaser's tick."""
+        for leader in self.lot.away(self.desk.name, 50, 60):
+            if leader.verdict:
+                self.ended += answer(self.desk, leader.id)
+            elif leader.ended or leader.late:
+                self.lot.succeed(self.desk.name, [leader.id])
+
+    def park_again(self) -> None:
+        ident = self.one_out()
+        self.desk.park(ident, group=self.groups[ident], behind=self.chance.random() < 0.5)
+
+    def end(self) -> None:
+        self.ended.append(self.one_out())
+        end(self.desk, self.ended[-1])
+
+    def revoke(self) -> None:
+        self.ended.append(self.one_out())
+        self.desk.breaker.forget(self.ended[-1])
+
+    def one_out(self) -> str:
+        return self.out.pop(self.chance.randrange(len(self.out)))
+
+    def finish(self) -> None:
+        """Let all that is left come out."""
+        for _ in self.groups:
+            self.desk.forward(30)
+            self.take()
+            while self.out:
+                self.end()
+            self.look()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_nobody_is_stranded_and_nobody_ends_twice(url, seed):
+    walk = Walk(url, seed)
+    for _ in range(150):
+        walk.act()
+    walk.finish()
+    assert sorted(walk.ended) == sorted(walk.groups)
+    assert walk.desk.breaker.read().coalesced_total > 0
+    assert left_of(walk.desk) == set()

@@ -1,0 +1,27 @@
+-- The leaders whose answer others wait for: those that have ended, those nobody has heard of for long, and as many
+-- others as are left to make so many, because not every end is told here.
+--
+-- ARGV  1 now or ''  2 most  3 how long an answer may take once a leader is away (us)
+-- out   {{leader, verdict '' if it is not known, ended 0|1, late 0|1, message of the first that follows}, ...}
+-- does  nothing; of many it tells any, so that one without an answer keeps nobody back
+local before, most = clock() - tonumber(ARGV[3]), tonumber(ARGV[2])
+local out, told = {}, {}
+
+local function tell(leaders)
+  for _, leader in ipairs(leaders) do
+    if #out < most and not told[leader] then
+      told[leader] = true
+      local verdict = redis.call('HGET', ENDED, leader)
+      local late = tonumber(redis.call('ZSCORE', AWAY, leader)) <= before
+      out[#out + 1] = {
+        leader, verdict or '', verdict and 1 or 0, late and 1 or 0,
+        string.sub(redis.call('HGET', MESSAGES, followers(group_of(leader), 1)[1]), 2),
+      }
+    end
+  end
+end
+
+tell(redis.call('HRANDFIELD', ENDED, most))
+tell(redis.call('ZRANGEBYSCORE', AWAY, '-inf', before, 'LIMIT', 0, most))
+tell(redis.call('ZRANDMEMBER', AWAY, most))
+return out
