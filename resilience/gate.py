@@ -77,7 +77,8 @@ class Refusal:
     def of(cls, task: ResilientTask, message: Any, wait: Parked) -> Refusal | None:
         """None for a message that cannot be kept as JSON."""
         try:
-            entry = Waiting(Stored.of(message), Lane(task.lane), wait.delay_seconds, wait.behind)
+            stored = Stored.of(message)
+            entry = Waiting(stored, Lane(task.lane), wait.delay_seconds, wait.behind, task.group_of(stored))
         except (TypeError, ValueError) as error:
             logger.error("cannot park a message of %s, its headers are no JSON: %s", task.name, error)  # noqa: TRY400 - the message says it all
             return None

@@ -14,6 +14,7 @@ from celery import bootsteps
 from celery.utils.log import get_logger
 
 from resilience.circuit import CircuitState
+from resilience.coalescing import Answers
 from resilience.errors import ParkingLotError, StoreUnavailableError
 from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
 from resilience.outlet import Outlet
@@ -48,6 +49,7 @@ class Releaser(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         self.timer_entry: Any = None
         self.outlet = Outlet(consumer.app)
+        self.answers = Answers()
         self.turn = 0
         self._moved: dict[str, float] = {}
         self._skip: dict[str, int] = {}
@@ -109,7 +111,11 @@ class Releaser(bootsteps.StartStopStep):
         start = self.turn % len(names) if names else 0
         self._each(
             names[start:] + names[:start],
-            lambda name: self.end_expired(gate, name) + self.release_batch(gate, name),
+            lambda name: (
+                self.end_expired(gate, name)
+                + self.release_batch(gate, name)
+                + (self.answers.give(gate, name) if circuits[name].away else 0)
+            ),
         )
         pauses = {name: pause for name in names if (pause := _pause(circuits[name]))}
         if pauses:

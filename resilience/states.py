@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import states
 from celery.app.task import Context
+from celery.backends.base import KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
 from celery.utils.log import get_logger
 from redis.backoff import NoBackoff
@@ -30,7 +31,7 @@ REST = 20
 
 
 class ParkedStates:
-    """Writes the state of many tasks at once, never over a final one."""
+    """Writes the state of many tasks at once, never over a final one, and reads the final ones."""
 
     def __init__(self) -> None:
         self._quick: dict[int, RedisBackend] = {}
@@ -56,9 +57,33 @@ class ParkedStates:
                     request = Context(message.headers, **names)
                     backend.store_result(message.id, meta, PARKED, request=request)
         except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
-            took = time.monotonic() - started
-            self._rests_until = time.monotonic() + REST * took
+            self._leave_alone(started)
             logger.warning("state PARKED of %d tasks not written: %r", len(batch), error)
+
+    def final(self, backend: Any, ids: Sequence[str]) -> dict[str, dict[str, Any]] | None:
+        """Celery's metadata (status, result, ...) of those tasks that have ended, by id.
+
+        Returns:
+            None while the backend does not answer, which is logged.
+        """
+        started = time.monotonic()
+        if started < self._rests_until:
+            return None
+        try:
+            if isinstance(backend, RedisBackend):
+                backend = self._quick_one(backend)
+            if isinstance(backend, KeyValueStoreBackend):  # all in one round trip
+                return dict(backend.get_many(ids, interval=0, max_iterations=1))
+            metas = {ident: backend.get_task_meta(ident) for ident in ids}
+        except Exception as error:  # noqa: BLE001 - any backend's; it is asked again
+            self._leave_alone(started)
+            logger.warning("states of %d tasks not read: %r", len(ids), error)
+            return None
+        return {ident: meta for ident, meta in metas.items() if meta["status"] in states.READY_STATES}
+
+    def _leave_alone(self, started: float) -> None:
+        now = time.monotonic()
+        self._rests_until = now + REST * (now - started)
 
     def _quick_one(self, backend: RedisBackend) -> RedisBackend:
         """Like it, but it waits BACKEND_SECONDS at most and repeats nothing; Celery's own do for minutes."""

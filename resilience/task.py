@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Task
+from celery.backends.rpc import RPCBackend
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 
 from resilience.circuit import Permit, Reason, Report, Verdict
@@ -18,6 +19,8 @@ from resilience.registry import get_circuit_breaker
 
 if TYPE_CHECKING:
     from celery import Celery
+
+    from resilience.parking import Stored
 
 #: How long a message rests before it may meet a worker with another key than the one that was refused.
 STALE_KEY_PAUSE_SECONDS = 5.0
@@ -104,6 +107,10 @@ class ResilientTask(Task):
             does not go on for ever.
         backoff_seconds: Pause after a first failed attempt; doubles, with jitter, up to
             ``backoff_cap_seconds``.
+        coalesce: Parked tasks of this kind with the same arguments become one: the first runs, and
+            all get its final state, each under its own id. For tasks whose answer is good for whoever
+            asks the same. A member of a chord, group or chain, or a task with callbacks, always runs
+            by itself.
     """
 
     abstract = True
@@ -121,6 +128,7 @@ class ResilientTask(Task):
     max_losses: ClassVar[int] = 3
     backoff_seconds: ClassVar[float] = 1.0
     backoff_cap_seconds: ClassVar[float] = 60.0
+    coalesce: ClassVar[bool] = False
 
     @classmethod
     def on_bound(cls, app: Celery) -> None:  # noqa: ARG003 - Celery's signature
@@ -235,6 +243,14 @@ class ResilientTask(Task):
     def candidates(self, *args: Any, **kwargs: Any) -> tuple[str, ...]:  # noqa: ARG002 - an override may look at the arguments
         """The services this call may use, in order."""
         return self.services
+
+    def group_of(self, message: Stored) -> str:
+        """Which parked messages become one with this; '': it stays for itself."""
+        if not self.coalesce or isinstance(self.backend, RPCBackend):  # a result only its caller can read
+            return ""
+        if self.store_errors_even_if_ignored and (self.ignore_result or message.headers.get("ignore_result")):
+            return ""  # whether its state tells how it has ended depends on how it has ended
+        return message.question()
 
     def judge(self, error: Exception) -> Outcome:
         """What an exception out of the body means; override it to tell more apart.

@@ -87,6 +87,8 @@ class FetchTask(ResilientTask):
     """Asks a provider for one value and keeps it as the last good one."""
 
     abstract = True
+    # Who asks for the same value has the same answer.
+    coalesce = True
     # A call has a deadline of its own; these are for what it does not cover.
     soft_time_limit = 60
     time_limit = 75

@@ -1,7 +1,8 @@
 """A foreign Celery app, as a user would write one, with a provider that can be broken through Redis.
 
 The provider lives in the store's server as plain keys, outside the layer under test:
-``mode:<service>`` is ok, down or hang; ``calls:<service>`` lists the task id of every call it received;
+``mode:<service>`` is ok, down, hang, or slow, which lasts as long as it is;
+``calls:<service>`` lists the task id of every call it received;
 ``inflight:<service>`` and ``peak:<service>`` count those at once; ``done`` lists the ids that succeeded.
 """
 
@@ -102,6 +103,23 @@ class KeyedTask(ResilientTask):
         return super().judge(error)
 
 
+class UnknownSymbolError(Exception):
+    """The provider's answer is no."""
+
+
+class SymbolTask(ResilientTask):
+    """Knows a no from a failure; whoever asks the same has the same answer."""
+
+    abstract = True
+    coalesce = True
+
+    def judge(self, error: Exception) -> Outcome:
+        """The provider has answered, and the task is over."""
+        if isinstance(error, UnknownSymbolError):
+            return Outcome(Verdict.SUCCESS, ends=True)
+        return super().judge(error)
+
+
 def call(service: str, task_id: str, seconds: float) -> None:
     """One call to the provider."""
     provider.rpush(f"calls:{service}", task_id)
@@ -114,6 +132,9 @@ def call(service: str, task_id: str, seconds: float) -> None:
         if mode == "hang":
             provider.rpush("pids", os.getpid())
             time.sleep(3600)
+        while mode == "slow":
+            time.sleep(0.02)
+            mode = (provider.get(f"mode:{service}") or b"ok").decode()
         if mode == "down":
             raise ConnectionError(f"{service} is down")
     finally:
@@ -137,6 +158,23 @@ def keyed(self: ResilientTask, number: int) -> int:
         raise BadKeyError
     provider.rpush("done", self.request.id)
     return number
+
+
+@task(bind=True, base=SymbolTask, service="dead", name="fleet.quote", backoff_seconds=0.2)
+def quote(self: ResilientTask, symbol: str) -> list[str]:
+    """Everybody's question; tells who has asked."""
+    call("dead", self.request.id, 0)
+    if provider.sismember("unknown", symbol):
+        raise UnknownSymbolError(symbol, 404)
+    provider.rpush("done", self.request.id)
+    return [symbol, self.request.id]
+
+
+@task(bind=True, base=SymbolTask, services=("dead", "other"), name="fleet.quote_of_any", backoff_seconds=0.2)
+def quote_of_any(self: ResilientTask, symbol: str) -> list[str]:
+    """The same of two providers; tells which it was."""
+    call(self.request.service, self.request.id, 0)
+    return [symbol, self.request.service]
 
 
 @task(bind=True, base=ResilientTask, service="dead", name="fleet.ask", lane="on_demand")
