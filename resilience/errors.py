@@ -5,6 +5,7 @@
     ├── ParkingLotError           a task could not go on waiting: carries service and why
     ├── ConfigurationError        a setting that cannot work: names it and the remedy (also a ValueError)
     └── StoreUnavailableError     the shared store did not answer in time: carries its address
+        └── StoreFullError        it answered that it has no memory left
 
 Every constructor takes exactly the arguments it hands to ``Exception``, so an error survives
 Celery's JSON result and a process boundary.
@@ -78,3 +79,10 @@ class StoreUnavailableError(ResilienceError):
 
     def __str__(self) -> str:
         return f"the breaker store at {self.address} does not answer: {self.cause}"
+
+
+class StoreFullError(StoreUnavailableError):
+    """The shared store has no memory left for what it was to keep; the rest of it works."""
+
+    def __str__(self) -> str:
+        return f"the breaker store at {self.address} is full: {self.cause}"

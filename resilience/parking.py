@@ -46,6 +46,9 @@ _LEFT_OUT = frozenset(
         "expiration",
     }
 )
+# kombu has decompressed the body, so the header that says otherwise goes; and where RabbitMQ has held the
+# message back for a while is no matter to the next who gets it.
+_NOT_ITS_OWN = ("compression", "x-death", "x-first-death-", "x-last-death-")
 
 
 def expires_of(headers: dict[str, Any]) -> int:
@@ -90,8 +93,7 @@ class Stored:
             body=message.body,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
-            # kombu has decompressed the body, so the header that says otherwise goes.
-            headers={k: v for k, v in message.headers.items() if k != "compression"},
+            headers={k: v for k, v in message.headers.items() if not k.startswith(_NOT_ITS_OWN)},
             properties={k: v for k, v in (message.properties or {}).items() if k not in _LEFT_OUT},
             exchange=delivery.get("exchange") or "",
             routing_key=delivery.get("routing_key") or "",
@@ -211,6 +213,7 @@ class Taken(IntEnum):
     LET_THROUGH = 0
     PARKED = 1
     FULL = 2
+    NOT_NOW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +266,18 @@ class ParkingLot:
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
 
+    @property
+    def address(self) -> str:
+        """Where the lots are, without user or password."""
+        return self._scripts.address
+
     def eviction(self) -> str:
         """What the server throws away when it is full; '' where it does not say."""
         return self._scripts.setting("maxmemory-policy")
+
+    def memory(self) -> tuple[int, int] | None:
+        """Bytes the server uses and may use (0: no limit); None where it does not say."""
+        return self._scripts.memory()
 
     def park(
         self,
@@ -274,6 +286,7 @@ class ParkingLot:
         policy: Policy = DEFAULT,
         *,
         gate: bool = False,
+        spare: bool = False,
         key: str = "",
     ) -> list[Taken]:
         """Take messages in, atomically.
@@ -284,12 +297,17 @@ class ParkingLot:
             policy: Its circuit's.
             gate: Take only those the circuit refuses at this moment: what the caller knew may be
                 a second old.
+            spare: Of those, take only what was here before, because the store's memory is nearly used up.
             key: The fingerprint of the key the calls would be made with.
 
         Returns:
             For each message what became of it.
+
+        Raises:
+            StoreFullError: There is no memory left for them.
         """
-        arguments: list[str | float] = [policy.wire, key, "gate" if gate else "force"]
+        mode = "spare" if spare else "gate" if gate else "force"
+        arguments: list[str | float] = [policy.wire, key, mode]
         for entry in batch:
             arguments += [
                 entry.message.id,

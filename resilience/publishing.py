@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilience.breaker import describe, iso
 from resilience.circuit import CircuitState
+from resilience.errors import StoreFullError
 from resilience.registry import CIRCUIT_BREAKERS
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
@@ -84,7 +85,10 @@ def publish(app: Celery) -> dict[str, Any]:
     snapshot = report() | {"published_at": iso(datetime.now(UTC))}
     store = default_store()
     if isinstance(store, FailoverStore) and store.up:
-        store.shared.scripts.set(SNAPSHOT_KEY, json.dumps(snapshot))
+        try:
+            store.shared.scripts.set(SNAPSHOT_KEY, json.dumps(snapshot))
+        except StoreFullError as error:  # the changes are told all the same
+            logger.warning("states not published: %s", error)
     with app.events.default_dispatcher() as dispatcher:
         dispatcher.send(
             "breaker-states", states={row["service"]: row["state"] for row in snapshot["circuit_breakers"]}

@@ -1,10 +1,11 @@
 -- Take messages in.
 --
 -- ARGV  1 now or ''  2 policy  3 key
---       4 mode: 'gate' parks only what the circuit refuses at this moment, 'force' parks
+--       4 mode: 'gate' parks only what the circuit refuses at this moment, 'spare' of that only what was here
+--       before, 'force' parks
 --       then for each message: id, lane letter d|s, delay (us), behind 0|1, expires (us, 0 never),
 --       group '' for none, message
--- out   1 parked, 0 let through or 2 no room for it, for each message
+-- out   1 parked, 0 let through, 2 no room for it or 3 not now, for each message
 -- does  a message replaces its earlier entry and clears a release lease on it; a reservation is freed;
 --       a returning task keeps its place unless it goes behind; one whose group has a leader follows it
 local now = clock()
@@ -21,11 +22,17 @@ local function let_through(id)
   return c.state == 'half_open' and place_of(id, now) or waiting() == 0
 end
 
+local function was_here(id)
+  return redis.call('HEXISTS', MESSAGES, id) == 1 or redis.call('ZSCORE', RETURNING, id)
+end
+
 -- What was here before had its place; it is not lost because others have come since.
 local function no_room(id, message)
-  if redis.call('HEXISTS', MESSAGES, id) == 1 or redis.call('ZSCORE', RETURNING, id) then
+  if was_here(id) then
     return false
   end
+  -- Does nothing, but for a server without memory left, which refuses it and with it the script.
+  redis.call('ZADD', SINCE, 'XX', now, id)
   local bytes = tonumber(redis.call('HGET', CIRCUIT, 'bytes') or 0)
   return redis.call('HLEN', MESSAGES) >= policy.most or bytes + #message >= policy.bytes
 end
@@ -69,8 +76,10 @@ local out = {}
 for i = 5, #ARGV, 7 do
   local id, lane, delay, behind = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local expires, group, message = tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6]
-  if ARGV[4] == 'gate' and let_through(id) then
+  if ARGV[4] ~= 'force' and let_through(id) then
     out[#out + 1] = 0
+  elseif ARGV[4] == 'spare' and not was_here(id) then
+    out[#out + 1] = 3
   elseif no_room(id, message) then
     redis.call('HINCRBY', CIRCUIT, 'dropped:full', 1)
     out[#out + 1] = 2
@@ -110,7 +119,7 @@ end
 if parked > 0 then
   redis.call('HSET', CIRCUIT, 'last_place', last)
   redis.call('HINCRBY', CIRCUIT, 'parked', parked)
-  if ARGV[4] == 'gate' then -- refused here, before anybody asked for a permit
+  if ARGV[4] ~= 'force' then -- refused here, before anybody asked for a permit
     redis.call('HINCRBY', CIRCUIT, 'blocked', parked)
   end
 end

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.cluster import ClusterNode, RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
-from redis.exceptions import AskError, MovedError, TryAgainError
+from redis.exceptions import AskError, MovedError, OutOfMemoryError, TryAgainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +101,20 @@ class Cluster:
                 break
             key = f"{prefix}{number}"
             checks.setdefault(servers.get_node_from_key(key).name, key)
-        return all(self.set(key, "", px=1000) for key in checks.values())
+        return all(self._takes(key) for key in checks.values())
+
+    def _takes(self, key: str) -> bool:
+        """A server that is full works: what is there is served, and can leave."""
+        try:
+            return bool(self.set(key, "", px=1000))
+        except OutOfMemoryError:
+            return True
+
+    def memory(self) -> dict[str, Any]:
+        """What the server says of its memory that has the least left of what it may use."""
+        servers = self._servers()
+        told = [servers.get_redis_connection(node).info("memory") for node in servers.get_primaries()]
+        return max(told, key=lambda server: server["used_memory"] / (server.get("maxmemory") or float("inf")))
 
     def close(self) -> None:
         """Let go of the connections; the next command makes new ones."""

