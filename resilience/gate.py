@@ -10,7 +10,7 @@ The first two go by a snapshot at most a second old; the store has the last word
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
@@ -26,17 +26,18 @@ from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
 from resilience.breaker import iso
-from resilience.circuit import LOST, Circuit, CircuitState, Permit, Reason, Report, Verdict
-from resilience.errors import ConfigurationError, ParkingLotError, StoreUnavailableError
+from resilience.circuit import LOST, Circuit, CircuitState, Known, Permit, Reason, Report, Verdict
+from resilience.errors import ConfigurationError, ParkingLotError, StoreFullError, StoreUnavailableError
 from resilience.messages import check
 from resilience.parking import Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
+from resilience.standby import REQUEUE_SECONDS, Standby
 from resilience.states import ParkedStates
 from resilience.task import NEVER_WAITS, Parked, ResilientTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from celery import Celery
 
@@ -50,8 +51,6 @@ logger = get_logger(__name__)
 PACED = frozenset({Reason.QUOTA, Reason.CONCURRENCY, Reason.RECOVERING})
 # How often the circuits are looked at, and the lots emptied.
 TICK_SECONDS = 0.5
-# A message that can neither run nor be parked goes back to its broker after this pause.
-REQUEUE_SECONDS = 1.0
 # Messages that arrive in a burst are parked together: how long the first waits for others, how many at most.
 LINGER_SECONDS = 0.005
 BATCH = 100
@@ -102,12 +101,14 @@ class Gate:
         self.app = app
         self.store = store
         self.consumer: Any = None
+        self.standby = Standby(self)
         self._states = ParkedStates()
         self._revoked: set[str] = set()
         self._pending: list[tuple[Refusal, Callable[[], object]]] = []
         self._gone: set[str] = set()
         self._shut: dict[str, Parked] = {}
         self._shut_until: dict[str, float] = {}
+        self._idle_until: dict[str, float] = {}
 
     def services(self) -> list[str]:
         """Every circuit a task of this app is under."""
@@ -154,6 +155,11 @@ class Gate:
         self._shut_until = {
             name: _shut_until(circuit, get_circuit_breaker(name)) for name, circuit in circuits.items()
         }
+        # Though fresh messages are refused, the lot may send some: then whoever comes must be looked at.
+        self._idle_until = {
+            name: _shut_until(replace(circuit, parked_ready=0), get_circuit_breaker(name))
+            for name, circuit in circuits.items()
+        }
         self._shut = {
             name: _wait_at(circuit, get_circuit_breaker(name)) for name, circuit in circuits.items()
         }
@@ -162,6 +168,12 @@ class Gate:
     def lets(self, service: str) -> bool:
         """Whether a task may go there now, as far as this process knows."""
         return service not in self._gone and self._shut_until.get(service, 0) <= time.monotonic()
+
+    def idle(self, services: Iterable[str]) -> bool:
+        """Whether no task under these circuits can run now, wherever it comes from, as far as is known."""
+        now = time.monotonic()
+        waited_for = [service for service in services if service not in self._gone]
+        return bool(waited_for) and all(self._idle_until.get(service, 0) > now for service in waited_for)
 
     def newly_revoked(self) -> list[str]:
         """Tasks this worker has been told to revoke since it was last asked; it forgets them after hours."""
@@ -185,22 +197,31 @@ class Gate:
             return None
         return min((self._shut[service] for service in services), key=lambda wait: wait.retry_at)
 
-    def park(self, task: ResilientTask, message: Any, wait: Parked, *, gate: bool) -> bool:
+    def park(self, task: ResilientTask, message: Any, wait: Parked, *, gate: bool) -> Taken:
         """State, then park; the caller acknowledges.
 
         Returns:
-            False when the message should run after all, or cannot be parked. One there is no room for has
-            ended in FAILURE, and is done with too.
+            Whether the message is PARKED, should run after all, or, NOT_NOW, cannot be parked at present. One
+            there is no room for has ended in FAILURE: it is done with as if it were parked.
         """
         refusal = Refusal.of(task, message, wait)
-        return refusal is not None and self._park(wait.service, [refusal], gate=gate)[0]
+        return self._park(wait.service, [refusal], gate=gate)[0] if refusal else Taken.LET_THROUGH
+
+    def settle(self, message: Any, taken: Taken) -> bool:
+        """Acknowledge what is parked, keep what cannot be now; False: it should run after all."""
+        if taken is Taken.PARKED:
+            # Directly: through the promise it costs five times as much on RabbitMQ.
+            message.ack_log_error(logger, self.consumer.connection_errors)
+        elif taken is Taken.NOT_NOW:
+            self.standby.keep(message)
+        return taken is not Taken.LET_THROUGH
 
     def park_soon(self, refusal: Refusal, otherwise: Callable[[], object]) -> None:
         """State, park, acknowledge, together with what arrives in the next moment.
 
         Args:
             refusal: What to park.
-            otherwise: What to do if it should run after all, or cannot be parked.
+            otherwise: What to do if it should run after all.
         """
         if self.consumer.hub is None:  # the timer is another thread's: one by one
             self._park_and_acknowledge([(refusal, otherwise)])
@@ -230,36 +251,39 @@ class Gate:
         for name, group in groupby(sorted(pending, key=service), key=service):
             some = list(group)
             try:
-                parked = self._park(name, [refusal for refusal, _ in some], gate=True)
+                told = self._park(name, [refusal for refusal, _ in some], gate=True)
             except Exception:  # whatever it is, none of them may be forgotten
                 logger.exception("cannot park for %s", name)
-                parked = [False] * len(some)
-            for (refusal, otherwise), done in zip(some, parked, strict=True):
-                if done:
-                    # Directly: through the promise it costs five times as much on RabbitMQ.
-                    refusal.message.ack_log_error(logger, self.consumer.connection_errors)
-                else:
+                told = [Taken.LET_THROUGH] * len(some)
+            for (refusal, otherwise), taken in zip(some, told, strict=True):
+                if not self.settle(refusal.message, taken):
                     otherwise()
 
-    def _park(self, service: str, refusals: Sequence[Refusal], *, gate: bool) -> list[bool]:
+    def _park(self, service: str, refusals: Sequence[Refusal], *, gate: bool) -> list[Taken]:
         """All that wait for one service, in one act; for each as ``park``."""
         lot = self.store.lot
         if lot is None:
-            return [False] * len(refusals)
+            return [Taken.NOT_NOW] * len(refusals)
         self._write_states(refusals)
         breaker = get_circuit_breaker(service)
         entries = [refusal.entry for refusal in refusals]
+        # A task that comes back from a call has had its turn: there are few of them.
+        called = any(entry.behind or entry.delay_seconds for entry in entries)
+        spare = self.standby.watermark.reached and not called
         try:
-            taken = lot.park(service, entries, breaker.policy, gate=gate, key=breaker.key)
+            taken = lot.park(service, entries, breaker.policy, gate=gate, spare=spare, key=breaker.key)
+        except StoreFullError as error:
+            self.standby.full(error)
+            return [Taken.NOT_NOW] * len(refusals)
         except StoreUnavailableError as error:
             logger.warning("cannot park %d tasks of %s: %s", len(entries), service, error)
-            return [False] * len(refusals)
+            return [Taken.NOT_NOW] * len(refusals)
         return [
-            self._is_done(refusal, what, breaker.policy, gate=gate)
+            self._became(refusal, what, breaker.policy, gate=gate)
             for refusal, what in zip(refusals, taken, strict=True)
         ]
 
-    def _is_done(self, refusal: Refusal, taken: Taken, policy: Policy, *, gate: bool) -> bool:
+    def _became(self, refusal: Refusal, taken: Taken, policy: Policy, *, gate: bool) -> Taken:
         wait = refusal.wait
         if taken is Taken.PARKED:
             self._send_event(refusal.stored, wait)
@@ -268,9 +292,9 @@ class Gate:
                 self._note(wait)
         elif taken is Taken.FULL:
             return self._turn_away(refusal.stored, wait.service, policy)
-        return taken is Taken.PARKED
+        return taken
 
-    def _turn_away(self, stored: Stored, service: str, policy: Policy) -> bool:
+    def _turn_away(self, stored: Stored, service: str, policy: Policy) -> Taken:
         """There is no room for it: it ends in FAILURE, which is better than to fill the store up."""
         problem = (
             f"its parking lot is full ({policy.max_parked} tasks or {policy.max_parked_bytes} bytes): "
@@ -281,8 +305,8 @@ class Gate:
             get_circuit_breaker(service).forget(stored.id)
         except Exception:
             logger.exception("cannot end %s", stored.id)
-            return False
-        return True
+            return Taken.LET_THROUGH
+        return Taken.PARKED
 
     def _note(self, wait: Parked) -> None:
         """A task has just been refused: no need to wait for the next look to know."""
@@ -290,9 +314,37 @@ class Gate:
         self._shut[wait.service] = wait
         self._shut_until[wait.service] = time.monotonic() + min(left, TICK_SECONDS)
 
-    def give_back(self, request: ResilientRequest) -> None:
-        """To its queue again, after a pause, so that nothing spins."""
-        self.consumer.timer.call_after(REQUEUE_SECONDS, request.reject, (True,))
+    def give_back(self, request: ResilientRequest, wait: Parked) -> None:
+        """A pool process could not get it through, and it cannot be parked."""
+        if self.store.lot is None:
+            self._learn(wait)
+        if self.standby.needed:
+            self.standby.keep(request.message)
+            request.acknowledged = True
+        else:  # to its queue again, after a pause, so that nothing spins
+            self.consumer.timer.call_after(REQUEUE_SECONDS, request.reject, (True,))
+
+    def _learn(self, wait: Parked) -> None:
+        """What a pool process finds out while the store is lost, it finds out for itself alone.
+
+        Entered into this process's own circuit, it spares the others the same way. Here nobody hears of
+        successes; so a task's own failure counts for no more than this process can tell: that it came right
+        after the open time.
+        """
+        breaker = get_circuit_breaker(wait.service)
+        circuit = self.store.read([wait.service])[wait.service]
+        if wait.reason in PACED:
+            return
+        now, call = circuit.read_at or datetime.now(UTC), breaker.policy.call_seconds
+        tried = circuit.retry_at and timedelta() <= now - circuit.retry_at < timedelta(seconds=call)
+        if circuit.state is CircuitState.OPEN and (tried or not wait.delay_seconds):
+            permit = breaker.acquire()
+            if permit.probe:
+                breaker.report(permit, Verdict.FAILURE)
+        elif circuit.state is CircuitState.CLOSED and not wait.delay_seconds and wait.reason:
+            known = Known(circuit.generation + 1, wait.retry_at, Reason(wait.reason), breaker.key)
+            self.store.remind(wait.service, known)
+        self.refresh()
 
     def _write_states(self, refusals: Sequence[Refusal]) -> None:
         """Before parking: written later, they could overwrite a final one."""
@@ -419,13 +471,13 @@ class ResilientRequest(Request):
             self._forget()  # it may have been released to try the circuit
             return True
         wait = gate.refuses(self.task, self.args, self.kwargs)
-        if wait and gate.park(self.task, self.message, wait, gate=True):
-            worker_state.task_ready(self)
-            self.message.ack_log_error(logger, self.connection_errors)
-            # So that Celery neither acknowledges it again nor asks a second time.
-            self.acknowledged = self._already_revoked = True
-            return True
-        return False
+        taken = gate.park(self.task, self.message, wait, gate=True) if wait else Taken.LET_THROUGH
+        if not gate.settle(self.message, taken):
+            return False
+        worker_state.task_ready(self)
+        # So that Celery neither acknowledges it again nor asks a second time.
+        self.acknowledged = self._already_revoked = True
+        return True
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: FBT001, FBT002 - Celery's signature
         """Park what the task itself could not get through; the rest is Celery's."""
@@ -433,10 +485,10 @@ class ResilientRequest(Request):
         if isinstance(error, Parked):
             worker_state.task_ready(self)
             gate = gate_of(self.app)
-            if gate.park(self.task, self.message, error, gate=False):
+            if gate.park(self.task, self.message, error, gate=False) is Taken.PARKED:
                 self.acknowledge()
             else:
-                gate.give_back(self)
+                gate.give_back(self, error)
             return None
         lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
         stopping = worker_state.should_terminate or worker_state.should_stop
@@ -487,10 +539,10 @@ class ResilientRequest(Request):
         wait = Parked(
             self.task.service, reason, datetime.now(UTC) + timedelta(seconds=pause), pause, behind=True
         )
-        if gate.park(self.task, self.message, wait, gate=False):
+        if gate.park(self.task, self.message, wait, gate=False) is Taken.PARKED:
             self.acknowledge()
         else:
-            gate.give_back(self)
+            gate.give_back(self, wait)
 
     def fail(self, error: Exception) -> None:
         """FAILURE by the original request: errbacks run, chords are told."""

@@ -12,6 +12,7 @@ from resilience import publishing
 from resilience.circuit import CircuitState
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
+from resilience.watermark import Watermark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,10 @@ STATE_VALUES = {
 class CircuitCollector(Collector):
     """The circuits and lots of the store. A lost store gives ``breaker_store_up 0`` and no exception."""
 
+    def __init__(self) -> None:
+        # As the workers: suspended above one mark, until below another.
+        self._watermark = Watermark()
+
     def describe(self) -> Iterable[Metric]:
         """Nothing ahead of time: registering must not need the store."""
         return []
@@ -42,6 +47,14 @@ class CircuitCollector(Collector):
         yield GaugeMetricFamily("breaker_store_up", "Whether the shared breaker store answers", int(up))
         if not up:
             return
+        memory = store.lot.memory() if store and store.lot else None
+        if memory is not None:
+            self._watermark.see(*memory)
+            yield GaugeMetricFamily(
+                "parking_suspended",
+                "Whether nothing new is parked, because the store's memory is nearly used up",
+                int(self._watermark.reached),
+            )
         state = GaugeMetricFamily(
             "circuit_breaker_state",
             "Circuit breaker state (0=closed, 1=half_open, 2=open)",

@@ -1,4 +1,4 @@
-"""The releaser's way to the broker: messages go back to their queues, and it is known which have arrived."""
+"""A worker's own way to the broker: messages go back to their queues, and it is known which have arrived."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kombu.messaging import Producer
 
 if TYPE_CHECKING:
     from celery import Celery
+    from kombu.entity import Queue
 
     from resilience.parking import Stored
 
@@ -23,7 +24,7 @@ REST = 10
 
 
 class Outlet:
-    """The releaser's own connection to the broker, none of whose acts lasts longer than BROKER_SECONDS.
+    """A connection to the broker beside the consumer's, none of whose acts lasts longer than BROKER_SECONDS.
 
     Args:
         app: The Celery app.
@@ -67,6 +68,17 @@ class Outlet:
         else:
             self._failures = 0
         return certain
+
+    def declare(self, queue: Queue) -> bool:
+        """See that a queue is there, its exchange and its binding too; False: not now."""
+        started = time.monotonic()
+        try:
+            with self.connection.channel() as channel:
+                queue(channel).declare()
+        except Exception as error:  # noqa: BLE001 - any broker's; the next who needs it tries again
+            self._failed(started, error)
+            return False
+        return True
 
     def close(self) -> None:
         """Give it up, in whatever state it is."""
@@ -136,7 +148,7 @@ class Outlet:
             raise
         except Exception as error:  # noqa: BLE001 - one that nobody can publish takes none of the others along
             if len(messages) == 1:
-                logger.error("%s stays parked, it cannot be published: %r", messages[0].id, error)  # noqa: TRY400 - it says it all
+                logger.error("%s stays where it is, it cannot be published: %r", messages[0].id, error)  # noqa: TRY400 - it says it all
                 return
             for message in messages:
                 self._send_batch([message], certain)
@@ -149,7 +161,7 @@ class Outlet:
             self._send_confirmed(messages, certain)
         except self.connection.channel_errors as error:
             if len(messages) == 1:
-                logger.error("%s stays parked: %s", messages[0].id, error)  # noqa: TRY400 - it says it all
+                logger.error("%s stays where it is: %s", messages[0].id, error)  # noqa: TRY400 - it says it all
                 return
             sent = {message.id for message in certain}
             for message in messages:
@@ -179,7 +191,9 @@ class Outlet:
             headers = message.properties.get("application_headers") or {}
             ident = headers.get("id") or message.properties.get("correlation_id")
             refused.add(ident)
-            logger.error("%s stays parked, no queue takes %r of %r: %s", ident, routing_key, exchange, error)
+            logger.error(
+                "%s stays where it is, no queue takes %r of %r: %s", ident, routing_key, exchange, error
+            )
 
         channel.events["basic_ack"].add(confirmed)
         channel.events["basic_nack"].add(rejected)
@@ -195,7 +209,7 @@ class Outlet:
         now = time.monotonic()
         self._failures += 1
         self._rests_until = now + REST * (now - started)
-        logger.warning("the broker does not take what is released: %r", error)
+        logger.warning("the broker does not take what goes back to it: %r", error)
         # A blocked one takes it later. Closed, each connection would leave a copy of a batch behind.
         if not self._blocked:
             self.close()

@@ -65,6 +65,7 @@ class Releaser(bootsteps.StartStopStep):
         gate.consumer = consumer
         gate.check()
         gate.refresh()
+        gate.standby.start()
         self.timer_entry = consumer.timer.call_repeatedly(TICK_SECONDS, self.tick, (gate,))
 
     def stop(self, consumer: Any) -> None:
@@ -74,14 +75,16 @@ class Releaser(bootsteps.StartStopStep):
             self.timer_entry = None
         self._carefully(gate_of(consumer.app).flush)
         self.outlet.close()
+        gate_of(consumer.app).standby.stop()
 
     def tick(self, gate: Gate) -> None:
         """One look. Never raises: the worker's loop would take it for a lost broker."""
         self._carefully(lambda: self.look(gate))
 
     def look(self, gate: Gate) -> None:
-        """See how the circuits stand, and do for what is parked all there is to do."""
+        """See how the circuits stand, and do for what waits all there is to do."""
         circuits = gate.refresh()
+        gate.standby.tick()
         self.end_revoked(gate, circuits)
         self.release(gate, circuits)
         self.move_on(gate, circuits)

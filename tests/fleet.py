@@ -159,11 +159,11 @@ class Fleet:
         """The ids of every call the provider received, in order."""
         return self.provider.lrange(f"calls:{service}", 0, -1)  # type: ignore[return-value]
 
-    def queued(self) -> int:
+    def queued(self, queue: str = "work") -> int:
         """Messages in the queue and unacknowledged; on RabbitMQ as of a moment ago."""
         if self.rabbit:
-            return self.rabbit.queued(self.vhost, "work")
-        return int(self.broker.llen("work")) + int(self.broker.hlen("unacked"))  # type: ignore[arg-type]
+            return self.rabbit.queued(self.vhost, queue)
+        return int(self.broker.llen(queue)) + int(self.broker.hlen("unacked"))  # type: ignore[arg-type]
 
     def publications(self) -> int:
         """Messages put on any queue of the broker since the server started; Redis only."""

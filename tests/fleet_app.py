@@ -48,16 +48,25 @@ app.conf.update(
     worker_send_task_events=True,
     worker_prefetch_multiplier=4,
 )
+# Its tasks have a queue of their own, or share that of all others.
+QUEUES = ["work", "dead"] if os.environ.get("FLEET_OWN_QUEUE") else ["work"]
+if "dead" in QUEUES:
+    app.conf.task_routes = {"fleet.fetch": {"queue": "dead"}}
 if BROKER.startswith("amqp"):
     # As workers/celery.py has it: with Celery's own exchange, direct, a quorum queue stands still.
     exchange = Exchange("fleet", type="topic")
     app.conf.update(
-        task_queues=[Queue("work", exchange, routing_key="work", queue_arguments={"x-queue-type": "quorum"})],
+        task_queues=[
+            Queue(name, exchange, routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+            for name in QUEUES
+        ],
         task_default_exchange="fleet",
         task_default_exchange_type="topic",
         task_default_routing_key="work",
         broker_transport_options={"confirm_publish": True},
     )
+else:
+    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
 install(app, store=os.environ["FLEET_STORE"])
 # Tests import this module once per fleet; a shared task would end up in all their apps.
 task = functools.partial(app.task, shared=False)
