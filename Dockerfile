@@ -1,0 +1,31 @@
+# One image for every program of the system: worker, beat, Flower, simulator and command line.
+# What is started, with which limits and checks, stands in docker-compose.yml.
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY pyproject.toml constraints.txt ./
+# What we depend on first, in a layer of its own: our code changes more often.
+RUN python -m venv --without-pip /opt/venv \
+ && python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >requirements.txt \
+ && pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -c constraints.txt hatchling \
+ && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt
+COPY README.md LICENSE ./
+COPY resilience resilience
+COPY tasks tasks
+COPY workers workers
+RUN pip wheel --quiet --no-build-isolation --no-deps --wheel-dir /wheels . \
+ && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check --no-deps /wheels/*.whl
+
+FROM python:3.13-slim
+# Nothing but STATE_DIR and /tmp is ever written to, so the root file system can be read-only.
+RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin celery \
+ && install --directory --owner=celery /var/lib/market-data
+COPY --from=build /opt/venv /opt/venv
+WORKDIR /app
+# Flower reads the flowerconfig.py of the folder it is started in.
+COPY schedule.toml circuits.toml workers/flowerconfig.py ./
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    STATE_DIR=/var/lib/market-data
+USER 10001
+CMD ["celery", "-A", "workers", "worker", "-l", "INFO", "-n", "all@%h", "--without-mingle", "--without-gossip"]
