@@ -6,11 +6,12 @@ PACKAGES := resilience tasks workers
 # What the tests start or load beside Python packages, as Debian names it.
 SERVERS := redis-server rabbitmq-server libfaketime
 
-.PHONY: guards help run test lint format bench servers clean
+.PHONY: guards help run test compose-test lint format bench servers clean
 
 help:
 	@echo "make run    start everything on this machine and watch it"
 	@echo "make test   run every test; installs $(SERVERS) if missing"
+	@echo "make compose-test   outages in containers, in three minutes; needs Docker, or ENGINE=a script that starts it"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  measure, beside Celery's own retry and other breakers"
 
@@ -19,6 +20,9 @@ run: .venv/.run
 
 test: .venv/.test servers
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+compose-test: .venv/.test
+	@ENGINE="$(ENGINE)" .ci/compose-test $(PYTEST_ARGS)
 
 lint: .venv/.test
 	@$(BIN)/ruff check .

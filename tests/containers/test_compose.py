@@ -1,0 +1,130 @@
+"""The stack of ``docker-compose.yml``, and with RabbitMQ: through an outage in which a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tasks.providers import PROVIDERS
+from tests.containers.conftest import RUN, RabbitMQ, Valkey
+from tests.fleet import ROOT, wait_for
+from tests.stack import PASSWORDS, VERSION, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILES = {
+    "valkey": ("docker-compose.yml",),
+    "rabbitmq": ("docker-compose.yml", "docker-compose.rabbitmq.yml"),
+}
+COUNT = 30
+
+
+@pytest.fixture(params=FILES)
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Not started."""
+    made = Stack(tmp_path_factory.mktemp("stack"), RUN, *FILES[request.param])
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+def open_for(circuit: dict[str, Any], seconds: float) -> bool:
+    """Open, and not to be probed for so long."""
+    if circuit["state"] != "open":
+        return False
+    return (datetime.fromisoformat(circuit["retry_at"]) - datetime.now(UTC)).total_seconds() > seconds
+
+
+def until(stack: Stack, ids: list[str], state: str) -> None:
+    """All these tasks have come to a state; where they have not, it tells what they have come to."""
+    found: Counter[str] = Counter()
+
+    def come() -> bool:
+        found.clear()
+        found.update(stack.states(ids))
+        return set(found) == {state}
+
+    try:
+        wait_for(come, 120)
+    except AssertionError:
+        logs = stack.compose("logs", "--tail", "100", "worker", "worker-on-demand")
+        pytest.fail(f"not all {state} but {dict(found)}: {stack.circuit()}\n{logs}")
+
+
+def test_an_outage_of_the_composed_stack_is_a_pause_though_a_worker_is_killed_in_it(stack):
+    stack.up("--scale", "worker=2")
+    report = stack.report()
+    assert [row["service"] for row in report["circuit_breakers"] if row["state"] != "closed"] == ["iex_cloud"]
+    wait_for(lambda: stack.report()["published_at"], 15, "beat, the broker, a worker and the store together")
+
+    stack.celery("circuits", "set", "finnhub", "timeout_seconds=20", "--reason", "a short test")
+    stack.celery("simulate", "finnhub", "down")
+    sent = [f"{letter}{number}" for letter in "ST" for number in range(COUNT)]
+    ids = stack.send(sent[:COUNT])
+    until(stack, ids, "PARKED")
+    assert stack.circuit()["parked"] > 0
+    wait_for(lambda: stack.report()["open"] == 2, 30, "open, but for a probe now and then")
+    assert stack.circuit()["reason"] == "failures"
+
+    # No message is on its way then, and Celery's own transport on Redis has none to lose.
+    wait_for(lambda: open_for(stack.circuit(), 5), 60, f"no probe is near: {stack.circuit()}")
+    stack.kill_all("worker", 1)
+    wait_for(lambda: stack.state("worker", 1)["RestartCount"] == 1, 30, "it is started again")
+    stack.compose("kill", "store")
+    stack.up("--scale", "worker=2")
+    ids += stack.send(sent[COUNT:])
+    until(stack, ids, "PARKED")
+
+    stack.celery("simulate", "finnhub", "ok")
+    until(stack, ids, "SUCCESS")
+    wait_for(lambda: stack.circuit()["state"] == "closed" and not stack.circuit()["parked"], 60, "it closes")
+    answered = Counter(call["symbol"] for call in stack.calls() if call["status"] == 200)
+    assert {symbol: answered[symbol] for symbol in sent} == dict.fromkeys(sent, 1)
+
+
+@pytest.mark.parametrize("stack", ["valkey"], indirect=True)
+def test_every_provider_is_known_to_the_stack(stack):
+    services = stack.configuration()["services"]
+    variables = {f"{service.upper()}_{what}" for service in PROVIDERS for what in ("API_KEY", "BASE_URL")}
+    assert variables <= set(services["worker"]["environment"])
+    assert variables <= set(services["worker-on-demand"]["environment"])
+    for place, (service, row) in enumerate(PROVIDERS.items(), start=1):
+        simulated = None if row.retired else f"http://simulator:{8900 + place}"
+        assert services["worker"]["environment"][f"{service.upper()}_BASE_URL"] == simulated
+    lanes = services["worker-on-demand"]["command"][-1].split(",")
+    assert set(lanes) == {f"{service}.on_demand" for service in PROVIDERS}
+
+
+@pytest.mark.parametrize("stack", ["rabbitmq"], indirect=True)
+def test_the_tests_use_the_images_of_the_stack(stack):
+    images = {service["image"] for service in stack.configuration()["services"].values()}
+    assert images == {Valkey.image(), RabbitMQ.image(), f"market-data-resilience:{VERSION}"}
+
+
+@pytest.mark.parametrize("name", PASSWORDS)
+def test_a_password_that_is_not_set_is_named_and_no_default_takes_its_place(name, tmp_path):
+    given = tmp_path / "stack.env"
+    given.write_text("".join(f"{other}=x\n" for other in PASSWORDS if other != name))
+    done = subprocess.run(
+        ["docker", "compose", "--env-file", str(given), "config", "--quiet"],  # noqa: S607 - whichever is installed
+        cwd=ROOT,
+        env={variable: value for variable, value in os.environ.items() if variable not in PASSWORDS},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert f"{name} is missing a value: set it in .env" in done.stderr
+
+
+def test_the_image_holds_the_program_and_two_settings_files_and_runs_as_nobody():
+    run = ("docker", "run", "--rm", "--read-only", "--network", "none", f"market-data-resilience:{VERSION}")
+    done = subprocess.run([*run, "sh", "-c", "id -u; ls -A"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["10001", "circuits.toml", "flowerconfig.py", "schedule.toml"]
