@@ -231,6 +231,10 @@ class Rabbit:
         binary = Path(self._command[0]).with_name("rabbitmqctl")
         subprocess.run([str(binary), "--quiet", *command], env=self._environment, check=True, timeout=60)
 
+    def connections(self, vhost: str) -> list[str]:
+        """What each connection to a vhost does: running, blocking, blocked."""
+        return [connection.get("state", "") for connection in self._ask("GET", f"vhosts/{vhost}/connections")]
+
     def disconnect(self, vhost: str) -> None:
         """Close every connection to a vhost from this side."""
         closed = wait_for(lambda: self._ask("GET", f"vhosts/{vhost}/connections"), 10, "one is listed")

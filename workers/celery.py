@@ -47,6 +47,8 @@ app.conf.update(
         "visibility_timeout": VISIBILITY_SECONDS,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
+        # RabbitMQ's own: who sends a message again before it acknowledges it must know that it arrived.
+        "confirm_publish": True,
     },
     # Few: bounds what is repeated when a worker dies.
     worker_prefetch_multiplier=2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -203,6 +205,37 @@ def test_a_connection_that_was_closed_while_idle_costs_no_batch(
     rabbitmq.disconnect(fleet.vhost)
     wait_for(lambda: outlet.open() and outlet.connection is not first, 10, "it is noticed")
     assert outlet.send([stored()]) == [stored()]
+
+
+SEND = """
+from workers.celery import app
+with app.producer_pool.acquire() as producer:
+    producer.publish({}, exchange="tasks", routing_key="default", declare=[app.amqp.queues["default"]])
+print("sent")
+"""
+
+
+def test_the_systems_own_app_takes_no_message_for_sent_that_the_broker_does_not_have(
+    fleet: Fleet, rabbitmq: Rabbit
+) -> None:
+    addresses = {"CELERY_BROKER_URL": fleet.environment["FLEET_BROKER"], "RESILIENCE_STORE_URL": "memory://"}
+    rabbitmq.control("set_vm_memory_high_watermark", "0.00000001")  # it reads no message
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SEND],
+            env=fleet.environment | addresses,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: "blocked" in rabbitmq.connections(fleet.vhost), 30, "it has sent")
+    finally:
+        rabbitmq.kill()
+        rabbitmq.start()
+    output, errors = process.communicate(timeout=30)
+    assert "sent" not in output
+    assert "Error" in errors
+    assert process.returncode != 0
 
 
 def test_a_delayed_task_that_met_an_open_circuit_is_not_delayed_again(make_fleet: MakeFleet) -> None:
