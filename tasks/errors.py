@@ -5,6 +5,7 @@
     ├── UnknownDatasetError   no such dataset, or the provider does not serve it
     ├── InvalidSymbolError    a symbol that could not be one
     ├── MissingKeyError       the provider needs a key and none is set
+    ├── MissingContactError   the provider wants to know who asks, and nothing is set
     └── SettingsError         an environment variable holds something unusable
 
 A provider's own answers, bad ones included, are no exceptions: they are `tasks.providers.Judgement` values.
@@ -62,21 +63,24 @@ class UnknownDatasetError(InputError):
 
 
 class InvalidSymbolError(InputError):
-    """A text that cannot be a symbol.
+    """A text that cannot be a symbol, or not at this provider.
 
     Args:
         symbol: The text.
+        remedy: What to write instead.
     """
 
-    def __init__(self, symbol: object) -> None:
-        super().__init__(symbol)
-        self.symbol = symbol
+    def __init__(
+        self,
+        symbol: object,
+        remedy: str = "use 1 to 32 letters, digits or . - ^ = : with at least one letter or digit, "
+        "as in AAPL, BRK.B or ^GSPC",
+    ) -> None:
+        super().__init__(symbol, remedy)
+        self.symbol, self.remedy = symbol, remedy
 
     def __str__(self) -> str:
-        return (
-            f"invalid symbol {_shown(self.symbol)}; use 1 to 32 letters, digits or . - ^ = : "
-            "with at least one letter or digit, as in AAPL, BRK.B or ^GSPC"
-        )
+        return f"invalid symbol {_shown(self.symbol)}; {self.remedy}"
 
 
 class MissingKeyError(InputError):
@@ -92,6 +96,24 @@ class MissingKeyError(InputError):
 
     def __str__(self) -> str:
         return f"{self.variable} is not set; put it in the environment or .env"
+
+
+class MissingContactError(InputError):
+    """The provider answers nobody who does not say who asks, and nothing is set.
+
+    Args:
+        variable: The environment variable that should hold it.
+    """
+
+    def __init__(self, variable: str) -> None:
+        super().__init__(variable)
+        self.variable = variable
+
+    def __str__(self) -> str:
+        return (
+            f"{self.variable} is not set; put a name and an e-mail address in the environment or .env, "
+            "as in Example Research admin@example.com"
+        )
 
 
 class SettingsError(InputError):

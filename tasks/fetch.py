@@ -22,13 +22,13 @@ from tasks.providers import PROVIDERS, clean_symbol, find_endpoint, find_provide
 from tasks.providers import Verdict as Answer
 from tasks.providers.holds import RETIRED_HOLD
 from tasks.providers.http import call
-from tasks.records import DATASETS
+from tasks.records import DATASETS, as_json, as_of
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
     from celery import Celery
 
-    from tasks.providers import Judgement
+    from tasks.providers import Judgement, Provider
 
 logger = get_task_logger(__name__)
 
@@ -97,7 +97,8 @@ class FetchTask(ResilientTask):
         """Ask the provider the task was let through to.
 
         Returns:
-            provider, value, as_of and fetched_at, as plain JSON.
+            provider, value, as_of and fetched_at, as plain JSON. A value is a record, or a list of them; an
+            empty list is not kept, and was fetched at no time.
 
         Raises:
             FetchError: The provider gave no value.
@@ -108,33 +109,33 @@ class FetchTask(ResilientTask):
         # A probe may have less time than any other call; called directly, it has its row's.
         seconds = getattr(self.request, "call_seconds", None)
         judgement = call(service, dataset, symbol, settings=provider_settings(), deadline_seconds=seconds)
-        if judgement.verdict is not Answer.SUCCESS or judgement.record is None:
+        if judgement.record is None:
             raise _error(service, dataset, symbol, judgement)
         fetched_at = None
         try:
-            fetched_at = last_good.remember(dataset, symbol, judgement.record).isoformat()
+            if judgement.record:
+                fetched_at = last_good.remember(dataset, symbol, judgement.record).isoformat()
         except StoreUnavailableError as error:
             # The provider answered: its value is the task's result even if nobody can keep it.
             logger.warning("%s of %s not kept: %s", dataset, symbol, error)
-        value = judgement.record.model_dump(mode="json")
         return {
             "provider": service,
-            "value": value,
-            "as_of": value.get("last_timestamp"),
+            "value": as_json(judgement.record),
+            "as_of": as_of(judgement.record),
             "fetched_at": fetched_at,
         }
 
     def candidates(self, dataset: str, symbol: str, provider: str | None = None) -> tuple[str, ...]:
         """Scheduled, or with a provider named: that one. On demand: the dataset's order."""
-        clean_symbol(symbol)
+        symbol = clean_symbol(symbol)
         for name in (dataset, provider or ""):
             if not isinstance(name, str):  # a message's arguments are whatever its sender wrote
                 raise InputError(f"{str(name)[:80]!r} is no text: give a dataset's and a provider's name")
         if provider or self.lane is not Lane.ON_DEMAND:
             service = provider or self.service
-            find_endpoint(find_provider(service), dataset)
+            find_endpoint(find_provider(service), dataset).spell(symbol)
             return (service,)
-        services = providers_of(dataset)
+        services = providers_of(dataset, symbol)
         if not services:
             raise UnknownDatasetError(dataset, served_datasets())
         return services
@@ -157,10 +158,12 @@ class FetchTask(ResilientTask):
 
 
 def register(app: Celery) -> None:
-    """Make the fetch tasks of every provider, and fit each breaker to its provider's deadline and key."""
+    """Make the fetch tasks of every provider, and fit each breaker to its provider's limits and key."""
     for service, row in PROVIDERS.items():
         breaker = get_circuit_breaker(service)
-        breaker.policy = replace(breaker.policy, call_seconds=row.deadline_seconds, ramp_calls=RAMP_CALLS)
+        breaker.policy = replace(
+            breaker.policy, call_seconds=row.deadline_seconds, ramp_calls=RAMP_CALLS, **limits(row)
+        )
         breaker.key = partial(key_in_use, service)
     on_demand = sorted({service for dataset in served_datasets() for service in providers_of(dataset)})
     for service in PROVIDERS:
@@ -181,6 +184,32 @@ def register(app: Celery) -> None:
                 },
             )
             app.register_task(task_class())
+
+
+def limits(row: Provider) -> dict[str, Any]:
+    """What a provider bears by its documentation, as fields of a policy.
+
+    An address set by hand (a simulator, a proxy with a cache) is not the provider, and has limits of its own,
+    if any: those stand in circuits.toml.
+    """
+    if own_address(row.service):
+        return {}
+    found: dict[str, Any] = {"max_concurrent": row.max_concurrent}
+    if row.quota:
+        found |= {
+            "quota_calls": row.quota.calls,
+            "quota_seconds": row.quota.seconds,
+            "quota_burst": row.quota.burst,
+        }
+    return found
+
+
+def own_address(service: str) -> bool:
+    """Whether a base URL is set by hand."""
+    try:
+        return provider_settings().base_url_override(service) is not None
+    except SettingsError:
+        return False  # the call itself says what is wrong with it
 
 
 def route(name: str, *_more: Any, **_options: Any) -> dict[str, str] | None:

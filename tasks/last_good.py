@@ -13,11 +13,12 @@ from resilience.circuit import from_micros
 from resilience.errors import StoreUnavailableError
 from resilience.policy import MICROSECONDS
 from resilience.stores import shared_scripts
+from tasks.records import as_json, as_of, newest
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tasks.records import Record
+    from tasks.records import Value
 
 # All under one hash tag: a value and its provider's line are written by one script, so on one server.
 PREFIX = "last_good:1:{all}:"
@@ -53,21 +54,21 @@ class Entry:
 
     Attributes:
         provider: Who gave it.
-        value: The record as plain JSON.
+        value: The record, or the list of them, as plain JSON.
         as_of: The provider's own time of it (ISO 8601).
         fetched_at: When it was fetched, on the store's clock.
         age_seconds: How long ago that is, on the same clock.
     """
 
     provider: str
-    value: dict[str, Any]
+    value: dict[str, Any] | list[dict[str, Any]]
     as_of: str | None
     fetched_at: datetime
     age_seconds: float
 
 
-def remember(dataset: str, symbol: str, record: Record) -> datetime:
-    """Keep a value; the latest fetched wins.
+def remember(dataset: str, symbol: str, value: Value) -> datetime:
+    """Keep a value, no empty list; the latest fetched wins.
 
     Returns:
         Its ``fetched_at``.
@@ -75,16 +76,17 @@ def remember(dataset: str, symbol: str, record: Record) -> datetime:
     Raises:
         StoreUnavailableError: The store does not answer; the value is not kept.
     """
-    value = record.model_dump(mode="json")
+    record = newest(value)
+    assert record is not None  # noqa: S101 - see above
     key = f"{PREFIX}{dataset}:{symbol}"
     keep = round(FRESHNESS[dataset].max_seconds)
-    as_of = value.get("last_timestamp") or ""
+    text, when = json.dumps(as_json(value)), as_of(value) or ""
     micros = shared_scripts().evaluate(
-        _REMEMBER, (key, f"{PREFIX}providers"), record.provider, json.dumps(value), as_of, keep, symbol
+        _REMEMBER, (key, f"{PREFIX}providers"), record.provider, text, when, keep, symbol
     )
-    when = from_micros(micros)
-    assert when is not None  # noqa: S101 - a server's clock is not at the epoch
-    return when
+    fetched_at = from_micros(micros)
+    assert fetched_at is not None  # noqa: S101 - a server's clock is not at the epoch
+    return fetched_at
 
 
 def recall(dataset: str, symbol: str) -> Entry | None:

@@ -49,7 +49,7 @@ class Reading:
             yet; the refresh waits, queued or parked, and will run by itself) or failed (no value, and why).
         verdict: The class of the provider's reply, where one was asked.
         provider: Who gave the value, or was asked for it.
-        value: The record as plain JSON.
+        value: The record, or the list of them, as plain JSON; an empty list is a valid answer.
         as_of: The provider's own time of the value (ISO 8601).
         fetched_at: When it was fetched (ISO 8601, the store's clock).
         age_seconds: How long ago that was.
@@ -61,7 +61,7 @@ class Reading:
     outcome: str
     verdict: str | None = None
     provider: str | None = None
-    value: dict[str, Any] | None = None
+    value: dict[str, Any] | list[dict[str, Any]] | None = None
     as_of: str | None = None
     fetched_at: str | None = None
     age_seconds: float | None = None
@@ -120,7 +120,9 @@ def refresh(dataset: str, symbol: str, *, provider: str | None = None, wait: flo
     """
     symbol = _checked(dataset, symbol)
     if provider:
-        find_endpoint(find_provider(provider), dataset)
+        find_endpoint(find_provider(provider), dataset).spell(symbol)
+    else:
+        providers_of(dataset, symbol)
     if wait is not None and not 0 <= wait <= LONGEST_WAIT_SECONDS:
         raise InputError(f"wait={wait!r}: give seconds, from 0 to {LONGEST_WAIT_SECONDS}")
     try:
@@ -153,7 +155,7 @@ def _why_stale(dataset: str, age: float, circuit: Circuit) -> str | None:
 
 def _take_off(dataset: str, symbol: str, provider: str | None) -> AsyncResult:
     """Send the refresh, or join the one that is under way."""
-    service = provider or _first_choice(dataset)
+    service = provider or _first_choice(dataset, symbol)
     scripts, key = shared_scripts(), flight_key(dataset, symbol, provider)
     task_id, over = str(uuid.uuid4()), ""
     while (flying := scripts.evaluate(_TAKE_OFF, (key,), task_id, over, FLIGHT_SECONDS).decode()) != task_id:
@@ -188,10 +190,11 @@ return ARGV[1]
 """
 
 
-def _first_choice(dataset: str) -> str:
+def _first_choice(dataset: str, symbol: str) -> str:
     """Whose queue it goes to; the task asks all circuits again when it runs."""
-    living = [name for name in providers_of(dataset) if not is_retired(name)]
-    order = living or list(providers_of(dataset))
+    able = providers_of(dataset, symbol)
+    living = [name for name in able if not is_retired(name)]
+    order = living or list(able)
     shut = (CircuitState.OPEN, CircuitState.FORCED_OPEN)
     return next((name for name in order if get_circuit_breaker(name).read().state not in shut), order[0])
 
@@ -230,7 +233,10 @@ def _fresh(dataset: str, symbol: str, answer: dict[str, Any]) -> Reading:
     """The task's own answer: what is kept may be another provider's, or not kept at all."""
     kept = latest(dataset, symbol)
     same = kept.fetched_at == answer["fetched_at"]
-    return Reading("fresh", "success", **answer, age_seconds=kept.age_seconds if same else 0.0, stale=False)
+    age = kept.age_seconds if same else None
+    return Reading(
+        "fresh", "success" if answer["value"] else "empty", **answer, age_seconds=age or 0.0, stale=False
+    )
 
 
 def _failed(dataset: str, symbol: str, error: Any) -> Reading:

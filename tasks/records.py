@@ -3,13 +3,16 @@
 A record holds what the provider said. When it was fetched is not among it: the cache that keeps the record
 adds that. `model_dump(mode="json")` gives plain JSON with decimals as strings, and `model_validate` takes it
 back.
+
+A quote stands alone. Of everything else a reply holds a list: bars and observations with the newest last, as
+a chart reads, news and filings with the newest first, as a reader does.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -23,9 +26,9 @@ def _exact(value: object) -> object:
 
 def _spelled(value: object) -> object:
     """Refuse bare numbers as times: seconds and milliseconds cannot be told apart."""
-    if isinstance(value, datetime | str):
+    if isinstance(value, date | str):
         return value
-    raise ValueError("a datetime with a time zone, or its ISO 8601 text, is needed")
+    raise ValueError("a date or a datetime with a time zone, or its ISO 8601 text, is needed")
 
 
 def _utc(value: datetime) -> datetime:
@@ -34,9 +37,12 @@ def _utc(value: datetime) -> datetime:
 
 Exact = Annotated[Decimal, BeforeValidator(_exact), Field(allow_inf_nan=False)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_spelled), AfterValidator(_utc)]
+Day = Annotated[date, BeforeValidator(_spelled)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Flag = Annotated[bool, Field(strict=True)]
 Symbol = Annotated[str, AfterValidator(str.upper), Field(min_length=1, max_length=32)]
+Text = Annotated[str, Field(min_length=1)]
+Adjustment = Literal["raw", "split", "all"]
 
 
 class Record(BaseModel):
@@ -48,7 +54,26 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    alone: ClassVar[bool] = False
+    """Whether a reply holds one of them, not a list."""
+
+    newest_first: ClassVar[bool] = False
+    """The order of a list."""
+
+    subjects: ClassVar[tuple[str, ...]] = ("symbol",)
+    """The fields that say what it is about. What was asked for is in one of them; a reply that names nothing
+    has it in the first."""
+
+    time_fields: ClassVar[tuple[str, ...]]
+    """The fields with its time; the first that is filled counts."""
+
     provider: str
+
+    @property
+    def as_of(self) -> date:
+        """The provider's own time of it: an instant in UTC, or a date."""
+        found: date = next(filter(None, (getattr(self, name) for name in self.time_fields)))
+        return found
 
 
 class Quote(Record):
@@ -75,6 +100,9 @@ class Quote(Record):
         is_delayed: Whether the provider says that the price is not live.
     """
 
+    alone = True
+    time_fields = ("last_timestamp",)
+
     symbol: Symbol
     last_price: Annotated[Exact, Field(gt=0)]
     last_size: Count | None = None
@@ -95,7 +123,189 @@ class Quote(Record):
     is_delayed: Flag | None = None
 
 
-DATASETS: Mapping[str, type[Record] | None] = MappingProxyType(
-    {"quote": Quote, "bars": None, "news": None, "filings": None, "observations": None}
+class Bar(Record):
+    """One session's prices of one symbol.
+
+    Attributes:
+        symbol: Upper case.
+        interval: How long it spans, as OpenBB spells it: 1d is a day.
+        timestamp: Its start, in UTC; of a daily bar the session's date at 00:00 exchange time.
+        open: First price.
+        high: Highest price.
+        low: Lowest price.
+        close: Last price.
+        volume: Shares traded.
+        vwap: Average price, weighted by volume.
+        trade_count: Number of trades.
+        adj_close: Close, adjusted for splits and dividends.
+        adjustment: What the prices are adjusted for: raw (nothing), split, all (splits and dividends).
+        dividend: Cash dividend of the day.
+        split_ratio: New shares for an old one, on the day of a split.
+    """
+
+    time_fields = ("timestamp",)
+
+    symbol: Symbol
+    interval: Literal["1m", "5m", "15m", "30m", "1h", "1d", "1W", "1M"]
+    timestamp: Instant
+    open: Exact
+    high: Exact
+    low: Exact
+    close: Exact
+    volume: Annotated[Exact, Field(ge=0)] | None = None
+    vwap: Exact | None = None
+    trade_count: Count | None = None
+    adj_close: Exact | None = None
+    adjustment: Adjustment
+    dividend: Exact | None = None
+    split_ratio: Exact | None = None
+
+
+class NewsArticle(Record):
+    """One article.
+
+    Attributes:
+        article_id: The provider's id of it, else the SHA-256 of its URL.
+        published_at: When, in UTC.
+        updated_at: Last changed.
+        title: Its headline.
+        author: Who wrote it.
+        source: Who published it.
+        url: Where it is.
+        excerpt: Teaser, description or summary.
+        body: Its text.
+        image_url: Its picture.
+        symbols: What it is about, upper case.
+        tags: Its topics, in the provider's words.
+        sentiment: The provider's label, or its score as text.
+        language: ISO 639.
+    """
+
+    newest_first = True
+    subjects = ()
+    time_fields = ("published_at",)
+
+    article_id: Text
+    published_at: Instant
+    updated_at: Instant | None = None
+    title: Text
+    author: Text | None = None
+    source: Text | None = None
+    url: Text
+    excerpt: Text | None = None
+    body: Text | None = None
+    image_url: Text | None = None
+    symbols: tuple[Symbol, ...] = ()
+    tags: tuple[Text, ...] = ()
+    sentiment: Text | None = None
+    language: Text | None = None
+
+
+class Filing(Record):
+    """One document filed with the SEC.
+
+    Attributes:
+        cik: The company's number, ten digits.
+        symbol: Upper case.
+        company_name: As filed.
+        accession_number: Its primary key, as in 0000320193-24-000123.
+        form: 10-K, 8-K and so on.
+        filing_date: The day it was filed.
+        report_date: The end of the period it reports.
+        accepted_at: When the SEC took it, in UTC.
+        items: The items of an 8-K.
+        primary_document: Its file's name.
+        report_url: Where that file is.
+        filing_url: Where its index page is.
+        size: In bytes.
+    """
+
+    newest_first = True
+    subjects = ("symbol", "cik")
+    time_fields = ("accepted_at", "filing_date")
+
+    cik: Annotated[str, Field(pattern=r"^[0-9]{10}$")]
+    symbol: Symbol | None = None
+    company_name: Text | None = None
+    accession_number: Annotated[str, Field(pattern=r"^[0-9]{10}-[0-9]{2}-[0-9]{6}$")]
+    form: Text
+    filing_date: Day
+    report_date: Day | None = None
+    accepted_at: Instant | None = None
+    items: tuple[Text, ...] = ()
+    primary_document: Text | None = None
+    report_url: Text | None = None
+    filing_url: Text | None = None
+    size: Count | None = None
+
+
+class Observation(Record):
+    """One value of a series.
+
+    Attributes:
+        series_id: The provider's name of the series, upper case.
+        date: The period the value is for, by its first day.
+        value: None where the provider says that it has none.
+        realtime_start: First day on which this was the published value (its vintage).
+        realtime_end: Last such day.
+        units: In the provider's words.
+        frequency: In the provider's words.
+        seasonal_adjustment: In the provider's words.
+        country: ISO 3166.
+    """
+
+    subjects = ("series_id",)
+    time_fields = ("date",)
+
+    series_id: Symbol
+    date: Day
+    value: Exact | None
+    realtime_start: Day | None = None
+    realtime_end: Day | None = None
+    units: Text | None = None
+    frequency: Text | None = None
+    seasonal_adjustment: Text | None = None
+    country: Text | None = None
+
+
+DATASETS: Mapping[str, type[Record]] = MappingProxyType(
+    {"quote": Quote, "bars": Bar, "news": NewsArticle, "filings": Filing, "observations": Observation}
 )
-"""Dataset name → its record; None where no provider serves it yet."""
+"""Dataset name → its record."""
+
+Value = Record | tuple[Record, ...]
+"""What a dataset gives: the record of one that stands alone, else its records in order."""
+
+
+def in_order(records: Iterable[Record]) -> tuple[Record, ...]:
+    """A dataset's records as its lists are ordered; of the same time, as they came."""
+    found = list(records)
+    return tuple(sorted(found, key=_instant, reverse=any(record.newest_first for record in found)))
+
+
+def newest(value: Value) -> Record | None:
+    """The newest record, None of an empty list."""
+    if isinstance(value, Record):
+        return value
+    return None if not value else value[0 if value[0].newest_first else -1]
+
+
+def as_json(value: Value) -> Any:
+    """As plain JSON: an object, or a list of objects."""
+    if isinstance(value, Record):
+        return value.model_dump(mode="json")
+    return [record.model_dump(mode="json") for record in value]
+
+
+def as_of(value: Value) -> str | None:
+    """The newest record's own time (ISO 8601; a date where it has no more), spelled as in its JSON."""
+    record = newest(value)
+    if record is None:
+        return None
+    plain = record.model_dump(mode="json", include=set(record.time_fields))
+    return next(str(plain[name]) for name in record.time_fields if plain[name] is not None)
+
+
+def _instant(record: Record) -> datetime:
+    when = record.as_of
+    return when if isinstance(when, datetime) else datetime.combine(when, time(), UTC)

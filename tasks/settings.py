@@ -1,9 +1,10 @@
 """The providers' settings, from the environment, then from `.env` in the current directory.
 
-Each provider of the catalogue has two variables; a new row brings its own:
+Each provider of the catalogue has its variables; a new row brings its own:
 
-    <SERVICE>_API_KEY    the key, as in FINNHUB_API_KEY
+    <SERVICE>_API_KEY    the key, as in FINNHUB_API_KEY; of a pair, `id:secret`
     <SERVICE>_BASE_URL   another address than the catalogue's, as for a local simulator
+    <SERVICE>_CONTACT    who asks, where the provider wants to know (SEC_EDGAR_CONTACT)
 """
 
 import re
@@ -13,20 +14,27 @@ from hashlib import blake2b
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, ValidationError, create_model, field_validator
+from pydantic import SecretStr, ValidationError, ValidationInfo, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.errors import MissingKeyError, SettingsError
+from tasks.errors import MissingContactError, MissingKeyError, SettingsError
 from tasks.providers.catalogue import PROVIDERS, find_provider
 
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 _BAD_KEY = "it holds a space, a line break or a character beyond ASCII"
+_CONTACT = re.compile(r"(?=.*[^ @]@[^ @])[ -~]{3,200}")
 _HIDDEN = re.compile(r"[^/@]*@|[?#].*", re.DOTALL)
 
 
 def _key_problem(key: str) -> str | None:
     """Such a key would break the header it is sent in; the HTTP library's complaint would then show it."""
     return None if _KEY.fullmatch(key) else _BAD_KEY
+
+
+def _pair_problem(service: str, key: str) -> str | None:
+    auth = PROVIDERS[service].auth
+    missing = auth is not None and auth.style == "pair" and not all(key.partition(":"))
+    return "it needs two parts: write it as id:secret" if missing else None
 
 
 def _url_problem(url: str) -> str | None:
@@ -40,6 +48,10 @@ def _url_problem(url: str) -> str | None:
     if "@" in parts.netloc or "?" in url or "#" in url or not url.isprintable() or " " in url:
         return "it holds a user name, a query, a fragment or a blank"
     return None
+
+
+def _contact_problem(contact: str) -> str | None:
+    return None if _CONTACT.fullmatch(contact) else "it holds no e-mail address, or more than plain ASCII"
 
 
 class _Settings(BaseSettings):
@@ -58,10 +70,14 @@ class _Settings(BaseSettings):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _usable(cls, value: object) -> object:
+    def _usable(cls, value: object, field: ValidationInfo) -> object:
         problem = None
         if isinstance(value, SecretStr):
-            problem = _key_problem(value.get_secret_value())
+            problem = _key_problem(value.get_secret_value()) or _pair_problem(
+                str(field.field_name).removesuffix("_api_key"), value.get_secret_value()
+            )
+        elif isinstance(value, str) and str(field.field_name).endswith("_contact"):
+            problem = _contact_problem(value)
         elif isinstance(value, str):
             problem = _url_problem(value)
         if problem:
@@ -71,6 +87,9 @@ class _Settings(BaseSettings):
 
 _fields: dict[str, Any] = {f"{service}_api_key": (SecretStr | None, None) for service in PROVIDERS}
 _fields |= {f"{service}_base_url": (str | None, None) for service in PROVIDERS}
+_fields |= {
+    f"{service}_contact": (str | None, None) for service, row in PROVIDERS.items() if row.contact_required
+}
 _Build = Callable[..., _Settings]  # the fields are not known to a type checker
 _variables = cast("_Build", create_model("Variables", __base__=_Settings, **_fields))
 
@@ -104,10 +123,19 @@ class ProviderSettings:
         return None if secret is None else secret.get_secret_value()
 
     def fingerprint(self, service: str) -> str:
-        """Tells a service's keys apart without telling any; '' for no key."""
-        key = self.api_key(service)
+        """Tells a service's keys, or contacts, apart without telling any; '' for none."""
+        key = self.api_key(service) or self.contact(service)
         salt = service.encode()[:16]
         return "" if key is None else blake2b(key.encode(), digest_size=6, salt=salt).hexdigest()
+
+    def contact(self, service: str) -> str | None:
+        """Who asks, None where nothing is set or nobody wants to know."""
+        contact: str | None = getattr(self._values, f"{find_provider(service).service}_contact", None)
+        return contact
+
+    def is_set_up(self, service: str) -> bool:
+        """Whether there is anything of the user's own for a service."""
+        return any(read(service) for read in (self.api_key, self.contact, self.base_url_override))
 
     def base_url(self, service: str) -> str:
         """Where a service is asked: the variable, else the catalogue's address; no slash at the end."""
@@ -119,8 +147,14 @@ class ProviderSettings:
         return url
 
     def keys(self) -> frozenset[str]:
-        """Every key that is set, for masking."""
-        return frozenset(key for key in map(self.api_key, PROVIDERS) if key)
+        """Every key that is set, as its provider is shown it, for masking."""
+        return frozenset(text for service in PROVIDERS for text in self._spellings(service))
+
+    def _spellings(self, service: str) -> frozenset[str]:
+        key, auth = self.api_key(service), PROVIDERS[service].auth
+        if key is None:
+            return frozenset()
+        return auth.spellings(key) if auth else frozenset({key})
 
 
 def _explained(error: ValidationError) -> SettingsError:
@@ -132,6 +166,8 @@ def _explained(error: ValidationError) -> SettingsError:
         return SettingsError(
             variable, f"{shown!r}: {why}", "write it as https://host or http://host:port/path"
         )
+    if variable.endswith("_CONTACT"):
+        return SettingsError(variable, why, "write a name and an e-mail address")
     return SettingsError(variable, why, "write the key alone, without quotes inside it, on one line")
 
 
@@ -157,3 +193,17 @@ def require_key(service: str, settings: ProviderSettings | None = None) -> str |
     if key is None and provider.key_required:
         raise MissingKeyError(f"{service.upper()}_API_KEY")
     return key
+
+
+def require_contact(service: str, settings: ProviderSettings | None = None) -> str | None:
+    """Who asks, for a service that wants to know; None for any other.
+
+    Raises:
+        MissingContactError: It wants to know, and nothing is set; the message names the variable.
+        UnknownServiceError: No such service.
+    """
+    provider = find_provider(service)
+    contact = (settings or provider_settings()).contact(service)
+    if contact is None and provider.contact_required:
+        raise MissingContactError(f"{service.upper()}_CONTACT")
+    return contact

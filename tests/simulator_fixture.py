@@ -8,14 +8,24 @@ from typing import Any
 
 import pytest
 
+from tasks.providers import PROVIDERS, Provider
 from tasks.settings import ProviderSettings, provider_settings
 from workers.simulator import SimulatorClient
 
-KEYS = {
-    "iex_cloud_api_key": "pk_iexTestKey0123456789",
-    "alpha_vantage_api_key": "AVTESTKEY0123456",
-    "finnhub_api_key": "fhTestKey+with/odd=chars",
-}
+ODD_KEYS = {"finnhub": "fhTestKey+with/odd=chars"}
+
+
+def _setting(service: str, row: Provider) -> dict[str, str]:
+    pair = row.auth is not None and row.auth.style == "pair"
+    made_up = (
+        f"{service}Id0123456789:{service}Secret+with/odd=chars" if pair else f"{service}TestKey0123456789"
+    )
+    found = {f"{service}_api_key": ODD_KEYS.get(service, made_up)} if row.auth else {}
+    return found | ({f"{service}_contact": "Test admin@example.com"} if row.contact_required else {})
+
+
+KEYS = {name: value for service, row in PROVIDERS.items() for name, value in _setting(service, row).items()}
+"""A made-up key, or a contact, for each provider that wants one."""
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 
     from celery.result import AsyncResult
 
-KEYS = {"FINNHUB_API_KEY": "SECRETKEY-finnhub-123", "ALPHA_VANTAGE_API_KEY": "SECRETKEY-alpha-456"}
+KEYS = {
+    f"{service.upper()}_API_KEY": f"SECRETKEY-{service}-123:SECRETKEY-{service}-456"
+    for service, row in PROVIDERS.items()
+    if row.auth and not row.retired
+}
+CONTACTS = {
+    f"{service.upper()}_CONTACT": "Test admin@example.com"
+    for service, row in PROVIDERS.items()
+    if row.contact_required
+}
 QUEUES = [queue_of(service, lane) for service in PROVIDERS for lane in Lane]
 FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
 
@@ -63,9 +72,13 @@ class System:
                 zip(("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "RESILIENCE_STORE_URL"), urls, strict=True)
             ),
             **KEYS,
+            **CONTACTS,
+            **{
+                f"{service.upper()}_BASE_URL": provider["base_url"]
+                for service, provider in simulator["providers"].items()
+                if not PROVIDERS[service].retired
+            },
             "SIMULATOR_URL": simulator["control_url"],
-            "FINNHUB_BASE_URL": simulator["providers"]["finnhub"]["base_url"],
-            "ALPHA_VANTAGE_BASE_URL": simulator["providers"]["alpha_vantage"]["base_url"],
             "STATE_DIR": str(folder / "state"),
             "SCHEDULE_FILE": str(ROOT / "schedule.toml"),
             "PYTHONPATH": str(ROOT),

@@ -363,6 +363,12 @@ def _print(row: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
 
 
 def _print_reading(reading: Reading, as_json: bool) -> None:  # noqa: FBT001
-    _print(reading.as_json(), as_json)
+    row = reading.as_json()
+    records = row["value"] if isinstance(row["value"], list) and not as_json else []
+    if isinstance(row["value"], list) and not as_json:
+        row["value"] = f"{len(records)} records"
+    _print(row, as_json)
+    for record in records:  # in their order: each on a line, without what it does not have
+        click.echo(json.dumps({name: value for name, value in record.items() if value not in (None, [])}))
     if reading.outcome == "failed":
         sys.exit(1)

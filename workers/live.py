@@ -101,15 +101,16 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _advice(run: Run) -> Text:
-    living = [name for name, row in PROVIDERS.items() if not row.retired]
-    first = max(run.simulated, default="")
+    shown, more = run.simulated & run.scheduled, len(run.simulated - run.scheduled)
+    real = [name for name, row in PROVIDERS.items() if not row.retired and name not in run.simulated]
+    first = max(shown, default="")
     celery = ".venv/bin/celery -A workers"
     flower = f"http://127.0.0.1:{run.config.flower_port}"
     lines = [
         f"Flower     {flower}",
         f"states     {flower}/circuit-breakers",
-        f"simulated  {_listed(run.simulated)}",
-        f"real       {_listed(name for name in living if name not in run.simulated)}",
+        f"simulated  {_listed(shown)}{f', and {more} that the schedule does not ask' if more else ''}",
+        f"real       {_listed(real)}",
         *([f"break one  {celery} simulate {first} down"] if first else []),
         *([f"mend it    {celery} simulate {first} ok"] if first else []),
         f"read       {celery} latest quote AAPL",

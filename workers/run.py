@@ -34,7 +34,7 @@ from workers import embedded, live
 from workers.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -63,10 +63,12 @@ class Run:
 
     Args:
         config: Ports, addresses and the state folder.
+        scheduled: The providers the schedule asks.
     """
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Settings, scheduled: Collection[str] = ()) -> None:
         self.config = config
+        self.scheduled = frozenset(scheduled)
         self.parts: list[Part] = []
         self.environment = dict(os.environ)
         self.simulated: set[str] = set()
@@ -145,13 +147,14 @@ class Run:
         self.config.run_file.unlink(missing_ok=True)
 
     def _simulate(self) -> None:
-        """Simulated is who has neither a key nor an address of the user's own."""
+        """Simulated is who has neither a key, nor a contact, nor an address of the user's own."""
         real = provider_settings()
         for place, (service, row) in enumerate(PROVIDERS.items()):
-            if real.api_key(service) or real.base_url_override(service) or row.retired:
+            if real.is_set_up(service) or row.retired:
                 continue
             self.simulated.add(service)
-            self.environment[f"{service.upper()}_API_KEY"] = "simulated"
+            self.environment[f"{service.upper()}_API_KEY"] = "simulated:simulated"
+            self.environment[f"{service.upper()}_CONTACT"] = "simulated simulated@example.com"
             self.environment[f"{service.upper()}_BASE_URL"] = (
                 f"http://{HOST}:{self.config.simulator_port + 1 + place}"
             )
@@ -259,10 +262,10 @@ def main() -> int:
     try:
         config = settings()
         provider_settings()  # an unusable key shows before anything starts
-        load(config.schedule_file)
+        scheduled = {fetch.provider for fetch in load(config.schedule_file)}
         with only_one(config):
             check(config)
-            return _serve(Run(config))
+            return _serve(Run(config, scheduled))
     except (StartError, InputError, ConfigurationError, ModuleNotFoundError) as error:
         _say("cannot start:", str(error))
     except OSError as error:

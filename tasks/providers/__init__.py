@@ -5,7 +5,7 @@ settings can read the catalogue.
 """
 
 from tasks.providers.catalogue import ORDER, PROVIDERS, find_endpoint, find_provider, providers_of
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict, Window
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Until, Verdict, Window
 from tasks.providers.symbols import clean_symbol
 from tasks.providers.verdicts import Judgement, judge
 
@@ -17,6 +17,9 @@ __all__ = [
     "Judgement",
     "Matcher",
     "Provider",
+    "Quota",
+    "Reset",
+    "Until",
     "Verdict",
     "Window",
     "clean_symbol",

@@ -1,105 +1,43 @@
-"""The providers, a row each, and the order in which a dataset's providers are asked.
+"""The providers, and the order in which a dataset's providers are asked.
 
-Sources: each provider's published API documentation and SDK. A matcher repeats one documented reply; their
-order matters where one reply's text contains another's.
+Each has a module of its name beside this one, with its row and the readers of its replies. Their sources are
+each provider's published API documentation and SDK.
 """
 
 from collections.abc import Mapping
-from datetime import date
+from importlib import import_module
 from types import MappingProxyType
 
-from tasks.errors import UnknownDatasetError, UnknownServiceError
-from tasks.providers import quotes
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict, Window
+from tasks.errors import InvalidSymbolError, UnknownDatasetError, UnknownServiceError
+from tasks.providers.rows import Endpoint, Provider
 from tasks.records import DATASETS
 
-_ROWS = (
-    Provider(
-        service="iex_cloud",
-        name="IEX Cloud",
-        base_url="https://cloud.iexapis.com/stable",
-        auth=Auth("query", "token"),
-        endpoints={"quote": Endpoint("/stock/{symbol}/quote", quotes.iex_cloud)},
-        matchers=(  # plain text; 402 and 403 each stand for two things, told apart by the text
-            Matcher(
-                Verdict.AUTH,
-                "the API key is not valid",
-                contains="API key provided is not valid",
-                statuses=frozenset({403}),
-            ),
-            Matcher(
-                Verdict.ENTITLEMENT,
-                "the data is not in this plan",
-                contains="not available to your current tier",
-                statuses=frozenset({402}),
-            ),
-            Matcher(
-                Verdict.QUOTA,
-                "the account's own spending limit is reached",
-                contains="circuit breaker has been engaged",
-                statuses=frozenset({403}),
-            ),
-        ),
-        retired=date(2024, 8, 31),
-        note="all products were retired on 2024-08-31; IEX prices are still served by Tiingo and Alpaca",
-    ),
-    Provider(
-        service="alpha_vantage",
-        name="Alpha Vantage",
-        base_url="https://www.alphavantage.co",
-        auth=Auth("query", "apikey"),
-        endpoints={
-            "quote": Endpoint(
-                "/query", quotes.alpha_vantage, params={"function": "GLOBAL_QUOTE", "symbol": "{symbol}"}
-            )
-        },
-        matchers=(  # every error is HTTP 200
-            # The burst text also names the daily limit, so it is looked for first.
-            Matcher(Verdict.RATE_LIMIT, "one request a second", ("Information",), "more sparingly", hold=2.0),
-            Matcher(Verdict.QUOTA, "the day's requests are used up", ("Information",), "requests per day"),
-            Matcher(Verdict.RATE_LIMIT, "too many requests a minute", ("Note",)),
-            Matcher(
-                Verdict.AUTH,
-                "the API key is invalid or missing",
-                ("Error Message",),
-                "apikey is invalid or missing",
-            ),
-            Matcher(
-                Verdict.NOT_FOUND,
-                "no such symbol or function",
-                ("Error Message",),
-                "Invalid API call",
-            ),
-            Matcher(
-                Verdict.ENTITLEMENT, "the endpoint is not in this plan", ("Information",), "premium endpoint"
-            ),
-        ),
-    ),
-    Provider(
-        service="finnhub",
-        name="Finnhub",
-        base_url="https://finnhub.io/api/v1",
-        auth=Auth("header", "X-Finnhub-Token"),
-        endpoints={"quote": Endpoint("/quote", quotes.finnhub, params={"symbol": "{symbol}"})},
-        matchers=(
-            Matcher(
-                Verdict.ENTITLEMENT,
-                "the resource is not in this plan",
-                ("error",),
-                "have access to this resource",
-                statuses=frozenset({403}),
-            ),
-            Matcher(Verdict.NOT_FOUND, "no data for the symbol", ("s",), equals="no_data"),
-        ),
-        rate_hold=Window.MINUTE,
-        reset_header="X-Ratelimit-Reset",  # unverified, so only believed where it is plausible
-    ),
+_MODULES = (
+    "iex_cloud",
+    "alpha_vantage",
+    "finnhub",
+    "sec_edgar",
+    "fred",
 )
 
-PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row in _ROWS})
-"""Service name → its row, in the catalogue's order."""
 
-ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType({"quote": ("iex_cloud", "alpha_vantage", "finnhub")})
+def _row(module: str) -> Provider:
+    row: Provider = import_module(f"tasks.providers.{module}").ROW
+    return row
+
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row in map(_row, _MODULES)})
+"""Service name → its row, in the order above."""
+
+ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "quote": ("iex_cloud", "alpha_vantage", "finnhub"),
+        "bars": ("alpha_vantage",),
+        "news": ("finnhub", "alpha_vantage"),
+        "filings": ("sec_edgar", "finnhub"),
+        "observations": ("fred",),
+    }
+)
 """Dataset → the services an on-demand refresh tries, first one first."""
 
 
@@ -127,12 +65,29 @@ def find_endpoint(provider: Provider, dataset: str) -> Endpoint:
     return provider.endpoints[dataset]
 
 
-def providers_of(dataset: str) -> tuple[str, ...]:
+def providers_of(dataset: str, symbol: str | None = None) -> tuple[str, ...]:
     """The services that serve a dataset, in fail-over order; empty where none does yet.
+
+    Args:
+        dataset: What.
+        symbol: Clean. Only those that can have such a symbol.
 
     Raises:
         UnknownDatasetError: There is no such dataset.
+        InvalidSymbolError: None of them can have such a symbol.
     """
     if dataset not in DATASETS:
         raise UnknownDatasetError(dataset, tuple(DATASETS))
-    return ORDER.get(dataset, ())
+    services = ORDER.get(dataset, ())
+    if symbol is None:
+        return services
+    able, problem = [], None
+    for service in services:
+        try:
+            PROVIDERS[service].endpoints[dataset].spell(symbol)
+            able.append(service)
+        except InvalidSymbolError as error:
+            problem = problem or error
+    if problem and not able:
+        raise problem
+    return tuple(able)

@@ -1,20 +1,27 @@
-"""Reading a reply's JSON without trusting it: exact numbers, bounded sizes, errors naming the JSON path."""
+"""Reading a reply without trusting it: exact numbers, bounded sizes, errors naming the JSON path."""
 
+import csv
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
 from typing import NoReturn, TypeVar
+from zoneinfo import ZoneInfo
 
+from tasks.providers.redaction import printable
 from tasks.providers.symbols import SYMBOL
 
 Fields = Mapping[str, object]
 """A record's fields by name."""
 
 ABSENT = object()
-"""Stands for the document of a body that is no JSON."""
+"""Stands for the document of a body that is none."""
+
+NEW_YORK = ZoneInfo("America/New_York")
+"""The clock of the US exchanges."""
 
 _T = TypeVar("_T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,10 +31,18 @@ _ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MAX_DIGITS = 28  # decimal's default precision: what fits is exact under every operation used here
 _MAX_MAGNITUDE = Decimal(10) ** 15  # above any price, and above any day's volume
 _MAX_TEXT = 200
+_MAX_PROSE = 2_000
+_MAX_URL = 2_000
+_URL = re.compile(r"https?://[!-~]+")
+_ISO_INSTANT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+_CIK = re.compile(r"[0-9]{1,10}")
+_COMPACT_INSTANT = re.compile(r"[0-9]{8}T[0-9]{6}")
 
 
-class NotJSONError(ValueError):
-    """The body is no JSON document that may be trusted."""
+class UnreadableError(ValueError):
+    """The body is no document that may be trusted."""
 
 
 class SchemaDriftError(ValueError):
@@ -38,7 +53,7 @@ def parse(body: bytes) -> object:
     """Parse a body, numbers exactly.
 
     Raises:
-        NotJSONError: Not UTF-8, not JSON, NaN or Infinity, a key twice, nested or long beyond reason.
+        UnreadableError: Not UTF-8, not JSON, NaN or Infinity, a key twice, nested or long beyond reason.
     """
     try:
         return json.loads(
@@ -48,29 +63,49 @@ def parse(body: bytes) -> object:
             object_pairs_hook=_without_duplicates,
         )
     except UnicodeDecodeError:
-        raise NotJSONError("the body is not UTF-8") from None
+        raise UnreadableError("the body is not UTF-8") from None
     except RecursionError:
-        raise NotJSONError("the body is nested too deeply") from None
+        raise UnreadableError("the body is nested too deeply") from None
     except ValueError as error:
         # JSONDecodeError's own text has a position and none of the body; int() refuses absurdly long numbers.
-        raise NotJSONError(f"the body is not valid JSON ({error})") from None
+        raise UnreadableError(f"the body is not valid JSON ({error})") from None
+
+
+def parse_csv(body: bytes) -> object:
+    """Parse a CSV body: a list of objects, texts by the names in the header line.
+
+    Raises:
+        UnreadableError: Not UTF-8, no header of two names or more, a name twice, or a line of another length.
+    """
+    try:
+        lines = [line for line in csv.reader(body.decode("utf-8-sig").splitlines(), strict=True) if line]
+    except UnicodeDecodeError:
+        raise UnreadableError("the body is not UTF-8") from None
+    except csv.Error as error:
+        raise UnreadableError(f"the body is not valid CSV ({error})") from None
+    names = lines[0] if lines else []
+    if len(names) < 2 or len(set(names)) < len(names):  # noqa: PLR2004 - one column is a line of text
+        raise UnreadableError("the body is no CSV with a header line")
+    if any(len(line) != len(names) for line in lines):
+        raise UnreadableError("a line has more or fewer fields than the header line")
+    return [dict(zip(names, line, strict=True)) for line in lines[1:]]
 
 
 def _decimal(numeral: str) -> Decimal:
     try:
         return Decimal(numeral)
     except InvalidOperation:  # an exponent of twenty digits
-        raise NotJSONError("a number is out of range") from None
+        raise UnreadableError("a number is out of range") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise NotJSONError(f"{name} is no JSON number")
+    raise UnreadableError(f"{name} is no JSON number")
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise NotJSONError("an object has the same key twice")
+        raise UnreadableError("an object has the same key twice")
     return members
 
 
@@ -121,19 +156,74 @@ class Node:
         found = self.child(next((key for key in keys if key.startswith(prefix)), prefix))
         return Node(found.value, f"{self.path}[{prefix!r}]")
 
-    def maybe(self, read: Callable[["Node", str], _T], key: str) -> _T | None:
-        """Read `key` where it is there and not null."""
-        if isinstance(self.value, dict) and self.value.get(key) is None:
+    def maybe(self, read: Callable[["Node", str], _T], key: str, *nothing: str) -> _T | None:
+        """Read `key` where it is there, and neither null nor one of the texts that mean `nothing` here."""
+        if isinstance(self.value, dict) and (self.value.get(key) is None or self.value[key] in nothing):
             return None
         return read(self, key)
 
+    def rows(self) -> list["Node"]:
+        """The elements of the array here."""
+        if not isinstance(self.value, list):
+            raise SchemaDriftError(f"{self.path} is {_kind(self.value)}, not an array")
+        return [Node(value, f"{self.path}[{place}]") for place, value in enumerate(self.value)]
+
+    def columns(self, *names: str) -> list["Node"]:
+        """Arrays of one length, side by side in the object here, as an object for each place."""
+        columns = [[element.value for element in self.child(name).rows()] for name in names]
+        if len({len(column) for column in columns}) > 1:
+            raise SchemaDriftError(f"{self.path} has columns of different lengths")
+        return [
+            Node(dict(zip(names, values, strict=True)), f"{self.path}[{place}]")
+            for place, values in enumerate(zip(*columns, strict=True))
+        ]
+
+    def members(self, name: str) -> list["Node"]:
+        """The objects that are members of the object here, each with its key under `name`."""
+        if not isinstance(self.value, dict):
+            raise SchemaDriftError(f"{self.path} is {_kind(self.value)}, not an object")
+        found = []
+        for key in self.value:
+            member = self.child(key)
+            if not isinstance(member.value, dict):
+                raise SchemaDriftError(f"{member.path} is {_kind(member.value)}, not an object")
+            found.append(Node({**member.value, name: key}, member.path))
+        return found
+
     def text(self, key: str) -> str:
         """A string of 1 to 200 printable characters."""
+        text = self._string(key)
+        if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
+            raise SchemaDriftError(f"{self.child(key).path} is empty, too long or not printable")
+        return text
+
+    def texts(self, key: str) -> list[str]:
+        """An array of strings, blank ones left out."""
+        rows = [Node({key: row.value}, row.path) for row in self.child(key).rows()]
+        return [row.text(key) for row in rows if row.value != {key: ""}]
+
+    def split(self, key: str, separator: str = ",") -> list[str]:
+        """A string with a list in it; the parts, blank ones left out."""
+        return [part for part in map(str.strip, self._string(key).split(separator)) if part]
+
+    def prose(self, key: str) -> str:
+        """Text for people: not blank, brought to one printable line of at most 2 000 characters."""
+        line = printable(self._string(key), _MAX_PROSE)
+        if not line:
+            raise SchemaDriftError(f"{self.child(key).path} is blank")
+        return line
+
+    def url(self, key: str) -> str:
+        """An http or https URL."""
+        text = self._string(key).strip()
+        if not _URL.fullmatch(text) or len(text) > _MAX_URL:
+            raise SchemaDriftError(f"{self.child(key).path} is no URL")
+        return text
+
+    def _string(self, key: str) -> str:
         node = self.child(key)
         if not isinstance(node.value, str):
             raise SchemaDriftError(f"{node.path} is {_kind(node.value)}, not a string")
-        if not node.value.strip() or len(node.value) > _MAX_TEXT or not node.value.isprintable():
-            raise SchemaDriftError(f"{node.path} is empty, too long or not printable")
         return node.value
 
     def symbol(self, key: str) -> str:
@@ -143,12 +233,22 @@ class Node:
             raise SchemaDriftError(f"{self.child(key).path} is no symbol")
         return text.upper()
 
+    def cik(self, key: str) -> str:
+        """A company's number at the SEC, in a string, filled up to ten digits."""
+        text = self.text(key)
+        if not _CIK.fullmatch(text):
+            raise SchemaDriftError(f"{self.child(key).path} is no CIK")
+        return text.zfill(10)
+
     def number(self, key: str) -> Decimal:
         """A JSON number."""
+        return _bounded(self._number(key), self.child(key).path)
+
+    def _number(self, key: str) -> Decimal:
         node = self.child(key)
         if isinstance(node.value, bool) or not isinstance(node.value, int | Decimal):
             raise SchemaDriftError(f"{node.path} is {_kind(node.value)}, not a number")
-        return _bounded(Decimal(node.value), node.path)
+        return Decimal(node.value)
 
     def numeral(self, key: str) -> Decimal:
         """A number written in a string."""
@@ -191,8 +291,12 @@ class Node:
         """Unix time in milliseconds."""
         return self._instant(key, per_second=1_000)
 
-    def day(self, key: str) -> datetime:
-        """A date, as its midnight in UTC: too old rather than too fresh."""
+    def nanoseconds(self, key: str) -> datetime:
+        """Unix time in nanoseconds."""
+        return self._instant(key, per_second=1_000_000_000)
+
+    def date(self, key: str) -> date:
+        """A date, YYYY-MM-DD, of any year: series reach far back."""
         node, text = self.child(key), self.text(key)
         try:
             found = date.fromisoformat(text) if _ISO_DAY.fullmatch(text) else None
@@ -200,13 +304,44 @@ class Node:
             found = None
         if found is None:
             raise SchemaDriftError(f"{node.path} is no date (YYYY-MM-DD)")
-        return _sane(datetime(found.year, found.month, found.day, tzinfo=UTC), node.path)
+        return found
+
+    def day(self, key: str) -> datetime:
+        """A date, as its midnight in UTC: too old rather than too fresh."""
+        return self.session(key, ZoneInfo("UTC"))
+
+    def session(self, key: str, zone: ZoneInfo) -> datetime:
+        """A trading day, as its midnight on the exchange's clock."""
+        found = self.date(key)
+        path = self.child(key).path
+        _sane(datetime(found.year, found.month, found.day, tzinfo=UTC), path)
+        return datetime(found.year, found.month, found.day, tzinfo=zone).astimezone(UTC)
+
+    def instant(self, key: str, zone: ZoneInfo | None = None) -> datetime:
+        """A date and a time (ISO 8601), to the microsecond; `zone` is the clock of one that names none."""
+        node, found = self.child(key), _ISO_INSTANT.fullmatch(self.text(key))
+        if found is None or (zone is None and found[4] is None):
+            raise SchemaDriftError(f"{node.path} is no time (YYYY-MM-DDThh:mm:ss and its zone)")
+        text = f"{found[1]}T{found[2]}{(found[3] or '.0')[:7]:0<7}{found[4] or ''}"
+        return _read_time(datetime.fromisoformat, text, node.path, zone)
+
+    def compact_instant(self, key: str) -> datetime:
+        """A date and a time in UTC, YYYYMMDDThhmmss."""
+        node, text = self.child(key), self.text(key)
+        if not _COMPACT_INSTANT.fullmatch(text):
+            raise SchemaDriftError(f"{node.path} is no time (YYYYMMDDThhmmss)")
+        return _read_time(datetime.fromisoformat, text, node.path, ZoneInfo("UTC"))
+
+    def mail_date(self, key: str) -> datetime:
+        """A date and a time as in an e-mail's head (RFC 2822); without a zone, in UTC."""
+        return _read_time(parsedate_to_datetime, self.text(key), self.child(key).path, ZoneInfo("UTC"))
 
     def _instant(self, key: str, per_second: int) -> datetime:
-        microseconds = int(self.number(key) * 1_000_000 / per_second)
-        path = self.child(key).path
+        path, number = self.child(key).path, self._number(key) / per_second
+        if number.copy_abs() >= _MAX_MAGNITUDE:
+            raise SchemaDriftError(f"{path} is not a time between 1990 and 2100")
         try:
-            return _sane(_EPOCH + timedelta(microseconds=microseconds), path)
+            return _sane(_EPOCH + timedelta(microseconds=int(number * 1_000_000)), path)
         except OverflowError:
             raise SchemaDriftError(f"{path} is not a time between 1990 and 2100") from None
 
@@ -223,6 +358,17 @@ def _positive(value: Decimal, path: str) -> Decimal:
     if value <= 0:
         raise SchemaDriftError(f"{path} is not above zero")
     return value
+
+
+def _read_time(read: Callable[[str], datetime], text: str, path: str, zone: ZoneInfo | None) -> datetime:
+    try:
+        found = read(text)
+        found = found.replace(tzinfo=zone) if found.tzinfo is None else found
+        return _sane(found, path).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, SchemaDriftError):
+            raise
+        raise SchemaDriftError(f"{path} is no time there is") from None
 
 
 def _sane(instant: datetime, path: str) -> datetime:

@@ -5,10 +5,11 @@ The provider's own word comes first (Retry-After, a reset header), then the rule
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from zoneinfo import ZoneInfo
 
-from tasks.providers.rows import Hold, Provider, Verdict, Window
+from tasks.providers.rows import Hold, Provider, Until, Verdict, Window
 
 FLOOR, CEILING = 1.0, 3_600.0
 """Bounds of a header's word, in seconds: CoinGecko sends 0, and a slip must not silence a provider."""
@@ -28,6 +29,7 @@ _FIXED = {
     Verdict.RETIRED: RETIRED_HOLD,
 }
 _LONGEST = 10  # digits of a Unix time until 2286; more is nonsense, and int() refuses thousands of them
+_MILLISECONDS = 3  # digits it has more in milliseconds
 _INTEGER = re.compile(r"[0-9]+")
 _HTTP_DATE = re.compile(
     r"[A-Za-z]{3,9}, [0-9]{2}[ -][A-Za-z]{3}[ -][0-9]{2,4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"
@@ -85,19 +87,46 @@ def _http_date(value: str) -> datetime | None:
 
 
 def _reset(provider: Provider, headers: Mapping[str, str], now: datetime | None) -> float | None:
-    value = headers.get((provider.reset_header or "").lower(), "").strip()
-    if now is None or not _INTEGER.fullmatch(value) or len(value) > _LONGEST:
+    if provider.reset is None:
         return None
-    seconds = int(value) - now.timestamp()
+    value, unit = headers.get(provider.reset.header.lower(), "").strip(), provider.reset.unit
+    longest = _LONGEST + _MILLISECONDS if unit == "unix_milliseconds" else _LONGEST
+    if not _INTEGER.fullmatch(value) or len(value) > longest:
+        return None
+    if unit == "seconds":
+        seconds = float(value)
+    elif now is None:
+        return None
+    else:
+        seconds = int(value) / (1_000 if unit == "unix_milliseconds" else 1) - now.timestamp()
     return max(seconds, FLOOR) if 0 < seconds <= CEILING else None
 
 
 def _length(rule: Hold, now: datetime | None) -> float:
+    if isinstance(rule, Window):
+        rule = Until(rule) if rule is Window.MONTH else rule
+    if isinstance(rule, Until):
+        return float(rule.window.seconds) if now is None else max(_to_next(rule, now), FLOOR)
     if not isinstance(rule, Window):
         return float(rule)
     if now is None:
         return float(rule.seconds)
     return max(rule.seconds - now.timestamp() % rule.seconds, FLOOR)
+
+
+def _to_next(rule: Until, now: datetime) -> float:
+    """Seconds to the next start of a day or a month on the rule's clock."""
+    try:
+        local = now.astimezone(ZoneInfo(rule.zone))
+        start = local.replace(hour=rule.hour, minute=0, second=0, microsecond=0)
+        if rule.window is Window.MONTH:
+            start = start.replace(day=1)
+            following = (start + timedelta(days=32)).replace(day=1)
+        else:
+            following = start + timedelta(days=1)
+        return ((start if start > local else following).astimezone(UTC) - now).total_seconds()
+    except OverflowError:  # at either end of the calendar
+        return float(rule.window.seconds)
 
 
 def _clamp(seconds: float) -> float:

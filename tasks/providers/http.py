@@ -12,12 +12,13 @@ Environment proxies are not used: a circuit is about a provider, not about what 
 
 import asyncio
 import atexit
+import json
 import logging
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -27,21 +28,21 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from tasks.errors import MissingKeyError
+from tasks.errors import MissingContactError, MissingKeyError
 from tasks.providers.catalogue import find_endpoint, find_provider
 from tasks.providers.holds import AUTH_HOLD, RETIRED_HOLD
 from tasks.providers.redaction import KeyFilter, redact
 from tasks.providers.rows import Endpoint, Provider, Verdict
 from tasks.providers.symbols import clean_symbol
 from tasks.providers.verdicts import Judgement, judge
-from tasks.settings import ProviderSettings, provider_settings, require_key
+from tasks.settings import ProviderSettings, provider_settings, require_contact, require_key
 
 _T = TypeVar("_T")
 _HEADERS = {
-    "Accept": "application/json",
     "Accept-Encoding": "gzip, deflate",
     "User-Agent": "market-data-resilience",
 }
+_ACCEPT = {"json": "application/json", "csv": "text/csv, text/plain;q=0.5"}
 _WORDS: dict[type[BaseException], str] = {
     socket.gaierror: "the name does not resolve",
     ConnectionRefusedError: "connection refused",
@@ -81,6 +82,7 @@ def call(
     *,
     settings: ProviderSettings | None = None,
     deadline_seconds: float | None = None,
+    now: datetime | None = None,
 ) -> Judgement:
     """Ask a provider once. No retry: how often it may be asked is the breaker's to say.
 
@@ -90,10 +92,11 @@ def call(
         symbol: About what.
         settings: Keys and addresses; the process's own where None.
         deadline_seconds: Wall-clock bound of the whole call; the row's own where None.
+        now: The time asked at, for endpoints that want dates; the clock's where None.
 
     Returns:
-        The judgement. A missing key is `auth`, a retired provider without a base URL set by hand `retired`,
-        both without a call; no usable reply is `provider_failure`.
+        The judgement. A missing key or contact is `auth`, a retired provider without a base URL set by hand
+        `retired`, all without a call; no usable reply is `provider_failure`.
 
     Raises:
         InputError: An unknown service or dataset, or an impossible symbol (see `tasks.errors`).
@@ -105,12 +108,13 @@ def call(
     if provider.retired and settings.base_url_override(service) is None:
         return Judgement(Verdict.RETIRED, RETIRED_HOLD, f"{provider.name}: {provider.note}")
     try:
-        key = require_key(service, settings)
-    except MissingKeyError as error:
+        key, contact = require_key(service, settings), require_contact(service, settings)
+    except (MissingKeyError, MissingContactError) as error:
         return Judgement(Verdict.AUTH, AUTH_HOLD, str(error))
     _key_filter.keys |= settings.keys()
     base_url = settings.base_url(service)
-    request = _request(provider, endpoint, symbol, key, base_url)
+    words = endpoint.words(symbol, now or datetime.now(UTC))
+    request = _request(provider, endpoint, words, base_url, key, contact)
     try:
         reply = _edge().fetch(request, deadline_seconds or provider.deadline_seconds, provider.max_body_bytes)
     except TransportError as error:
@@ -125,14 +129,38 @@ def call(
 
 
 def _request(
-    provider: Provider, endpoint: Endpoint, symbol: str, key: str | None, base_url: str
+    provider: Provider,
+    endpoint: Endpoint,
+    words: Mapping[str, str],
+    base_url: str,
+    key: str | None,
+    contact: str | None,
 ) -> httpx2.Request:
-    params = {name: value.format(symbol=symbol) for name, value in endpoint.params.items()}
-    headers = dict(_HEADERS)
-    if key is not None:
-        (headers if provider.auth.style == "header" else params)[provider.auth.name] = key
-    url = base_url + endpoint.path.format(symbol=quote(symbol, safe=""))
-    return httpx2.Request("GET", url, params=params, headers=headers)
+    params = {name: value.format_map(words) for name, value in endpoint.params.items()}
+    headers = {**_HEADERS, "Accept": _ACCEPT[endpoint.reply], **provider.headers}
+    if contact is not None:
+        headers["User-Agent"] = contact
+    if key is not None and provider.auth is not None:
+        params |= provider.auth.params(key)
+        headers |= provider.auth.headers(key)
+    content = None
+    if endpoint.body is not None:
+        headers["Content-Type"] = "application/json"
+        content = json.dumps(_filled(endpoint.body, words)).encode()
+    # The slashes of a spelling are the row's own; a symbol has none.
+    path = endpoint.path.format_map({name: quote(word, safe="/") for name, word in words.items()})
+    return httpx2.Request(endpoint.method, base_url + path, params=params, headers=headers, content=content)
+
+
+def _filled(template: object, words: Mapping[str, str]) -> object:
+    """A body's template with its placeholders filled."""
+    if isinstance(template, str):
+        return template.format_map(words)
+    if isinstance(template, Mapping):
+        return {name: _filled(value, words) for name, value in template.items()}
+    if isinstance(template, list | tuple):
+        return [_filled(value, words) for value in template]
+    return template
 
 
 class _Edge:

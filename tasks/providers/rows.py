@@ -1,16 +1,19 @@
 """What a provider's row in the catalogue may say.
 
-A row is data: where to ask, how to show the key, which replies mean what. Its one callable is an endpoint's
-`parse`. Nothing here calls anything; `verdicts` judges by these rows and `http` asks by them.
+A row is data: where to ask, how to show the key, which replies mean what. Its callables are an endpoint's
+`parse` and, where symbols are spelled in the provider's own way, `spell`. Nothing here calls anything;
+`verdicts` judges by these rows and `http` asks by them.
 """
 
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
 from tasks.providers.documents import Fields, Node, at
+from tasks.records import Adjustment
 
 
 class Verdict(StrEnum):
@@ -34,15 +37,62 @@ class Window(StrEnum):
     MINUTE = "minute"
     HOUR = "hour"
     DAY = "day"
+    MONTH = "month"
 
     @property
     def seconds(self) -> int:
-        """Its length in seconds."""
-        return {Window.MINUTE: 60, Window.HOUR: 3_600, Window.DAY: 86_400}[self]
+        """Its length in seconds; a month's is the longest there is."""
+        lengths = {Window.MINUTE: 60, Window.HOUR: 3_600, Window.DAY: 86_400, Window.MONTH: 31 * 86_400}
+        return lengths[self]
 
 
-Hold = float | Window
+@dataclass(frozen=True, slots=True)
+class Until:
+    """A limit's window on another clock than UTC's, or one that does not start at midnight.
+
+    Attributes:
+        window: A day, or a month.
+        zone: The clock, as in America/New_York.
+        hour: When the day, or the month's first day, starts on it.
+    """
+
+    window: Literal[Window.DAY, Window.MONTH]
+    zone: str = "UTC"
+    hour: int = 0
+
+
+Hold = float | Window | Until
 """How long to leave a provider alone: seconds, or until the next window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A response header that tells when the rate limit ends.
+
+    Attributes:
+        header: Its name.
+        unit: Unix time in seconds or in milliseconds, or seconds from now.
+    """
+
+    header: str
+    unit: Literal["unix_seconds", "unix_milliseconds", "seconds"] = "unix_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How often a provider may be asked, by its documentation of the free plan.
+
+    It becomes the circuit's `quota_calls` and `quota_seconds`; `circuits.toml` tells of other plans.
+
+    Attributes:
+        calls: So many calls,
+        seconds: in so many seconds, evenly spaced.
+        burst: Calls that may go at once after a pause.
+    """
+
+    calls: int
+    seconds: float
+    burst: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +100,45 @@ class Auth:
     """How a request carries the key.
 
     Attributes:
-        style: In the URL's query, or in a header. A header is preferred: URLs end up in logs.
+        style: query and header: under `name`, in the URL's query or in a header. pair: the setting is
+            `id:secret`, the id goes into the header `name`, the secret into `second`. basic: HTTP basic
+            authentication, of `user:password` or of the key as the user. A header is preferred: URLs end up
+            in logs.
         name: The parameter's or header's name.
+        prefix: Before the key in a header, as in "Bearer ".
+        second: The header of a pair's secret.
     """
 
-    style: Literal["query", "header"]
-    name: str
+    style: Literal["query", "header", "pair", "basic"]
+    name: str = "Authorization"
+    prefix: str = ""
+    second: str = ""
+
+    def headers(self, key: str) -> dict[str, str]:
+        """The headers that carry a key; of a pair without a colon, the secret is empty."""
+        if self.style == "header":
+            return {self.name: self.prefix + key}
+        if self.style == "pair":
+            ident, _, secret = key.partition(":")
+            return {self.name: ident, self.second: secret}
+        return {self.name: f"Basic {_basic(key)}"} if self.style == "basic" else {}
+
+    def params(self, key: str) -> dict[str, str]:
+        """The query parameters that carry a key."""
+        return {self.name: key} if self.style == "query" else {}
+
+    def spellings(self, key: str) -> frozenset[str]:
+        """The key as it may show up in a text."""
+        found = {key}
+        if self.style == "pair":
+            found |= set(key.split(":", 1))
+        if self.style == "basic":
+            found |= {_basic(key), *key.split(":", 1)}
+        return frozenset(filter(None, found))
+
+
+def _basic(key: str) -> str:
+    return b64encode((key if ":" in key else f"{key}:").encode()).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +168,7 @@ class Matcher:
 
         Args:
             status: HTTP status.
-            document: The parsed body; `documents.ABSENT` where it is no JSON.
+            document: The parsed body; `documents.ABSENT` where it is no document.
             text: The body as text.
         """
         if self.statuses and status not in self.statuses:
@@ -102,18 +185,70 @@ class Matcher:
 class Endpoint:
     """Where one dataset is asked for.
 
+    In `path`, the values of `params` and the texts of `body` these stand for their values:
+
+        {symbol}        the symbol, as `spell` spells it
+        {symbol_lower}  the same in lower case
+        {start} {end}   the window's first and last day, YYYY-MM-DD
+        {start_compact} {end_compact}  the same, YYYYMMDD
+        {start_unix} {end_unix}        the first day's midnight (UTC) and now, as Unix time in seconds
+
     Attributes:
-        path: Appended to the base URL; `{symbol}` stands for the symbol, percent-encoded.
-        parse: Turns the reply into a record's fields (without provider, and without symbol where the reply
-            has none); None where the provider knows no such thing; raises SchemaDriftError.
-        params: The fixed query parameters; `{symbol}` in a value stands for the symbol.
-        no_rows: The class of an answer without a row.
+        path: Appended to the base URL; what is put in is percent-encoded, but for the slashes of `spell`.
+        parse: Turns the reply into a record's fields, or into a list of them where the dataset has a list, in
+            any order (without provider; without symbol, or series id, where the reply has none). None where
+            the provider knows no such thing; raises SchemaDriftError.
+        params: The query parameters.
+        body: Sent as JSON, with POST.
+        spell: Turns a clean symbol into the provider's spelling; raises InvalidSymbolError for one it cannot
+            have. It may add slashes.
+        example: A symbol it serves.
+        window_days: From {start} to {end}.
+        reply: What a success is written in. Of CSV, `parse` gets a list of objects by the header's names.
+        no_rows: The class of a list without a row.
+        max_rows: The newest so many are kept of a list.
+        adjustment: Of bars: what their prices are adjusted for.
     """
 
     path: str
-    parse: Callable[[Node], Fields | None]
+    parse: Callable[[Node], Fields | Sequence[Fields] | None]
     params: Mapping[str, str] = field(default_factory=dict)
-    no_rows: Verdict = Verdict.NOT_FOUND
+    body: object = None
+    spell: Callable[[str], str] = str
+    example: str = "AAPL"
+    window_days: int = 30
+    reply: Literal["json", "csv"] = "json"
+    no_rows: Verdict = Verdict.EMPTY
+    max_rows: int = 1_000
+    adjustment: Adjustment | None = None
+
+    @property
+    def method(self) -> str:
+        """POST where there is a body to send."""
+        return "GET" if self.body is None else "POST"
+
+    def words(self, symbol: str, now: datetime) -> dict[str, str]:
+        """What the placeholders stand for.
+
+        Args:
+            symbol: Clean.
+            now: The time, with a zone.
+
+        Raises:
+            InvalidSymbolError: The provider cannot have such a symbol.
+        """
+        spelled, end = self.spell(symbol), now.astimezone(UTC)
+        start = end.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=self.window_days)
+        return {
+            "symbol": spelled,
+            "symbol_lower": spelled.lower(),
+            "start": f"{start:%Y-%m-%d}",
+            "end": f"{end:%Y-%m-%d}",
+            "start_compact": f"{start:%Y%m%d}",
+            "end_compact": f"{end:%Y%m%d}",
+            "start_unix": str(int(start.timestamp())),
+            "end_unix": str(int(end.timestamp())),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,30 +259,38 @@ class Provider:
         service: Its name everywhere here, and the prefix of its environment variables.
         name: Its name for people.
         base_url: Without a slash at the end.
-        auth: How a request carries the key.
+        auth: How a request carries the key; None for a provider that knows none.
         endpoints: Dataset → endpoint.
         matchers: Its documented replies, tried in order: the first match wins.
         deadline_seconds: Wall-clock seconds for a whole call, name look-up to the body's last byte.
         max_body_bytes: The largest body taken, decompressed.
+        quota: How often it may be asked; None where nothing is documented.
+        max_concurrent: Calls it takes at the same time; None where nothing is documented.
         rate_hold: How long a rate limit holds where the reply does not say.
         quota_hold: How long a used-up quota holds.
-        reset_header: Response header with the Unix time in seconds at which the rate limit ends.
+        reset: The header that tells when the rate limit ends; believed where it is plausible.
+        headers: Fixed headers beside the usual ones.
         retired: The day the provider went away for good; it is not called unless a base URL is set by hand.
         note: Why it was retired, and what to use instead.
         key_required: Whether it answers nobody without a key.
+        contact_required: Whether it wants to know who asks: <SERVICE>_CONTACT is then the User-Agent.
     """
 
     service: str
     name: str
     base_url: str
-    auth: Auth
+    auth: Auth | None
     endpoints: Mapping[str, Endpoint]
     matchers: tuple[Matcher, ...] = ()
     deadline_seconds: float = 10.0
     max_body_bytes: int = 2 * 1024 * 1024
+    quota: Quota | None = None
+    max_concurrent: int | None = None
     rate_hold: Hold = 60.0
     quota_hold: Hold = Window.DAY
-    reset_header: str | None = None
+    reset: Reset | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     retired: date | None = None
     note: str = ""
     key_required: bool = True
+    contact_required: bool = False

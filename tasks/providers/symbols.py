@@ -1,4 +1,7 @@
-"""What may stand for a symbol: checked before it gets near a URL, so it can break out of none."""
+"""What may stand for a symbol: checked before it gets near a URL, so it can break out of none.
+
+A provider that spells symbols in its own way has a function for that in its row (`Endpoint.spell`).
+"""
 
 import re
 
@@ -6,6 +9,8 @@ from tasks.errors import InvalidSymbolError
 
 SYMBOL = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9.\-^=:]{1,32}")
 """ASCII only; the look-ahead refuses "." and "..", which a path would take for a step."""
+
+_CIK = re.compile(r"[0-9]{10}")
 
 
 def clean_symbol(symbol: str) -> str:
@@ -17,3 +22,29 @@ def clean_symbol(symbol: str) -> str:
     if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
         raise InvalidSymbolError(symbol)
     return symbol.upper()
+
+
+def cik(symbol: str) -> str:
+    """A company's number at the SEC.
+
+    Raises:
+        InvalidSymbolError: Not ten digits.
+    """
+    if not _CIK.fullmatch(symbol):
+        raise InvalidSymbolError(
+            symbol,
+            "filings are asked for by CIK, ten digits, as in 0000320193 for AAPL; "
+            "https://www.sec.gov/files/company_tickers.json lists them (fill up with zeros on the left)",
+        )
+    return symbol
+
+
+def ticker(symbol: str) -> str:
+    """A symbol of an exchange, where a CIK could be meant.
+
+    Raises:
+        InvalidSymbolError: Ten digits.
+    """
+    if _CIK.fullmatch(symbol):
+        raise InvalidSymbolError(symbol, "a CIK is known to sec_edgar only; ask for a ticker, as in AAPL")
+    return symbol

@@ -6,21 +6,22 @@ and 403. A call that brought no reply at all is judged where it was made, in `ht
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from http import HTTPStatus
 
 from pydantic import ValidationError
 
 from tasks.providers import documents
 from tasks.providers.catalogue import find_endpoint, find_provider
-from tasks.providers.documents import ABSENT, Fields, Node, NotJSONError, SchemaDriftError
+from tasks.providers.documents import ABSENT, Fields, Node, SchemaDriftError, UnreadableError
 from tasks.providers.holds import has_retry_after, hold_seconds
 from tasks.providers.redaction import excerpt, printable
 from tasks.providers.rows import Endpoint, Hold, Provider, Verdict
 from tasks.providers.symbols import clean_symbol
-from tasks.records import Quote
+from tasks.records import DATASETS, NewsArticle, Record, Value, in_order
 
 _BY_STATUS = {
     401: Verdict.AUTH,
@@ -36,7 +37,10 @@ _BY_STATUS = {
 _SPEAKS_OF_PLANS = re.compile(
     r"\b(access\b|(not )?entitle|permi(t|ss)|plans?\b|premium|subscri|upgrade|NOT_AUTHORIZED)", re.IGNORECASE
 )
-_NOT_JSON_TYPES = ("html", "xml", "csv", "image/", "audio/", "video/", "pdf")
+_WRONG_TYPES = {
+    "json": ("html", "xml", "csv", "image/", "audio/", "video/", "pdf"),
+    "csv": ("html", "xml", "json", "image/", "audio/", "video/", "pdf"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,14 @@ class Judgement:
         verdict: The class.
         hold_seconds: How long to leave the provider (or the key, or the dataset) alone; None for no hold.
         detail: One short line for people, free of keys.
-        record: The value, of a success only; None there too where neither the reply nor the caller names a
-            symbol.
+        record: The value: of a success the record, or the records in order, of `empty` no records. None for
+            any other class, and where neither the reply nor the caller says what a record is about.
     """
 
     verdict: Verdict
     hold_seconds: float | None = None
     detail: str = ""
-    record: Quote | None = None
+    record: Value | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +108,11 @@ def judge(
     endpoint = find_endpoint(provider, dataset)
     symbol = None if symbol is None else clean_symbol(symbol)
     now = now.replace(tzinfo=UTC) if now is not None and now.tzinfo is None else now
-    reply = _read(status, headers, body)
+    reply = _read(endpoint, status, headers, body)
 
     def judged(verdict: Verdict, detail: str, rule: Hold | None = None) -> Judgement:
-        return Judgement(verdict, hold_seconds(provider, verdict, rule, reply.headers, now), detail)
+        hold = hold_seconds(provider, verdict, rule, reply.headers, now)
+        return Judgement(verdict, hold, detail, _nothing(dataset, verdict))
 
     for matcher in provider.matchers:
         if matcher.matches(reply.status, reply.document, reply.text):
@@ -119,13 +124,16 @@ def judge(
     return _by_body(provider, endpoint, dataset, symbol, reply)
 
 
-def _read(status: int, headers: Mapping[str, str], body: bytes) -> _Reply:
+def _read(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> _Reply:
     document, why = ABSENT, ""
-    try:
-        document = documents.parse(body)
-    except NotJSONError as error:
-        why = str(error)
     lowered = {str(name).lower(): str(value) for name, value in headers.items()}
+    try:
+        if endpoint.reply == "csv" and not body.lstrip().startswith((b"{", b"[")):
+            document = documents.parse_csv(body)
+        else:  # who sends CSV may still answer an error in JSON
+            document = documents.parse(body)
+    except UnreadableError as error:
+        why = str(error)
     return _Reply(status, lowered, body.decode("utf-8", "replace"), document, why)
 
 
@@ -158,30 +166,69 @@ def _by_body(
     def failed(why: object) -> Judgement:
         return Judgement(Verdict.PROVIDER_FAILURE, detail=f"{provider.name}: {printable(str(why))}")
 
-    content_type = reply.headers.get("content-type", "").lower()
-    if any(kind in content_type for kind in _NOT_JSON_TYPES) and "json" not in content_type:
-        return failed(f"the reply is {content_type.split(';')[0]}, not JSON")
+    content_type, wanted = reply.headers.get("content-type", "").lower(), endpoint.reply
+    if any(kind in content_type for kind in _WRONG_TYPES[wanted]) and wanted not in content_type:
+        return failed(f"the reply is {content_type.split(';')[0]}, not {wanted.upper()}")
     if reply.document is ABSENT:
         return failed(reply.why_no_document)
     try:
-        fields = None if reply.document == [] else endpoint.parse(Node(reply.document))
-        if fields is None:
-            return Judgement(
-                endpoint.no_rows, detail=f"{provider.name}: no {dataset} for {symbol or 'the symbol'}"
-            )
-        return Judgement(Verdict.SUCCESS, record=_record(provider, fields, symbol))
+        found = [] if reply.document == [] else endpoint.parse(Node(reply.document))
+        if not found:
+            verdict = endpoint.no_rows if found == [] and not DATASETS[dataset].alone else Verdict.NOT_FOUND
+            detail = f"{provider.name}: no {dataset} for {symbol or 'the symbol'}"
+            return Judgement(verdict, detail=detail, record=_nothing(dataset, verdict))
+        return Judgement(Verdict.SUCCESS, record=_value(provider, endpoint, DATASETS[dataset], found, symbol))
     except SchemaDriftError as error:
         return failed(f"schema drift: {error}")
 
 
-def _record(provider: Provider, fields: Fields, symbol: str | None) -> Quote | None:
-    found = fields.get("symbol", symbol)
-    if symbol is not None and found != symbol:
-        raise SchemaDriftError(f"the reply is about {found}, not {symbol}")
-    if found is None:
-        return None
+def _nothing(dataset: str, verdict: Verdict) -> tuple[Record, ...] | None:
+    """An empty answer is a list without records, where there are lists."""
+    return () if verdict is Verdict.EMPTY and not DATASETS[dataset].alone else None
+
+
+def _value(
+    provider: Provider,
+    endpoint: Endpoint,
+    kind: type[Record],
+    found: Fields | Sequence[Fields],
+    symbol: str | None,
+) -> Value | None:
+    rows = [found] if isinstance(found, Mapping) else list(found)
+    records = []
+    for fields in rows:
+        complete = _complete(provider, endpoint, kind, fields, symbol)
+        if complete is None:
+            return None
+        records.append(_record(kind, complete))
+    if kind.alone:
+        return records[0]
+    ordered = in_order(records)
+    return ordered[: endpoint.max_rows] if kind.newest_first else ordered[-endpoint.max_rows :]
+
+
+def _complete(
+    provider: Provider, endpoint: Endpoint, kind: type[Record], fields: Fields, symbol: str | None
+) -> Fields | None:
+    """The fields, and what only the caller or the row knows; None where nobody says what they are about."""
+    named = [fields[name] for name in kind.subjects if fields.get(name) is not None]
+    if symbol is not None and named and symbol not in named:
+        raise SchemaDriftError(f"the reply is about {named[0]}, not {symbol}")
+    known: dict[str, object] = {"provider": provider.service}
+    if kind.subjects and kind.subjects[0] not in fields:
+        if symbol is None:
+            return None
+        known[kind.subjects[0]] = symbol
+    if endpoint.adjustment is not None:
+        known |= {"interval": "1d", "adjustment": endpoint.adjustment}
+    if kind is NewsArticle and "article_id" not in fields:
+        known["article_id"] = sha256(str(fields["url"]).encode()).hexdigest()
+    return {**known, **fields}
+
+
+def _record(kind: type[Record], fields: Fields) -> Record:
     try:
-        return Quote.model_validate({**fields, "provider": provider.service, "symbol": found})
+        return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

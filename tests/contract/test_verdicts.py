@@ -1,169 +1,76 @@
 """Every documented reply gets its documented class; no reply at all gets an exception."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import InvalidSymbolError, UnknownDatasetError, UnknownServiceError
-from tasks.providers import PROVIDERS, Verdict, judge
+from tasks.providers import PROVIDERS, Judgement, Provider, Reset, Until, Verdict, Window, judge, verdicts
+from tasks.providers.documents import Node, SchemaDriftError, UnreadableError, parse_csv
+from tasks.providers.holds import hold_seconds
+from tasks.providers.rows import Hold
+from tasks.records import DATASETS, as_json, as_of
+from tests.contract.replies import DOCUMENTED, MODULES, SERVED, SUCCESSES, Documented, encoded
 
 NOW = datetime(2026, 11, 23, 21, 30, 15, tzinfo=UTC)
-BAD_GATEWAY = (
-    "<html><head><title>502 Bad Gateway</title></head>"
-    "<body><center><h1>502 Bad Gateway</h1></center></body></html>"
-)
-AV_BURST = (
-    "Thank you for using Alpha Vantage! Please consider spreading out your free API requests more "
-    "sparingly (1 request per second). You may subscribe to any of the premium plans at "
-    "https://www.alphavantage.co/premium/ to lift the free key rate limit (25 requests per day) and "
-    "instantly remove all daily rate limits."
-)
-AV_DAILY = (
-    "We have detected your API key as {key} and our standard API rate limit is 25 requests per day. Please "
-    "subscribe to any of the premium plans at https://www.alphavantage.co/premium/ to instantly remove all "
-    "daily rate limits."
-)
-AV_NOTE = (
-    "Thank you for using Alpha Vantage! Our standard API call frequency is 5 calls per minute and 500 calls "
-    "per day. Please visit https://www.alphavantage.co/premium/ if you would like to target a higher API "
-    "call frequency."
-)
-AV_KEY = (
-    "the parameter apikey is invalid or missing. Please claim your free API key on "
-    "(https://www.alphavantage.co/support/#api-key). It should take less than 20 seconds."
-)
-AV_CALL = (
-    "Invalid API call. Please retry or visit the documentation (https://www.alphavantage.co/documentation/) "
-    "for TIME_SERIES_DAILY."
-)
-AV_PREMIUM = (
-    "Thank you for using Alpha Vantage! This is a premium endpoint. You may subscribe to any of the premium "
-    "plans at https://www.alphavantage.co/premium/ to instantly unlock all premium endpoints"
-)
-AV_QUOTE = {
-    "01. symbol": "MSFT",
-    "02. open": "112.6300",
-    "03. high": "113.1700",
-    "04. low": "110.6400",
-    "05. price": "112.1300",
-    "06. volume": "29062853",
-    "07. latest trading day": "2018-10-05",
-    "08. previous close": "112.7900",
-    "09. change": "-0.6600",
-    "10. change percent": "-0.5852%",
-}
-IEX_QUOTE = {
-    "symbol": "AAPL",
-    "companyName": "Apple Inc.",
-    "primaryExchange": "Nasdaq Global Select",
-    "open": 170.89,
-    "high": 170.78,
-    "low": 169.71,
-    "latestPrice": 170.39,
-    "latestUpdate": 1510942738831,
-    "latestVolume": 13529933,
-    "iexRealtimeSize": 200,
-    "previousClose": 171.1,
-    "change": -0.71,
-    "changePercent": -0.00415,
-    "iexBidPrice": 166.18,
-    "iexBidSize": 100,
-    "iexAskPrice": 172,
-    "iexAskSize": 315,
-}
-FINNHUB_QUOTE = {
-    "c": 261.74,
-    "d": 2.29,
-    "dp": 0.8826,
-    "h": 263.31,
-    "l": 260.68,
-    "o": 261.07,
-    "pc": 259.45,
-    "t": 1582641000,
-}
-FINNHUB_LIMIT = {"error": "API limit reached. Please try again later. Remaining Limit: 0"}
-
-DOCUMENTED = [
-    ("iex_cloud", 200, IEX_QUOTE, "success", None),
-    ("iex_cloud", 429, "Too many requests", "rate_limit", 60),
-    ("iex_cloud", 403, "The API key provided is not valid.", "auth", 300),
-    (
-        "iex_cloud",
-        402,
-        "You have exceeded your allotted message quota. Please enable pay-as-you-go to regain access",
-        "quota",
-        86_400,
-    ),
-    ("iex_cloud", 402, "The requested data is not available to your current tier.", "entitlement", 3_600),
-    (
-        "iex_cloud",
-        403,
-        "Your pay-as-you-go circuit breaker has been engaged and further requests are not allowed.",
-        "quota",
-        86_400,
-    ),
-    (
-        "iex_cloud",
-        451,
-        "The requested data requires additional permission to access.",
-        "entitlement",
-        3_600,
-    ),
-    ("iex_cloud", 500, "System Error", "provider_failure", None),
-    ("alpha_vantage", 200, {"Global Quote": AV_QUOTE}, "success", None),
-    (
-        "alpha_vantage",
-        200,
-        {"Global Quote - DATA DELAYED BY 15 MINUTES": AV_QUOTE},
-        "success",
-        None,
-    ),
-    ("alpha_vantage", 200, {"Information": AV_BURST}, "rate_limit", 2),
-    ("alpha_vantage", 200, {"Information": AV_DAILY.format(key="REDACTED")}, "quota", 86_400),
-    ("alpha_vantage", 200, {"Note": AV_NOTE}, "rate_limit", 60),
-    ("alpha_vantage", 200, {"Error Message": AV_KEY}, "auth", 300),
-    ("alpha_vantage", 200, {"Error Message": AV_CALL}, "not_found", None),
-    ("alpha_vantage", 200, {"Global Quote": {}}, "not_found", None),
-    ("alpha_vantage", 200, {"Information": AV_PREMIUM}, "entitlement", 3_600),
-    ("alpha_vantage", 502, BAD_GATEWAY, "provider_failure", None),
-    ("finnhub", 200, FINNHUB_QUOTE, "success", None),
-    ("finnhub", 429, FINNHUB_LIMIT, "rate_limit", 60),
-    ("finnhub", 403, {"error": "You don't have access to this resource."}, "entitlement", 3_600),
-    (
-        "finnhub",
-        200,
-        {"c": 0, "d": None, "dp": None, "h": 0, "l": 0, "o": 0, "pc": 0, "t": 0},
-        "not_found",
-        None,
-    ),
-    ("finnhub", 200, {"s": "no_data"}, "not_found", None),
-    ("finnhub", 200, [], "not_found", None),
-    ("finnhub", 502, BAD_GATEWAY, "provider_failure", None),
-]
-
-
-def encoded(body: object) -> bytes:
-    return (body if isinstance(body, str) else json.dumps(body)).encode()
+DATASET = {service: next(iter(row.endpoints)) for service, row in PROVIDERS.items()}
+"""Each provider's first dataset, for what does not depend on it."""
 
 
 def quote_reply(service: str, **changed: object) -> bytes:
     """The documented quote of a service, changed; a change to ... removes the key."""
-    sample = {"iex_cloud": IEX_QUOTE, "alpha_vantage": AV_QUOTE, "finnhub": FINNHUB_QUOTE}[service]
-    quote = {key: value for key, value in {**sample, **changed}.items() if value is not ...}
+    quote = {key: value for key, value in {**MODULES[service].QUOTE, **changed}.items() if value is not ...}
     return encoded({"Global Quote": quote} if service == "alpha_vantage" else quote)
 
 
-@pytest.mark.parametrize(("service", "status", "body", "verdict", "hold"), DOCUMENTED)
-def test_a_documented_reply_has_its_documented_class_and_hold(
-    service: str, status: int, body: object, verdict: str, hold: float | None
-) -> None:
-    judgement = judge(service, "quote", status, {}, encoded(body))
-    assert (judgement.verdict, judgement.hold_seconds) == (verdict, hold)
+def about(service: str, reply: Documented) -> str:
+    return reply.symbol or PROVIDERS[service].endpoints[reply.dataset].example
+
+
+@pytest.mark.parametrize(
+    ("service", "reply"), DOCUMENTED, ids=lambda value: getattr(value, "verdict", str(value))
+)
+def test_a_documented_reply_has_its_documented_class_and_hold(service: str, reply: Documented) -> None:
+    judgement = judge(
+        service, reply.dataset, reply.status, reply.headers, reply.encoded, symbol=about(service, reply)
+    )
+    assert (judgement.verdict, judgement.hold_seconds) == (reply.verdict, reply.hold), judgement
     assert len(judgement.detail) <= 300
+    assert (judgement.record is not None) == (
+        reply.verdict == "success" or (reply.verdict == "empty" and reply.dataset != "quote")
+    )
+
+
+def test_every_endpoint_of_the_catalogue_has_a_documented_success() -> None:
+    assert {(service, reply.dataset) for service, reply in SUCCESSES} == set(SERVED)
+
+
+@pytest.mark.parametrize(
+    ("service", "reply"), SUCCESSES, ids=lambda value: getattr(value, "dataset", str(value))
+)
+def test_a_success_is_a_record_or_a_list_in_its_order_and_survives_json(
+    service: str, reply: Documented
+) -> None:
+    record = judge(
+        service, reply.dataset, 200, reply.headers, reply.encoded, symbol=about(service, reply)
+    ).record
+    kind = DATASETS[reply.dataset]
+    assert isinstance(record, kind if kind.alone else tuple)
+    rows = [record] if kind.alone else list(record)
+    times = [row.as_of for row in rows]
+    assert times == sorted(times, reverse=kind.newest_first)
+    plain = json.loads(json.dumps(as_json(record)))
+    assert [kind.model_validate(row) for row in ([plain] if kind.alone else plain)] == rows
+    assert {row.provider for row in rows} == {service}
+    newest = plain if kind.alone else plain[0 if kind.newest_first else -1]
+    assert as_of(record) in [newest[name] for name in kind.time_fields]
 
 
 @pytest.mark.parametrize("service", PROVIDERS)
@@ -200,7 +107,8 @@ def test_a_documented_reply_has_its_documented_class_and_hold(
     ],
 )
 def test_an_undocumented_reply_goes_by_its_status(service: str, status: int, body: str, verdict: str) -> None:
-    assert judge(service, "quote", status, {}, body.encode()).verdict == verdict
+    wanted = getattr(MODULES[service], "BY_STATUS", {}).get(status, verdict)
+    assert judge(service, DATASET[service], status, {}, body.encode()).verdict == wanted
 
 
 @pytest.mark.parametrize(
@@ -250,12 +158,12 @@ def test_a_503_is_a_rate_limit_only_where_it_says_when_to_come_back(value: str, 
 def test_finnhub_is_held_until_its_reset_or_the_next_minute(reset: datetime | str, hold: float) -> None:
     value = str(int(reset.timestamp())) if isinstance(reset, datetime) else reset
     headers = {"X-Ratelimit-Limit": "60", "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": value}
-    judgement = judge("finnhub", "quote", 429, headers, encoded(FINNHUB_LIMIT), now=NOW)
+    judgement = judge("finnhub", "quote", 429, headers, encoded(MODULES["finnhub"].LIMIT), now=NOW)
     assert judgement.hold_seconds == hold
 
 
 def test_a_days_quota_holds_until_the_next_day_in_utc() -> None:
-    body = encoded({"Information": AV_DAILY.format(key="x")})
+    body = encoded({"Information": MODULES["alpha_vantage"].DAILY.format(key="x")})
     hold = judge("alpha_vantage", "quote", 200, {"Retry-After": "1"}, body, now=NOW).hold_seconds
     assert NOW + timedelta(seconds=hold) == datetime(2026, 11, 24, tzinfo=UTC)
     naive = NOW.replace(tzinfo=None)
@@ -274,12 +182,12 @@ def test_a_hold_is_never_shorter_than_a_second() -> None:
 @pytest.mark.parametrize("key", ["AVKEY0123456789", "demo", "secretsecretsecretsecret"])
 def test_an_echoed_key_is_not_in_the_detail(service: str, key: str, status: int) -> None:
     for body in (
-        encoded({"Information": AV_DAILY.format(key=key)}),
+        encoded({"Information": MODULES["alpha_vantage"].DAILY.format(key=key)}),
         encoded({"error": f"Invalid API key: {key}"}),
         f"no such page: /quote?symbol=A&token={key}".encode(),
         f"denied, apikey={key}\x00\x1b[31m".encode(),
     ):
-        assert key not in judge(service, "quote", status, {}, body).detail
+        assert key not in judge(service, DATASET[service], status, {}, body).detail
 
 
 def test_a_detail_is_one_short_printable_line() -> None:
@@ -408,7 +316,7 @@ def test_what_no_quote_needs_may_be_absent(optional: str, value: object) -> None
 )
 @pytest.mark.parametrize("service", PROVIDERS)
 def test_a_body_that_cannot_be_trusted_is_a_failure(service: str, body: bytes) -> None:
-    assert judge(service, "quote", 200, {}, body).verdict == "provider_failure"
+    assert judge(service, DATASET[service], 200, {}, body).verdict == "provider_failure"
 
 
 @pytest.mark.parametrize(
@@ -443,36 +351,296 @@ documents = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
     max_leaves=8,
 )
-drifted = st.sampled_from(list(PROVIDERS)).flatmap(
-    lambda service: st.builds(
-        lambda key, value: quote_reply(service, **{key: value}),
-        st.sampled_from([*IEX_QUOTE, *AV_QUOTE, *FINNHUB_QUOTE]),
-        documents,
+wrong = documents | st.sampled_from(["", ".", "0", "-1", "null", "9999-12-31", "2024-02-30", "../x", 10**30])
+
+
+def places(document: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """The path of every value in a document."""
+    found = [path]
+    members = document.items() if isinstance(document, dict) else ()
+    members = enumerate(document) if isinstance(document, list) else members
+    for key, value in members:
+        found += places(value, (*path, key))
+    return found
+
+
+def changed(document: object, path: tuple[object, ...], value: object) -> object:
+    """The document with another value at a path; ... takes it away."""
+    if not path:
+        return None if value is ... else value
+    here = dict(document) if isinstance(document, dict) else list(document)
+    if len(path) == 1 and value is ...:
+        del here[path[0]]
+    else:
+        here[path[0]] = changed(here[path[0]], path[1:], value)
+    return here
+
+
+def mutated(reply: Documented) -> st.SearchStrategy[bytes]:
+    """A documented success with one thing of it changed."""
+    if isinstance(reply.body, str):  # CSV: a piece of it replaced
+        cut = st.integers(0, len(reply.body))
+        return st.builds(
+            lambda a, b, text: (reply.body[: min(a, b)] + text + reply.body[max(a, b) :]).encode(
+                errors="replace"
+            ),
+            cut,
+            cut,
+            st.text(max_size=8),
+        )
+    return st.builds(
+        lambda path, value: encoded(changed(reply.body, path, value)),
+        st.sampled_from(places(reply.body)),
+        wrong | st.just(...),
     )
-)
-bodies = st.one_of(st.binary(), documents.map(lambda document: json.dumps(document).encode()), drifted)
+
+
+endpoints = st.sampled_from(SERVED)
+bodies = st.one_of(st.binary(), documents.map(lambda document: json.dumps(document).encode()))
 header_names = st.one_of(
     st.text(max_size=12), st.sampled_from(["Retry-After", "X-Ratelimit-Reset", "content-type"])
 )
 
 
+def check_no_harm(judgement: Judgement) -> None:
+    assert isinstance(judgement.verdict, Verdict)
+    assert judgement.detail.isprintable()
+    assert len(judgement.detail) <= 300
+    assert judgement.record is None or judgement.verdict in (Verdict.SUCCESS, Verdict.EMPTY)
+    assert bool(judgement.record) <= (judgement.verdict is Verdict.SUCCESS)
+    assert judgement.hold_seconds is None or judgement.hold_seconds >= 1
+
+
 @settings(max_examples=500, deadline=None)
 @given(
-    service=st.sampled_from(list(PROVIDERS)),
+    endpoint=endpoints,
     status=st.one_of(st.integers(), st.sampled_from([200, 403, 429, 503])),
     headers=st.dictionaries(header_names, st.text(), max_size=3),
     body=bodies,
     now=st.none() | st.datetimes() | st.datetimes(timezones=st.just(UTC)),
     symbol=st.none() | st.just("AAPL"),
 )
-@example("finnhub", 200, {}, b'{"c": 1e999999999, "t": 1}', None, None)
-@example("finnhub", 429, {"Retry-After": "Mon, 23 Nov 0000 21:31:00 GMT"}, b"", None, None)
+@example(("finnhub", "quote"), 200, {}, b'{"c": 1e999999999, "t": 1}', None, None)
+@example(("finnhub", "quote"), 429, {"Retry-After": "Mon, 23 Nov 0000 21:31:00 GMT"}, b"", None, None)
 def test_no_reply_raises(
-    service: str, status: int, headers: dict[str, str], body: bytes, now: datetime | None, symbol: str | None
+    endpoint: tuple[str, str],
+    status: int,
+    headers: dict[str, str],
+    body: bytes,
+    now: datetime | None,
+    symbol: str | None,
 ) -> None:
-    judgement = judge(service, "quote", status, headers, body, now=now, symbol=symbol)
-    assert isinstance(judgement.verdict, Verdict)
-    assert judgement.detail.isprintable()
-    assert len(judgement.detail) <= 300
-    assert (judgement.record is None) or judgement.verdict is Verdict.SUCCESS
-    assert judgement.hold_seconds is None or judgement.hold_seconds >= 1
+    check_no_harm(judge(*endpoint, status, headers, body, now=now, symbol=symbol))
+
+
+@pytest.mark.parametrize(
+    ("service", "reply"), SUCCESSES, ids=lambda value: getattr(value, "dataset", str(value))
+)
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_documented_success_with_anything_changed_raises_nothing(
+    service: str, reply: Documented, data: st.DataObject
+) -> None:
+    symbol = data.draw(st.none() | st.just(about(service, reply)))
+    body = data.draw(mutated(reply))
+    check_no_harm(judge(service, reply.dataset, 200, reply.headers, body, now=NOW, symbol=symbol))
+
+
+def row_with(**changed: object) -> Provider:
+    return replace(PROVIDERS["finnhub"], reset=None, **changed)
+
+
+@pytest.mark.parametrize(
+    ("rule", "now", "until"),
+    [
+        (Window.MONTH, NOW, datetime(2026, 12, 1, tzinfo=UTC)),
+        (Window.MONTH, datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)),
+        (Until(Window.DAY, "America/New_York"), NOW, datetime(2026, 11, 24, 5, tzinfo=UTC)),
+        (
+            Until(Window.DAY, "America/New_York"),
+            datetime(2026, 7, 1, 4, 30, tzinfo=UTC),
+            datetime(2026, 7, 2, 4, tzinfo=UTC),
+        ),
+        (
+            # The clock goes back an hour in between: the day has 25.
+            Until(Window.DAY, "America/New_York"),
+            datetime(2026, 11, 1, 4, 0, 1, tzinfo=UTC),
+            datetime(2026, 11, 2, 5, tzinfo=UTC),
+        ),
+        (Until(Window.DAY, hour=22), NOW, datetime(2026, 11, 23, 22, tzinfo=UTC)),
+        (Until(Window.DAY, hour=21), NOW, datetime(2026, 11, 24, 21, tzinfo=UTC)),
+        (Until(Window.MONTH, "America/New_York"), NOW, datetime(2026, 12, 1, 5, tzinfo=UTC)),
+    ],
+)
+def test_a_hold_ends_with_its_window_on_the_providers_clock(
+    rule: Hold, now: datetime, until: datetime
+) -> None:
+    held = hold_seconds(row_with(quota_hold=rule), Verdict.QUOTA, None, {}, now)
+    assert now + timedelta(seconds=held) == until
+
+
+@pytest.mark.parametrize(
+    ("rule", "seconds"), [(Window.MONTH, 31 * 86_400), (Until(Window.DAY, "America/New_York"), 86_400)]
+)
+def test_without_the_time_a_hold_is_the_whole_window(rule: Hold, seconds: float) -> None:
+    assert hold_seconds(row_with(quota_hold=rule), Verdict.QUOTA, None, {}, None) == seconds
+    for end in (datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)):
+        assert 1 <= hold_seconds(row_with(quota_hold=rule), Verdict.QUOTA, None, {}, end) <= seconds
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "hold"),
+    [
+        ("unix_seconds", str(int(NOW.timestamp()) + 20), 20),
+        ("unix_milliseconds", str(int(NOW.timestamp() * 1_000) + 20_500), 20.5),
+        ("seconds", "20", 20),
+        ("seconds", "0", 60),
+        ("seconds", "99999", 60),
+        ("unix_seconds", str(int(NOW.timestamp() * 1_000) + 20_000), 60),  # the wrong unit
+        ("unix_milliseconds", str(int(NOW.timestamp()) + 20), 60),
+        ("seconds", "soon", 60),
+    ],
+)
+def test_a_reset_header_is_read_in_its_unit_and_believed_where_it_is_plausible(
+    unit: str, value: str, hold: float
+) -> None:
+    row = replace(PROVIDERS["finnhub"], reset=Reset("X-Reset", unit), rate_hold=60.0)
+    assert hold_seconds(row, Verdict.RATE_LIMIT, None, {"x-reset": value}, NOW) == pytest.approx(hold)
+
+
+def test_alpha_vantages_days_start_at_midnight_in_new_york_and_the_newest_is_last() -> None:
+    body = encoded(MODULES["alpha_vantage"].BARS)
+    bars = judge("alpha_vantage", "bars", 200, {}, body, symbol="IBM").record
+    assert [bar.timestamp for bar in bars] == [
+        datetime(2024, 11, 1, 4, tzinfo=UTC),  # summer time ends in between
+        datetime(2024, 11, 4, 5, tzinfo=UTC),
+    ]
+    assert bars[0].model_dump(exclude_none=True) == {
+        "provider": "alpha_vantage",
+        "symbol": "IBM",
+        "interval": "1d",
+        "timestamp": datetime(2024, 11, 1, 4, tzinfo=UTC),
+        "open": Decimal("206.9900"),
+        "high": Decimal("208.4700"),
+        "low": Decimal("206.2500"),
+        "close": Decimal("208.2500"),
+        "volume": Decimal(3416107),
+        "adjustment": "raw",
+    }
+
+
+def test_the_documented_news_become_articles() -> None:
+    (article,) = judge("finnhub", "news", 200, {}, encoded(MODULES["finnhub"].NEWS)).record
+    assert (article.article_id, article.symbols, article.tags) == ("25286", ("AAPL",), ("company news",))
+    assert article.published_at == datetime(2019, 9, 27, 2, 12, 40, tzinfo=UTC)
+    (article,) = judge("alpha_vantage", "news", 200, {}, encoded(MODULES["alpha_vantage"].FEED)).record
+    assert article.article_id == sha256(b"https://example.com/ibm-ai").hexdigest()
+    assert (article.author, article.sentiment, article.image_url) == ("Jane Doe", "Bullish", None)
+    assert article.published_at == datetime(2025, 1, 20, 10, tzinfo=UTC)
+
+
+def test_the_documented_filings_become_records_the_newest_first() -> None:
+    body = encoded(MODULES["sec_edgar"].SUBMISSIONS)
+    first, second = judge("sec_edgar", "filings", 200, {}, body, symbol="0000320193").record
+    assert first.model_dump(exclude_none=True) == {
+        "provider": "sec_edgar",
+        "cik": "0000320193",
+        "symbol": "AAPL",
+        "company_name": "Apple Inc.",
+        "accession_number": "0001193125-20-050884",
+        "form": "8-K",
+        "filing_date": date(2020, 2, 27),
+        "report_date": date(2020, 2, 26),
+        "accepted_at": datetime(2020, 2, 27, 6, 14, 21, tzinfo=UTC),
+        "items": ("5.07",),
+        "primary_document": "d865740d8k.htm",
+        "report_url": "https://www.sec.gov/Archives/edgar/data/320193/000119312520050884/d865740d8k.htm",
+        "filing_url": "https://www.sec.gov/Archives/edgar/data/320193/000119312520050884/"
+        "0001193125-20-050884-index.htm",
+        "size": 201321,
+    }
+    assert second.items == ("2.02", "9.01")
+    wrong = judge("sec_edgar", "filings", 200, {}, body, symbol="0000789019")
+    assert (wrong.verdict, "AAPL, not 0000789019" in wrong.detail) == ("provider_failure", True)
+    (filing,) = judge("finnhub", "filings", 200, {}, encoded(MODULES["finnhub"].FILINGS)).record
+    assert (filing.cik, filing.filing_date) == ("0000320193", date(2020, 2, 27))
+    short = {**MODULES["sec_edgar"].RECENT, "form": ["8-K"]}
+    drifted = {**MODULES["sec_edgar"].SUBMISSIONS, "filings": {"recent": short, "files": []}}
+    detail = judge("sec_edgar", "filings", 200, {}, encoded(drifted)).detail
+    assert "columns of different lengths" in detail
+
+
+def test_the_documented_observations_become_records_and_a_dot_is_no_value() -> None:
+    body = encoded(MODULES["fred"].OBSERVATIONS)
+    found = judge("fred", "observations", 200, {}, body, symbol="UNRATE").record
+    assert [(row.series_id, row.date, row.value) for row in found] == [
+        ("UNRATE", date(2026, 1, 1), Decimal("4.0")),
+        ("UNRATE", date(2026, 2, 1), None),
+    ]
+    assert as_of(found) == "2026-02-01"
+    assert judge("fred", "observations", 200, {}, body).record is None, "nobody says which series it is"
+
+
+def test_of_a_long_list_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = PROVIDERS["finnhub"]
+    short = replace(row, endpoints={**row.endpoints, "news": replace(row.endpoints["news"], max_rows=2)})
+    monkeypatch.setattr(verdicts, "find_provider", lambda _: short)
+    (article,) = MODULES["finnhub"].NEWS
+    many = [{**article, "id": n, "datetime": article["datetime"] + n} for n in range(5)]
+    kept = judge("finnhub", "news", 200, {}, encoded(many)).record
+    assert [row.article_id for row in kept] == ["4", "3"]
+
+
+CSV = b"Date,Open,High,Low,Close,Volume\r\n2024-06-26,211.5,214.86,210.64,213.25,66213186\r\n"
+
+
+def test_csv_is_a_list_of_objects_by_its_header() -> None:
+    (row,) = parse_csv(CSV)
+    assert row == {
+        "Date": "2024-06-26",
+        "Open": "211.5",
+        "High": "214.86",
+        "Low": "210.64",
+        "Close": "213.25",
+        "Volume": "66213186",
+    }
+    assert parse_csv(b"\xef\xbb\xbfa,b\n\n") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"No data", b"a,a\n1,2", b"a,b\n1", b"a,b\n1,2,3", b"\xff,\xfe\n", b'a,b\n"1"2,3', b'a,b\n"1,2'],
+)
+def test_what_is_no_csv_is_refused(body: bytes) -> None:
+    with pytest.raises(UnreadableError):
+        parse_csv(body)
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "instant"),
+    [
+        (Node.instant, "2024-11-07T09:16:41Z", datetime(2024, 11, 7, 9, 16, 41, tzinfo=UTC)),
+        (Node.instant, "2022-03-18T14:02:43.651613184Z", datetime(2022, 3, 18, 14, 2, 43, 651_613, UTC)),
+        (Node.instant, "2024-06-24T15:59:59.5-04:00", datetime(2024, 6, 24, 19, 59, 59, 500000, tzinfo=UTC)),
+        (Node.instant, "2024-06-24 15:59:59+0000", datetime(2024, 6, 24, 15, 59, 59, tzinfo=UTC)),
+        (Node.instant, "2024-06-24T15:59:59", None),
+        (Node.instant, "2024-06-31T15:59:59Z", None),
+        (Node.instant, "2024-06-24", None),
+        (Node.compact_instant, "20250120T100000", datetime(2025, 1, 20, 10, tzinfo=UTC)),
+        (Node.compact_instant, "20251320T100000", None),
+        (Node.mail_date, "Thu, 07 Nov 2024 09:16:41 -0500", datetime(2024, 11, 7, 14, 16, 41, tzinfo=UTC)),
+        (Node.mail_date, "yesterday", None),
+        (Node.nanoseconds, 1_719_589_860_990_000_000, datetime(2024, 6, 28, 15, 51, 0, 990_000, tzinfo=UTC)),
+        (Node.nanoseconds, 10**30, None),
+        (Node.seconds, 10**30, None),
+    ],
+)
+def test_times_in_every_spelling_are_instants_in_utc_or_drift(
+    read: Callable[[Node, str], datetime], value: object, instant: datetime | None
+) -> None:
+    node = Node({"t": value})
+    if instant is None:
+        with pytest.raises(SchemaDriftError, match=r"^\$\.t "):
+            read(node, "t")
+    else:
+        assert read(node, "t") == instant

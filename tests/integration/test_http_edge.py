@@ -1,6 +1,7 @@
 """Real calls over real sockets: to the simulator's process, and to servers that say what a test wants."""
 
 import gzip
+import json
 import logging
 import os
 import shutil
@@ -16,14 +17,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers import PROVIDERS, Judgement, http
+from tasks.providers import PROVIDERS, Auth, Endpoint, Judgement, http, verdicts
+from tasks.providers.documents import Node
 from tasks.providers.http import call
+from tasks.records import as_of
 from tasks.settings import ProviderSettings
 from tests.simulator_fixture import KEYS
 from workers.simulator import Mode, SimulatorClient
@@ -33,10 +38,22 @@ LONG = 30.0  # one that no call may need
 BOUND = 10.0  # how long a call with a SHORT deadline may take on a busy machine
 
 
+SERVED = [(service, dataset) for service, row in PROVIDERS.items() for dataset in row.endpoints]
+QUOTES = [service for service, row in PROVIDERS.items() if "quote" in row.endpoints]
+KEYED = [service for service, row in PROVIDERS.items() if row.auth]
+
+
 def ask(
-    service: str, settings: ProviderSettings, symbol: str = "AAPL", deadline_seconds: float = LONG
+    service: str,
+    settings: ProviderSettings,
+    symbol: str | None = None,
+    deadline_seconds: float = LONG,
+    dataset: str | None = None,
 ) -> Judgement:
-    return call(service, "quote", symbol, settings=settings, deadline_seconds=deadline_seconds)
+    """One call, of the provider's first dataset and its example unless said."""
+    dataset = dataset or next(iter(PROVIDERS[service].endpoints))
+    symbol = symbol or PROVIDERS[service].endpoints[dataset].example
+    return call(service, dataset, symbol, settings=settings, deadline_seconds=deadline_seconds)
 
 
 @contextmanager
@@ -112,6 +129,16 @@ def test_every_mode_of_the_simulator_has_its_class(
     assert len(simulator.calls(service)) == (mode is not Mode.DOWN)
 
 
+@pytest.mark.parametrize(("service", "dataset"), SERVED)
+def test_every_endpoint_of_the_catalogue_is_asked_as_its_provider_wants_it(
+    service: str, dataset: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    simulator.set_mode(service, Mode.OK)
+    judgement = ask(service, simulated_settings, dataset=dataset)
+    assert judgement.verdict == "success", judgement
+    assert as_of(judgement.record)
+
+
 @pytest.mark.parametrize(
     ("service", "verdict"), [("iex_cloud", "quota"), ("alpha_vantage", "quota"), ("finnhub", "rate_limit")]
 )
@@ -138,16 +165,21 @@ def test_the_deadline_bounds_the_whole_call(
     assert SHORT * 0.9 <= elapsed < BOUND
 
 
-@pytest.mark.parametrize("service", PROVIDERS)
-def test_an_unknown_symbol_is_not_found(
-    service: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
+@pytest.mark.parametrize(("service", "dataset"), SERVED)
+def test_an_unknown_symbol_is_not_found_or_an_empty_list(
+    service: str, dataset: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
 ) -> None:
     simulator.set_mode(service, Mode.OK)
-    assert ask(service, simulated_settings, "ZZZTOP").verdict == "not_found"
-    assert ask(service, simulated_settings, "unknown1").verdict == "not_found"
+    numbers = PROVIDERS[service].endpoints[dataset].example.isdigit()
+    unknown = "0009999999" if numbers else "ZZZTOP"
+    judgement = ask(service, simulated_settings, unknown, dataset=dataset)
+    assert judgement.verdict in ("not_found", "empty"), judgement
+    assert judgement.verdict == "not_found" or dataset != "quote"
 
 
-@pytest.mark.parametrize("service", PROVIDERS)
+@pytest.mark.parametrize(
+    "service", [name for name in QUOTES if PROVIDERS[name].endpoints["quote"].spell is str]
+)
 @pytest.mark.parametrize("symbol", ["^GSPC", "EURUSD=X", "BINANCE:BTC-USD", "brk.b"])
 def test_a_symbol_arrives_as_it_was_asked(
     service: str, symbol: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
@@ -156,6 +188,131 @@ def test_a_symbol_arrives_as_it_was_asked(
     judgement = ask(service, simulated_settings, symbol)
     assert judgement.record.symbol == symbol.upper()
     assert [entry["symbol"] for entry in simulator.calls(service)] == [symbol.upper()]
+
+
+ASKED_AT = datetime(2026, 11, 23, 21, 30, 15, tzinfo=UTC)
+
+
+def asking_with(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint | None = None, **changed: object) -> None:
+    """Let Finnhub's row be another one."""
+    row = replace(PROVIDERS["finnhub"], **changed)
+    if endpoint:
+        row = replace(row, endpoints={"quote": endpoint})
+    monkeypatch.setattr(http, "find_provider", lambda _: row)
+
+
+def sent(key: str = "sekret0123456789", **settings: str) -> str:
+    """The head and the body of the request that Finnhub's row makes."""
+    with server_saying(response(b"{}")) as (addresses, heard):
+        given = {"finnhub_api_key": key, "finnhub_base_url": addresses.base_url("finnhub"), **settings}
+        call("finnhub", "quote", "BRK.B", settings=ProviderSettings(**given), now=ASKED_AT)
+    return heard[0].decode()
+
+
+def test_dates_and_spellings_stand_where_the_row_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = {
+        "from": "{start}",
+        "to": "{end}",
+        "d1": "{start_compact}T0000",
+        "d2": "{end_compact}",
+        "a": "{start_unix}",
+        "b": "{end_unix}",
+        "s": "{symbol_lower}",
+    }
+    endpoint = Endpoint(
+        "/x/{symbol}/{start}", Node.rows, params, spell=lambda symbol: f"{symbol}.US/a b", window_days=30
+    )
+    asking_with(monkeypatch, endpoint)
+    line = sent().partition("\r\n")[0]
+    assert line == (
+        "GET /x/BRK.B.US/a%20b/2026-10-24?from=2026-10-24&to=2026-11-23&d1=20261024T0000&d2=20261123"
+        "&a=1792800000&b=1795469415&s=brk.b.us%2Fa+b HTTP/1.1"
+    )
+
+
+def test_a_body_is_sent_as_json_by_post(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = [{"idType": "TICKER", "idValue": "{symbol}", "n": 1}]
+    asking_with(monkeypatch, Endpoint("/mapping", Node.rows, body=body))
+    request = sent()
+    assert request.startswith("POST /mapping HTTP/1.1\r\n")
+    assert "\r\nContent-Type: application/json\r\n" in request
+    assert json.loads(request.partition("\r\n\r\n")[2]) == [{"idType": "TICKER", "idValue": "BRK.B", "n": 1}]
+
+
+@pytest.mark.parametrize(
+    ("auth", "key", "line"),
+    [
+        (Auth("query", "token"), "k/1", "GET /quote?symbol=BRK.B&token=k%2F1 HTTP/1.1"),
+        (Auth("header", prefix="Bearer "), "k/1", "Authorization: Bearer k/1"),
+        (Auth("header", prefix="Token "), "k/1", "Authorization: Token k/1"),
+        (Auth("pair", "X-Id", second="X-Secret"), "id:se:cret", "X-Id: id"),
+        (Auth("pair", "X-Id", second="X-Secret"), "id:se:cret", "X-Secret: se:cret"),
+        (Auth("basic"), "user:pass", "Authorization: Basic dXNlcjpwYXNz"),
+        (Auth("basic"), "key", "Authorization: Basic a2V5Og=="),
+    ],
+)
+def test_a_key_is_shown_in_the_form_the_row_says(
+    auth: Auth, key: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking_with(monkeypatch, auth=auth)
+    assert line in sent(key).split("\r\n")
+
+
+def test_without_a_key_a_provider_that_needs_none_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking_with(monkeypatch, key_required=False)
+    monkeypatch.setattr(
+        "tasks.settings.find_provider", lambda _: replace(PROVIDERS["finnhub"], key_required=False)
+    )
+    with server_saying(response(b'{"c": 261.74, "t": 1582641000}')) as (addresses, heard):
+        settings = ProviderSettings(finnhub_base_url=addresses.base_url("finnhub"))
+        assert call("finnhub", "quote", "AAPL", settings=settings).verdict == "success"
+    assert b"x-finnhub-token" not in heard[0].lower()
+
+
+def test_csv_is_asked_for_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(reply: Node) -> list[dict[str, object]]:
+        return [
+            {"last_price": row.price_numeral("Close"), "last_timestamp": row.day("Date")}
+            for row in reply.rows()
+        ]
+
+    row = PROVIDERS["finnhub"]
+    row = replace(row, endpoints={"quote": Endpoint("/q/d/l/", parse, {"s": "{symbol}"}, reply="csv")})
+    monkeypatch.setattr(http, "find_provider", lambda _: row)
+    monkeypatch.setattr(verdicts, "find_provider", lambda _: row)
+    for kind, verdict in (
+        ("text/csv", "success"),
+        ("text/plain", "success"),
+        ("text/html", "provider_failure"),
+    ):
+        reply = response(b"Date,Close\r\n2024-06-26,213.25\r\n").replace(b"application/json", kind.encode())
+        with server_saying(reply) as (settings, heard):
+            judgement = call("finnhub", "quote", "AAPL", settings=settings)
+        assert judgement.verdict == verdict, judgement
+    assert b"\r\nAccept: text/csv" in heard[0]
+
+
+def test_the_sec_is_told_who_asks_and_never_asked_without() -> None:
+    with server_saying(response(b"{}")) as (settings, heard):
+        ask("sec_edgar", settings)
+        judgement = ask("sec_edgar", ProviderSettings(sec_edgar_base_url=settings.base_url("sec_edgar")))
+    assert len(heard) == 1
+    assert b"\r\nUser-Agent: Test admin@example.com\r\n" in heard[0]
+    assert b"authorization" not in heard[0].lower()
+    assert (judgement.verdict, judgement.hold_seconds) == ("auth", 300)
+    assert "SEC_EDGAR_CONTACT is not set; put a name and an e-mail address" in judgement.detail
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_symbol_the_provider_cannot_have_is_refused_before_any_call(
+    simulated_settings: ProviderSettings,
+) -> None:
+    with pytest.raises(
+        InvalidSymbolError, match="'AAPL'; filings are asked for by CIK, ten digits, as in 0000320193"
+    ):
+        ask("sec_edgar", simulated_settings, "AAPL")
+    with pytest.raises(InvalidSymbolError, match="a CIK is known to sec_edgar only"):
+        ask("finnhub", simulated_settings, "0000320193", dataset="filings")
 
 
 def test_a_provider_that_comes_back_is_reached_at_once(
@@ -385,14 +542,12 @@ def test_an_impossible_symbol_is_refused_before_any_call(simulated_settings: Pro
 
 
 def echo(request: bytes) -> bytes:
-    """The request's own first line and key header, in every place a reply has."""
-    line, *headers = request.decode().split("\r\n")
-    key = next((value for value in headers if value.lower().startswith("x-finnhub-token")), "")
-    said = f"{line} {key}"
+    """The request's own first line and headers, in every place a reply has."""
+    said = " ".join(request.decode().partition("\r\n\r\n")[0].split("\r\n"))
     return response(f"denied: {said}".encode(), f"Location: /{said}", f"X-Echo: {said}", status="302 Found")
 
 
-@pytest.mark.parametrize("service", PROVIDERS)
+@pytest.mark.parametrize("service", KEYED)
 def test_no_key_reaches_a_log_or_a_detail(
     service: str,
     simulator: SimulatorClient,
@@ -409,7 +564,8 @@ def test_no_key_reaches_a_log_or_a_detail(
     with server_saying(echo) as (settings, heard):
         told.append(ask(service, settings))
     key = KEYS[f"{service}_api_key"]
-    spellings = {key, quote(key, safe="")}
+    shown = PROVIDERS[service].auth.spellings(key)
+    spellings = {spelling for text in shown for spelling in (text, quote(text, safe=""))}
     assert any(spelling.encode() in heard[0] for spelling in spellings), "the key was sent, and echoed"
     assert "receive_response_headers" in caplog.text, "the HTTP library's debug log was on"
     for spelling in spellings:

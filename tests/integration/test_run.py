@@ -18,6 +18,7 @@ import redis
 
 from resilience import CircuitBreaker
 from resilience.stores.redis import RedisStore
+from tasks.providers import PROVIDERS
 from tests.fleet import ROOT, wait_for
 from tests.ports import free_port
 from tests.system import FINAL
@@ -32,7 +33,9 @@ class Running:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.first = free_port(7)  # Valkey, Flower, the simulator's control, three providers
+        self.first = free_port(
+            3 + len(PROVIDERS) + 1
+        )  # Valkey, Flower, the simulator's control, the providers
         clean = {name: value for name, value in os.environ.items() if not name.endswith(("_KEY", "_URL"))}
         self.environment = clean | {
             "STATE_DIR": str(folder / "state"),

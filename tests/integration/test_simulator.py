@@ -29,9 +29,7 @@ def test_every_provider_of_the_catalogue_is_simulated_and_the_retired_one_is_dow
     states = simulator.providers()
     assert list(states) == list(PROVIDERS)
     assert {service: state["mode"] for service, state in states.items()} == {
-        "iex_cloud": "down",
-        "alpha_vantage": "ok",
-        "finnhub": "ok",
+        service: "down" if row.retired else "ok" for service, row in PROVIDERS.items()
     }
     for state in states.values():
         assert (state["calls"], state["calls_by_mode"], state["in_flight"], state["max_in_flight"]) == (
@@ -85,6 +83,16 @@ def test_prices_move_and_the_walk_is_the_same_in_every_run(simulator: SimulatorC
         ("alpha_vantage", "/query?function=GLOBAL_QUOTE&symbol=A", 200, "apikey is invalid or missing"),
         ("alpha_vantage", "/query?function=NONSENSE&symbol=A&apikey=x", 200, "Invalid API call"),
         ("alpha_vantage", "/nowhere?apikey=x", 404, "Not Found"),
+        ("alpha_vantage", "/query?function=TIME_SERIES_DAILY&symbol=A&apikey=x", 200, "Invalid API call"),
+        (
+            "alpha_vantage",
+            "/query?function=TIME_SERIES_DAILY&symbol=A&outputsize=compact&apikey=x",
+            200,
+            "Time Series (Daily)",
+        ),
+        ("fred", "/series/observations?series_id=UNRATE&file_type=json", 400, "api_key is not registered"),
+        ("fred", "/nowhere?api_key=x", 404, "Not Found"),
+        ("sec_edgar", "/submissions/CIK0000320193.json", 403, "Undeclared Automated Tool"),
         ("iex_cloud", "/stock/AAPL/quote", 403, "The API key provided is not valid."),
         ("iex_cloud", "/stock/AAPL/nonsense?token=x", 404, "Not Found"),
         ("iex_cloud", "/stock/AAPL/quote?token=x", 200, "Apple Inc."),

@@ -14,6 +14,7 @@ from celery.exceptions import NotRegistered
 from resilience import get_circuit_breaker
 from tasks import latest, refresh
 from tasks.errors import InputError
+from tasks.records import DATASETS, as_of, in_order
 from tests.fleet import wait_for
 from tests.system import FINAL, KEYS, System
 
@@ -70,6 +71,46 @@ def test_a_refresh_brings_a_fresh_value_and_latest_reads_it(system):
     same = ("outcome", "provider", "value", "as_of", "fetched_at", "stale", "reason", "retry_at")
     assert [kept[name] for name in same] == [fresh[name] for name in same]
     assert (kept["verdict"], system.calls()) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "symbol", "provider"),
+    [
+        ("bars", "IBM", "alpha_vantage"),
+        ("news", "AAPL", "finnhub"),
+        ("filings", "0000320193", "sec_edgar"),
+        ("observations", "UNRATE", "fred"),
+    ],
+)
+def test_a_dataset_of_many_records_is_refreshed_kept_and_read_as_a_list(system, dataset, symbol, provider):
+    fresh = system.json("refresh", dataset, symbol, "--provider", provider, "--wait", "15")
+    assert (fresh["outcome"], fresh["verdict"], fresh["provider"]) == ("fresh", "success", provider), fresh
+    kind = DATASETS[dataset]
+    records = [kind.model_validate(row) for row in fresh["value"]]
+    assert tuple(records) == in_order(records)
+    assert fresh["as_of"] == as_of(tuple(records))
+    kept = system.json("latest", dataset, symbol)
+    assert (kept["outcome"], kept["value"], kept["as_of"]) == ("fresh", fresh["value"], fresh["as_of"])
+    lines = system.cli("latest", dataset, symbol).stdout.splitlines()
+    assert f"value        {len(records)} records" in lines
+    assert json.loads(lines[-1])["provider"] == provider
+    assert len(lines) == len(SHAPE) + len(records)
+
+
+def test_an_empty_list_is_an_answer_and_takes_no_kept_value_away(system):
+    refresh("news", "AAPL", provider="finnhub", wait=15)
+    kept = latest("news", "AAPL")
+    empty = system.json("refresh", "news", "UNKNOWN1", "--provider", "finnhub", "--wait", "15")
+    assert (empty["outcome"], empty["verdict"], empty["value"]) == ("fresh", "empty", [])
+    assert (empty["as_of"], empty["fetched_at"], empty["age_seconds"]) == (None, None, 0)
+    assert latest("news", "UNKNOWN1").outcome == "failed"
+    assert latest("news", "AAPL").value == kept.value
+
+
+def test_filings_of_a_ticker_are_asked_of_who_knows_tickers(system):
+    reading = refresh("filings", "AAPL", wait=15)
+    assert (reading.outcome, reading.provider, system.calls("sec_edgar")) == ("fresh", "finnhub", 0)
+    assert refresh("filings", "0000320193", wait=15).provider == "sec_edgar"
 
 
 @pytest.mark.usefixtures("system")

@@ -1,12 +1,14 @@
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tasks.errors import MissingKeyError, SettingsError, UnknownServiceError
-from tasks.providers import ORDER, PROVIDERS
+from tasks.errors import MissingContactError, MissingKeyError, SettingsError, UnknownServiceError
+from tasks.fetch import limits
+from tasks.providers import ORDER, PROVIDERS, clean_symbol, providers_of
 from tasks.records import DATASETS
-from tasks.settings import ProviderSettings, provider_settings, require_key
+from tasks.settings import ProviderSettings, provider_settings, require_contact, require_key
 
 KEY = "sekret0123456789"
 
@@ -17,6 +19,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     for service in PROVIDERS:
         monkeypatch.delenv(f"{service.upper()}_API_KEY", raising=False)
         monkeypatch.delenv(f"{service.upper()}_BASE_URL", raising=False)
+        monkeypatch.delenv(f"{service.upper()}_CONTACT", raising=False)
     monkeypatch.chdir(tmp_path)
     provider_settings.cache_clear()
     yield
@@ -30,12 +33,14 @@ def test_every_provider_of_the_catalogue_has_its_variables(
     assert ProviderSettings().api_key(service) is None
     assert ProviderSettings().base_url(service) == PROVIDERS[service].base_url
     assert ProviderSettings().base_url_override(service) is None
-    monkeypatch.setenv(f"{service.upper()}_API_KEY", f"  {KEY}\n")
+    auth = PROVIDERS[service].auth
+    key = f"{KEY}:secret" if auth and auth.style == "pair" else KEY
+    monkeypatch.setenv(f"{service.upper()}_API_KEY", f"  {key}\n")
     monkeypatch.setenv(f"{service.upper()}_BASE_URL", "http://127.0.0.1:8901/v1/")
     settings = ProviderSettings()
-    assert settings.api_key(service) == KEY
+    assert settings.api_key(service) == key
     assert settings.base_url(service) == settings.base_url_override(service) == "http://127.0.0.1:8901/v1"
-    assert settings.keys() == {KEY}
+    assert settings.keys() == (auth.spellings(key) if auth else {key})
 
 
 def test_the_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -48,7 +53,8 @@ def test_the_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPat
     (tmp_path / ".env").write_text("\n".join(lines))
     monkeypatch.setenv("ALPHA_VANTAGE_API_KEY", "from-environment")
     settings = ProviderSettings()
-    assert [settings.api_key(service) for service in PROVIDERS] == [None, "from-environment", "from-file"]
+    keys = {service: settings.api_key(service) for service in PROVIDERS if settings.api_key(service)}
+    assert keys == {"alpha_vantage": "from-environment", "finnhub": "from-file"}
 
 
 def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
@@ -124,7 +130,12 @@ def test_a_row_of_the_catalogue_is_consistent(service: str) -> None:
     assert set(row.endpoints) <= set(DATASETS)
     for endpoint in row.endpoints.values():
         assert endpoint.path.startswith("/")
-        assert "{symbol}" in endpoint.path + "".join(endpoint.params.values())
+        assert "{symbol" in f"{endpoint.path} {dict(endpoint.params)} {endpoint.body}"
+        assert endpoint.words(clean_symbol(endpoint.example), datetime.now(UTC))["symbol"]
+    assert {name for name, endpoint in row.endpoints.items() if endpoint.adjustment} == {"bars"} & set(
+        row.endpoints
+    )
+    assert row.auth or not row.key_required
     for matcher in row.matchers:
         assert matcher.path or matcher.statuses, "a whole body may hold any text"
     assert bool(row.retired) == bool(row.note)
@@ -134,3 +145,48 @@ def test_the_order_of_a_dataset_names_the_providers_that_serve_it() -> None:
     for dataset, services in ORDER.items():
         assert set(services) == {service for service, row in PROVIDERS.items() if dataset in row.endpoints}
         assert len(set(services)) == len(services)
+    assert set(ORDER) <= set(DATASETS)
+
+
+def test_a_contact_is_asked_for_with_its_variable_and_must_hold_an_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(MissingContactError, match=r"^SEC_EDGAR_CONTACT is not set; put a name and an e-mail"):
+        require_contact("sec_edgar", ProviderSettings())
+    assert require_contact("finnhub", ProviderSettings()) is None
+    monkeypatch.setenv("SEC_EDGAR_CONTACT", " Example Research admin@example.com ")
+    settings = ProviderSettings()
+    assert require_contact("sec_edgar", settings) == "Example Research admin@example.com"
+    assert settings.is_set_up("sec_edgar")
+    assert not settings.is_set_up("finnhub")
+    assert settings.fingerprint("sec_edgar") not in (
+        "",
+        ProviderSettings(sec_edgar_contact="a@b").fingerprint("sec_edgar"),
+    )
+    for bad in ("nobody", "@", "a@b\nX: 1", "é@b"):
+        monkeypatch.setenv("SEC_EDGAR_CONTACT", bad)
+        with pytest.raises(SettingsError, match=r"SEC_EDGAR_CONTACT: .+; write a name and an e-mail address"):
+            ProviderSettings()
+
+
+def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
+    assert "sec_edgar" in providers_of("filings", "0000320193")
+    assert "finnhub" not in providers_of("filings", "0000320193")
+    assert "sec_edgar" not in providers_of("filings", "AAPL")
+    assert providers_of("filings") == ORDER["filings"]
+    assert providers_of("quote", "AAPL") == ORDER["quote"]
+
+
+def test_a_providers_documented_limits_are_its_circuits_unless_its_address_is_set_by_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert limits(PROVIDERS["finnhub"]) == {
+        "quota_calls": 60,
+        "quota_seconds": 60,
+        "quota_burst": 1,
+        "max_concurrent": None,
+    }
+    assert limits(PROVIDERS["iex_cloud"]) == {"max_concurrent": None}
+    monkeypatch.setenv("FINNHUB_BASE_URL", "http://127.0.0.1:8901")
+    provider_settings.cache_clear()
+    assert limits(PROVIDERS["finnhub"]) == {}

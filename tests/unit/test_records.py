@@ -11,13 +11,25 @@ from pydantic import ValidationError
 from tasks.errors import (
     InputError,
     InvalidSymbolError,
+    MissingContactError,
     MissingKeyError,
     SettingsError,
     UnknownDatasetError,
     UnknownServiceError,
 )
 from tasks.providers.symbols import clean_symbol
-from tasks.records import DATASETS, Quote
+from tasks.records import (
+    DATASETS,
+    Bar,
+    Filing,
+    NewsArticle,
+    Observation,
+    Quote,
+    Record,
+    as_json,
+    as_of,
+    in_order,
+)
 
 AT = datetime(2026, 11, 23, 21, 30, tzinfo=UTC)
 FIELDS = {"provider": "finnhub", "symbol": "AAPL", "last_price": Decimal("261.74"), "last_timestamp": AT}
@@ -82,7 +94,78 @@ def test_a_quote_cannot_be_changed() -> None:
 
 def test_the_datasets_are_the_five_of_the_contract() -> None:
     assert list(DATASETS) == ["quote", "bars", "news", "filings", "observations"]
-    assert DATASETS["quote"] is Quote
+    assert list(DATASETS.values()) == [Quote, Bar, NewsArticle, Filing, Observation]
+    assert [name for name, record in DATASETS.items() if record.alone] == ["quote"]
+
+
+PRICES = dict.fromkeys(("open", "high", "low", "close"), Decimal("1.50"))
+DAY = AT.date()
+RECORDS = [
+    Bar(provider="p", symbol="a", interval="1d", adjustment="raw", timestamp=AT, **PRICES),
+    NewsArticle(
+        provider="p", article_id="1", published_at=AT, title="t", url="https://x/1", symbols=("a", "B")
+    ),
+    Filing(
+        provider="p",
+        cik="0000320193",
+        accession_number="0000320193-24-000123",
+        form="10-K",
+        filing_date=DAY,
+        items=("5.07",),
+    ),
+    Observation(provider="p", series_id="UNRATE", date=DAY, value=None),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_every_record_survives_json_and_cannot_be_changed(record: Record) -> None:
+    wire = json.loads(json.dumps(as_json((record,))))
+    assert [type(record).model_validate(row) for row in wire] == [record]
+    assert as_of((record,)) == next(wire[0][name] for name in record.time_fields if wire[0][name])
+    with pytest.raises(ValidationError, match="frozen"):
+        record.provider = "q"
+    with pytest.raises(ValidationError, match="fetched_at"):
+        type(record)(**dict(record), fetched_at=AT)
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value"),
+    [
+        (RECORDS[0], "adjustment", "guessed"),
+        (RECORDS[0], "interval", "1day"),
+        (RECORDS[0], "close", 1.5),
+        (RECORDS[0], "volume", Decimal(-1)),
+        (RECORDS[1], "url", ""),
+        (RECORDS[1], "published_at", AT.replace(tzinfo=None)),
+        (RECORDS[2], "cik", "320193"),
+        (RECORDS[2], "accession_number", "000032019324000123"),
+        (RECORDS[2], "filing_date", 1582641000),
+        (RECORDS[3], "value", 4.0),
+        (RECORDS[3], "date", 20240601),
+        (RECORDS[3], "date", AT),  # a date is no instant
+    ],
+)
+def test_no_record_takes_anything_inexact(record: Record, field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        type(record)(**{**dict(record), field: value})
+
+
+def test_lists_have_the_newest_where_it_belongs() -> None:
+    bar, article, filing, observation = RECORDS
+    earlier = AT - timedelta(days=1)
+    old = bar.model_copy(update={"timestamp": earlier})
+    assert in_order([bar, old]) == (old, bar)
+    assert as_of((old, bar)) == as_json(bar)["timestamp"]
+    past = article.model_copy(update={"published_at": earlier})
+    same = article.model_copy(update={"article_id": "2"})
+    assert in_order([past, article, same]) == (article, same, past)
+    assert as_of((article, same, past)) == as_json(article)["published_at"]
+    accepted = filing.model_copy(update={"accepted_at": AT})
+    assert in_order([filing, accepted]) == (accepted, filing)
+    assert (as_of((filing,)), as_of((accepted, filing))) == ("2026-11-23", as_json(accepted)["accepted_at"])
+    month = observation.model_copy(update={"date": DAY - timedelta(days=31)})
+    assert in_order([observation, month]) == (month, observation)
+    assert as_of(in_order([])) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +191,9 @@ def test_what_could_break_out_of_a_url_is_no_symbol(symbol: object) -> None:
         UnknownDatasetError("quotes", ["quote"]),
         UnknownDatasetError("bars", ["quote"], "finnhub"),
         InvalidSymbolError("a/b"),
+        InvalidSymbolError("AAPL", "write a CIK"),
         MissingKeyError("FINNHUB_API_KEY"),
+        MissingContactError("SEC_EDGAR_CONTACT"),
         SettingsError("FINNHUB_BASE_URL", "bad", "write it well"),
     ],
 )

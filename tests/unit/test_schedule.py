@@ -95,6 +95,11 @@ BAD = {
     "unknown dataset": (changed('"quote"', '"quotes"'), 4, ["'quotes'", "quote"]),
     "dataset not served": (changed('"quote"', '"bars"'), 4, ["finnhub", "'bars'", "serves quote"]),
     "bad symbol": (changed('"brk.b"', '"../x"'), 6, ["'../x'", "AAPL"]),
+    "a symbol the provider cannot have": (
+        changed('dataset = "quote"\nprovider = "finnhub"', 'dataset = "filings"\nprovider = "sec_edgar"'),
+        6,
+        ["'AAPL'", "CIK, ten digits, as in 0000320193"],
+    ),
     "no text symbol": (changed('"brk.b"', "7"), 6, ["7", "AAPL"]),
     "symbols in symbols": (changed('"brk.b"', '["brk.b"]'), 6, ["['brk.b']"]),
     "twice in a list": (changed('"brk.b"', '"aapl"'), 6, ["quote/finnhub/AAPL", "twice", "remove one"]),

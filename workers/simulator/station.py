@@ -1,6 +1,8 @@
 """One simulated provider: its port, its mode, its counts, and its answers."""
 
 import asyncio
+import json
+import math
 import random
 import re
 import socket
@@ -27,7 +29,7 @@ from tasks.providers.rows import Endpoint, Provider
 from workers.simulator.modes import DEFAULT_SECONDS, Mode
 from workers.simulator.replies import REPLIES, Reply
 
-_UNKNOWN = ("UNKNOWN", "ZZZ")  # how a symbol starts that no provider knows
+_UNKNOWN = ("UNKNOWN", "ZZZ", "0009999")  # how a symbol starts, or a CIK, that no provider knows
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends a reset
 
 
@@ -107,7 +109,7 @@ class Station:
         self.provider, self.host, self._log = provider, host, log
         self._application = Application([(r".*", _Handler, {"station": self})], log_function=_silent)
         self._server = _Server(self._application)
-        self._walks: dict[str, tuple[random.Random, Decimal]] = {}
+        self._walks: dict[tuple[str, str], tuple[random.Random, Decimal]] = {}
         self._socket: socket.socket | None = bound_socket(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.mode, self.seconds = Mode.DOWN, 0.0
@@ -196,9 +198,9 @@ class Station:
         finally:
             self.in_flight -= 1
 
-    def reply(self, request: HTTPServerRequest, symbol: str) -> Reply:
+    def reply(self, request: HTTPServerRequest) -> Reply:
         """What the provider says to a request, in its present mode."""
-        replies, endpoint = REPLIES[self.provider.service], self.provider.endpoints["quote"]
+        replies = REPLIES[self.provider.service]
         documented = {
             Mode.SERVER_ERROR: replies.server_error,
             Mode.THROTTLE: replies.throttle,
@@ -207,40 +209,65 @@ class Station:
         }
         if self.mode in documented:
             return documented[self.mode]
-        if not self.key_of(request):
+        if not self._is_declared(request):
             return replies.bad_key
-        if not _path_pattern(self.provider, endpoint).fullmatch(request.path):
+        if not any(self._has_path(endpoint, request) for endpoint in self.provider.endpoints.values()):
             return replies.no_path
-        if not symbol or not _fixed_params(endpoint).items() <= _query(request).items():
+        dataset, symbol = self._asked(request)
+        if not symbol:
             return replies.bad_call or replies.no_path
+        answers = replies.endpoints[dataset]
         if symbol.startswith(_UNKNOWN):
-            return replies.unknown_symbol
-        return Reply(200, replies.live(replies.sample, symbol, self._price(symbol), datetime.now(UTC)))
+            return answers.unknown_symbol
+        body = answers.live(answers.sample, symbol, self._price(dataset, symbol), datetime.now(UTC))
+        return Reply(200, body, kind=answers.kind)
 
     def key_of(self, request: HTTPServerRequest) -> str:
-        """The key a request carries, empty where it carries none."""
-        auth = self.provider.auth
-        return (
-            request.headers.get(auth.name, "")
-            if auth.style == "header"
-            else _query(request).get(auth.name, "")
-        )
+        """The key a request carries, empty where it carries none, or not as it should."""
+        auth, headers = self.provider.auth, request.headers
+        if auth is None:
+            return ""
+        found = headers.get(auth.name, "")
+        if auth.style == "query":
+            return _query(request).get(auth.name, "")
+        if auth.style == "pair":
+            secret = headers.get(auth.second, "")
+            return f"{found}:{secret}" if found and secret else ""
+        prefix = "Basic " if auth.style == "basic" else auth.prefix
+        return found.removeprefix(prefix) if found.startswith(prefix) else ""
 
     def symbol_of(self, request: HTTPServerRequest) -> str:
-        """What a request asks about, empty where it does not say."""
-        endpoint = self.provider.endpoints["quote"]
-        found = _path_pattern(self.provider, endpoint).fullmatch(request.path)
-        if found and "symbol" in found.groupdict():
-            return unquote(found["symbol"]).upper()
-        names = [name for name, value in endpoint.params.items() if value == "{symbol}"]
-        return next((_query(request).get(name, "") for name in names), "").upper()
+        """What a request asks about, in its own spelling but for the case; empty where it does not say."""
+        return self._asked(request)[1]
 
-    def _price(self, symbol: str) -> Decimal:
+    def _is_declared(self, request: HTTPServerRequest) -> bool:
+        """Whether the request carries the key, and the contact, that the provider wants."""
+        if self.provider.contact_required and "@" not in request.headers.get("User-Agent", ""):
+            return False
+        return bool(self.key_of(request)) or not self.provider.key_required
+
+    def _asked(self, request: HTTPServerRequest) -> tuple[str, str]:
+        """Which dataset a request asks for, and about what; empty where it is no endpoint's."""
+        for dataset, endpoint in self.provider.endpoints.items():
+            if self._has_path(endpoint, request):
+                symbol = _symbol(self.provider, endpoint, request)
+                if symbol:
+                    return dataset, symbol
+        return "", ""
+
+    def _has_path(self, endpoint: Endpoint, request: HTTPServerRequest) -> bool:
+        return (
+            request.method == endpoint.method
+            and _path_pattern(self.provider, endpoint).fullmatch(request.path) is not None
+        )
+
+    def _price(self, dataset: str, symbol: str) -> Decimal:
         """The next step of a symbol's walk: the same in every run, from the sample's price on."""
-        start = REPLIES[self.provider.service].start
-        walk, price = self._walks.get(symbol) or (random.Random(symbol), start)  # noqa: S311 (no secret)
+        start = REPLIES[self.provider.service].endpoints[dataset].start
+        walk, price = self._walks.get((dataset, symbol)) or (random.Random(symbol), start)  # noqa: S311 (no secret)
         step = Decimal(walk.randint(-20, 20)) / 10_000
-        self._walks[symbol] = (walk, max((price * (1 + step)).quantize(Decimal("0.01")), Decimal("0.01")))
+        price_then = max((price * (1 + step)).quantize(Decimal("0.01")), Decimal("0.01"))
+        self._walks[dataset, symbol] = (walk, price_then)
         return price
 
 
@@ -251,6 +278,9 @@ class _Handler(RequestHandler):
     def on_connection_close(self) -> None:
         self._gone.set()
 
+    async def post(self) -> None:
+        await self.get()
+
     async def get(self) -> None:
         station, request = self._station, self.request
         symbol = station.symbol_of(request)
@@ -258,7 +288,7 @@ class _Handler(RequestHandler):
             if station.mode is Mode.HANG:
                 await self._gone.wait()
             else:
-                await self._answer(call, station.reply(request, symbol))
+                await self._answer(call, station.reply(request))
 
     async def _answer(self, call: Call, reply: Reply) -> None:
         # Alpha Vantage tells the caller's key back, where its documentation has REDACTED.
@@ -274,9 +304,8 @@ class _Handler(RequestHandler):
         self.set_status(reply.status, reasons.get(reply.status, ""))
         self.set_header("Content-Type", reply.content_type)
         self.set_header("Content-Length", str(len(body)))
-        next_minute = int(time.time() // 60 + 1) * 60
         for name, value in reply.headers.items():
-            self.set_header(name, value.format(next_minute=next_minute))
+            self.set_header(name, value.format_map(_times()))
         for piece in _pieces(body) if call.mode is Mode.DRIP else [body]:
             self.write(piece)
             await self.flush()
@@ -299,15 +328,72 @@ def _pieces(body: bytes) -> Iterator[bytes]:
     return (body[place : place + 1] for place in range(len(body)))
 
 
+def _times() -> dict[str, int]:
+    """What stands for a time in a header's value."""
+    now = time.time()
+    next_minute = int(now // 60 + 1) * 60
+    return {
+        "next_minute": next_minute,
+        "next_minute_ms": next_minute * 1_000,
+        "to_next_minute": math.ceil(next_minute - now),
+    }
+
+
 def _path_pattern(provider: Provider, endpoint: Endpoint) -> re.Pattern[str]:
     """The endpoint's path, with or without the path of the real base URL before it."""
     prefix = re.escape(urlsplit(provider.base_url).path)
-    path = re.escape(endpoint.path).replace(re.escape("{symbol}"), "(?P<symbol>[^/]+)")
-    return re.compile(f"(?:{prefix})?{path}")
+    return re.compile(f"(?:{prefix})?{_pattern(endpoint.path)}")
 
 
-def _fixed_params(endpoint: Endpoint) -> Mapping[str, str]:
-    return {name: value for name, value in endpoint.params.items() if value != "{symbol}"}
+def _pattern(template: str) -> str:
+    """What a template's placeholders may be filled with, the symbol as a group."""
+    parts = re.split(r"(\{[a-z_]+\})", template)
+    return "".join(_stands_for(part) if part.startswith("{") else re.escape(part) for part in parts)
+
+
+def _stands_for(placeholder: str) -> str:
+    return "(?P<symbol>.+)" if placeholder in ("{symbol}", "{symbol_lower}") else "[0-9-]+"
+
+
+def _symbol(provider: Provider, endpoint: Endpoint, request: HTTPServerRequest) -> str:
+    """The symbol in a request that is made as the endpoint wants it, empty in any other."""
+    path = _path_pattern(provider, endpoint).fullmatch(request.path)
+    if path is None:
+        return ""
+    found, query = [path], _query(request)
+    pairs = [(value, query.get(name, "")) for name, value in endpoint.params.items()]
+    if endpoint.body is not None:
+        pairs += _texts(endpoint.body, _document(request.body))
+    for template, text in pairs:
+        filled = re.fullmatch(_pattern(template), text)
+        if filled is None:
+            return ""
+        found.append(filled)
+    symbols = [match["symbol"] for match in found if "symbol" in match.re.groupindex]
+    return unquote(symbols[0]).upper() if symbols else ""
+
+
+def _document(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _texts(template: object, document: object) -> list[tuple[str, str]]:
+    """Each text of a body's template, beside what a request's body has in its place."""
+    if isinstance(template, str):
+        return [(template, document if isinstance(document, str) else "")]
+    if isinstance(template, Mapping):
+        members = document if isinstance(document, dict) else {}
+        return [pair for name, part in template.items() for pair in _texts(part, members.get(name))]
+    if isinstance(template, list | tuple):
+        elements = document if isinstance(document, list) else []
+        padded = [*elements, *[None] * len(template)]
+        return [
+            pair for part, element in zip(template, padded, strict=False) for pair in _texts(part, element)
+        ]
+    return []
 
 
 def _query(request: HTTPServerRequest) -> dict[str, str]:

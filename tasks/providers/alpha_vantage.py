@@ -1,0 +1,102 @@
+"""Alpha Vantage. Every error is HTTP 200, told apart by its text; numbers are strings."""
+
+from tasks.providers.documents import NEW_YORK, Fields, Node, SchemaDriftError
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+
+
+def quote(reply: Node) -> Fields | None:
+    """`GLOBAL_QUOTE`: the time is a day, an unknown symbol is an empty object."""
+    found = reply.child_starting("Global Quote")
+    if found.value == {}:
+        return None
+    return {
+        "symbol": found.symbol("01. symbol"),
+        "last_price": found.price_numeral("05. price"),
+        "last_timestamp": found.day("07. latest trading day"),
+        "open": found.maybe(Node.numeral, "02. open"),
+        "high": found.maybe(Node.numeral, "03. high"),
+        "low": found.maybe(Node.numeral, "04. low"),
+        "volume": found.maybe(Node.numeral, "06. volume"),
+        "prev_close": found.maybe(Node.numeral, "08. previous close"),
+        "change": found.maybe(Node.numeral, "09. change"),
+        "change_percent": found.maybe(Node.percent_text, "10. change percent"),
+    }
+
+
+def bars(reply: Node) -> list[Fields]:
+    """`TIME_SERIES_DAILY`: an object by day."""
+    told = reply.child("Meta Data")
+    symbol, zone = told.symbol("2. Symbol"), told.text("5. Time Zone")
+    if zone != "US/Eastern":
+        raise SchemaDriftError(f"$['Meta Data']['5. Time Zone'] is {zone}, not US/Eastern")
+    return [
+        {
+            "symbol": symbol,
+            "timestamp": row.session("date", NEW_YORK),
+            "open": row.price_numeral("1. open"),
+            "high": row.price_numeral("2. high"),
+            "low": row.price_numeral("3. low"),
+            "close": row.price_numeral("4. close"),
+            "volume": row.maybe(Node.numeral, "5. volume"),
+        }
+        for row in reply.child("Time Series (Daily)").members("date")
+    ]
+
+
+def news(reply: Node) -> list[Fields]:
+    """`NEWS_SENTIMENT`: no ids, times in UTC."""
+    return [
+        {
+            "published_at": row.compact_instant("time_published"),
+            "title": row.prose("title"),
+            "author": ", ".join(row.texts("authors")) or None,
+            "source": row.maybe(Node.prose, "source", ""),
+            "url": row.url("url"),
+            "excerpt": row.maybe(Node.prose, "summary", ""),
+            "image_url": row.maybe(Node.url, "banner_image", ""),
+            "symbols": [about.symbol("ticker") for about in row.child("ticker_sentiment").rows()],
+            "tags": [topic.text("topic") for topic in row.child("topics").rows()],
+            "sentiment": row.maybe(Node.text, "overall_sentiment_label", ""),
+        }
+        for row in reply.child("feed").rows()
+    ]
+
+
+ROW = Provider(
+    service="alpha_vantage",
+    name="Alpha Vantage",
+    base_url="https://www.alphavantage.co",
+    auth=Auth("query", "apikey"),
+    endpoints={
+        "quote": Endpoint("/query", quote, params={"function": "GLOBAL_QUOTE", "symbol": "{symbol}"}),
+        "bars": Endpoint(
+            "/query",
+            bars,
+            params={"function": "TIME_SERIES_DAILY", "symbol": "{symbol}", "outputsize": "compact"},
+            adjustment="raw",
+        ),
+        "news": Endpoint(
+            "/query",
+            news,
+            params={"function": "NEWS_SENTIMENT", "tickers": "{symbol}", "sort": "LATEST", "limit": "50"},
+        ),
+    },
+    matchers=(
+        # The burst text also names the daily limit, so it is looked for first.
+        Matcher(Verdict.RATE_LIMIT, "one request a second", ("Information",), "more sparingly", hold=2.0),
+        Matcher(Verdict.QUOTA, "the day's requests are used up", ("Information",), "requests per day"),
+        Matcher(Verdict.RATE_LIMIT, "too many requests a minute", ("Note",)),
+        Matcher(
+            Verdict.AUTH,
+            "the API key is invalid or missing",
+            ("Error Message",),
+            "apikey is invalid or missing",
+        ),
+        Matcher(Verdict.NOT_FOUND, "no such symbol or function", ("Error Message",), "Invalid API call"),
+        Matcher(
+            Verdict.ENTITLEMENT, "the endpoint is not in this plan", ("Information",), "premium endpoint"
+        ),
+    ),
+    # A caller who asks for a few symbols does not wait an hour for each.
+    quota=Quota(25, 86_400, burst=5),
+)

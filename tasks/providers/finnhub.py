@@ -1,0 +1,102 @@
+"""Finnhub. An unknown symbol is HTTP 200 with zeros; times are Unix seconds."""
+
+from zoneinfo import ZoneInfo
+
+from tasks.providers.documents import Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
+from tasks.providers.symbols import ticker
+
+_UTC = ZoneInfo("UTC")  # a filing's times name no zone; this one makes them rather too old than too fresh
+
+
+def quote(reply: Node) -> Fields | None:
+    """No symbol in the reply, `dp` in percent."""
+    if reply.number("c") == 0 and reply.number("t") == 0:
+        return None
+    return {
+        "last_price": reply.price("c"),
+        "last_timestamp": reply.seconds("t"),
+        "open": reply.maybe(Node.number, "o"),
+        "high": reply.maybe(Node.number, "h"),
+        "low": reply.maybe(Node.number, "l"),
+        "prev_close": reply.maybe(Node.number, "pc"),
+        "change": reply.maybe(Node.number, "d"),
+        "change_percent": reply.maybe(Node.percent, "dp"),
+    }
+
+
+def news(reply: Node) -> list[Fields]:
+    """`related` is a list in a string."""
+    return [
+        {
+            "article_id": str(row.count("id")),
+            "published_at": row.seconds("datetime"),
+            "title": row.prose("headline"),
+            "source": row.maybe(Node.prose, "source", ""),
+            "url": row.url("url"),
+            "excerpt": row.maybe(Node.prose, "summary", ""),
+            "image_url": row.maybe(Node.url, "image", ""),
+            "symbols": row.maybe(Node.split, "related") or (),
+            "tags": row.maybe(Node.split, "category") or (),
+        }
+        for row in reply.rows()
+    ]
+
+
+def filings(reply: Node) -> list[Fields]:
+    """The CIK comes without its zeros, a date with a time of midnight."""
+    return [
+        {
+            "symbol": row.symbol("symbol"),
+            "cik": row.cik("cik"),
+            "accession_number": row.text("accessNumber"),
+            "form": row.text("form"),
+            "filing_date": row.instant("filedDate", _UTC).date(),
+            "accepted_at": row.maybe(_accepted, "acceptedDate", ""),
+            "report_url": row.maybe(Node.url, "reportUrl", ""),
+            "filing_url": row.maybe(Node.url, "filingUrl", ""),
+        }
+        for row in reply.rows()
+    ]
+
+
+def _accepted(row: Node, key: str) -> object:
+    return row.instant(key, _UTC)
+
+
+ROW = Provider(
+    service="finnhub",
+    name="Finnhub",
+    base_url="https://finnhub.io/api/v1",
+    auth=Auth("header", "X-Finnhub-Token"),
+    endpoints={
+        "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}),
+        # /stock/candle (bars) is in no free plan.
+        "news": Endpoint(
+            "/company-news",
+            news,
+            params={"symbol": "{symbol}", "from": "{start}", "to": "{end}"},
+            window_days=7,
+        ),
+        "filings": Endpoint(
+            "/stock/filings",
+            filings,
+            params={"symbol": "{symbol}", "from": "{start}", "to": "{end}"},
+            spell=ticker,
+            window_days=365,
+        ),
+    },
+    matchers=(
+        Matcher(
+            Verdict.ENTITLEMENT,
+            "the resource is not in this plan",
+            ("error",),
+            "have access to this resource",
+            statuses=frozenset({403}),
+        ),
+        Matcher(Verdict.NOT_FOUND, "no data for the symbol", ("s",), equals="no_data"),
+    ),
+    quota=Quota(60, 60),
+    rate_hold=Window.MINUTE,
+    reset=Reset("X-Ratelimit-Reset"),  # unverified, so only believed where it is plausible
+)

@@ -1,0 +1,46 @@
+"""FRED. Whatever the caller did wrong is 400, the key included; its message tells which."""
+
+from tasks.providers.documents import Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+
+
+def observations(reply: Node) -> list[Fields]:
+    """Values are strings; a dot is a value that is missing."""
+    return [
+        {
+            "date": row.date("date"),
+            "value": row.maybe(Node.numeral, "value", "."),
+            "realtime_start": row.date("realtime_start"),
+            "realtime_end": row.date("realtime_end"),
+        }
+        for row in reply.child("observations").rows()
+    ]
+
+
+ROW = Provider(
+    service="fred",
+    name="FRED",
+    base_url="https://api.stlouisfed.org/fred",
+    auth=Auth("query", "api_key"),
+    endpoints={
+        "observations": Endpoint(
+            "/series/observations",
+            observations,
+            params={
+                "series_id": "{symbol}",
+                "file_type": "json",  # it sends XML otherwise
+                "sort_order": "desc",
+                "limit": "1000",
+            },
+            example="UNRATE",
+        )
+    },
+    matchers=(
+        Matcher(Verdict.RATE_LIMIT, "too many requests a minute", ("error_code",), equals="429"),
+        Matcher(Verdict.AUTH, "the API key is not valid", ("error_message",), "variable api_key"),
+        Matcher(Verdict.NOT_FOUND, "no such series", ("error_message",), "series does not exist"),
+        Matcher(Verdict.PROVIDER_FAILURE, "locked", statuses=frozenset({423})),
+    ),
+    quota=Quota(120, 60),
+    rate_hold=60.0,
+)

@@ -1,0 +1,60 @@
+"""Every provider's documented replies: a module for each service, named as it is.
+
+A module has
+
+    DOCUMENTED   the replies and their classes, the successes among them
+    BY_STATUS    optional: status → class, where the provider's own rule differs from everyone's
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+
+from tasks.providers import PROVIDERS
+
+BAD_GATEWAY = (
+    "<html><head><title>502 Bad Gateway</title></head>"
+    "<body><center><h1>502 Bad Gateway</h1></center></body></html>"
+)
+
+
+@dataclass(frozen=True)
+class Documented:
+    """One reply and its class.
+
+    Attributes:
+        dataset: What was asked for.
+        status: HTTP status.
+        body: Text, or what JSON can say.
+        verdict: Its class.
+        hold: Seconds, where nobody knows the time of day.
+        headers: Response headers.
+        symbol: What was asked about, for a success; the endpoint's example where None.
+    """
+
+    dataset: str
+    status: int
+    body: object
+    verdict: str
+    hold: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    symbol: str | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        return encoded(self.body)
+
+
+def encoded(body: object) -> bytes:
+    """As a provider sends it."""
+    return (body if isinstance(body, str) else json.dumps(body)).encode()
+
+
+MODULES = {service: import_module(f"{__name__}.{service}") for service in PROVIDERS}
+DOCUMENTED = [(service, reply) for service, module in MODULES.items() for reply in module.DOCUMENTED]
+"""(service, reply) of the whole catalogue."""
+
+SUCCESSES = [(service, reply) for service, reply in DOCUMENTED if reply.verdict == "success"]
+SERVED = [(service, dataset) for service, row in PROVIDERS.items() for dataset in row.endpoints]
+"""(service, dataset) of every endpoint."""

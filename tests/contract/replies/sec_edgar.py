@@ -1,0 +1,52 @@
+from tests.contract.replies import BAD_GATEWAY, Documented
+
+RECENT = {
+    "accessionNumber": ["0001193125-20-050884", "0001193125-20-039203"],
+    "filingDate": ["2020-02-27", "2020-02-18"],
+    "reportDate": ["2020-02-26", "2020-02-17"],
+    "acceptanceDateTime": ["2020-02-27T06:14:21.000Z", "2020-02-18T06:24:57.000Z"],
+    "act": ["34", "34"],
+    "form": ["8-K", "8-K"],
+    "fileNumber": ["001-36743", "001-36743"],
+    "filmNumber": ["20658900", "20621801"],
+    "items": ["5.07", "2.02,9.01"],
+    "size": [201321, 190422],
+    "isXBRL": [1, 1],
+    "isInlineXBRL": [1, 1],
+    "primaryDocument": ["d865740d8k.htm", "d845033d8k.htm"],
+    "primaryDocDescription": ["8-K", "8-K"],
+}
+SUBMISSIONS = {
+    "cik": "320193",
+    "entityType": "operating",
+    "name": "Apple Inc.",
+    "tickers": ["AAPL"],
+    "exchanges": ["Nasdaq"],
+    "filings": {"recent": RECENT, "files": []},
+}
+NOTHING = {**SUBMISSIONS, "filings": {"recent": {name: [] for name in RECENT}, "files": []}}
+THRESHOLD = (
+    "<!DOCTYPE html><html><head><title>SEC.gov | Request Rate Threshold Exceeded</title></head><body>"
+    "<h1>SEC.gov | Request Rate Threshold Exceeded</h1></body></html>"
+)
+UNDECLARED = (
+    "<html><head><title>SEC.gov | Your Request Originates from an Undeclared Automated Tool</title></head>"
+    "<body><h1>Your Request Originates from an Undeclared Automated Tool</h1></body></html>"
+)
+NO_SUCH_KEY = (
+    '<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchKey</Code>'
+    "<Message>The specified key does not exist.</Message></Error>"
+)
+HTML = {"Content-Type": "text/html"}
+
+DOCUMENTED = [
+    Documented("filings", 200, SUBMISSIONS, "success"),
+    Documented("filings", 200, NOTHING, "empty"),
+    Documented("filings", 403, THRESHOLD, "rate_limit", 600, HTML),
+    Documented("filings", 429, "Too Many Requests", "rate_limit", 600),
+    Documented("filings", 403, UNDECLARED, "auth", 300, HTML),
+    Documented("filings", 200, UNDECLARED, "auth", 300, HTML),
+    Documented("filings", 404, NO_SUCH_KEY, "not_found", None, {"Content-Type": "application/xml"}),
+    Documented("filings", 502, BAD_GATEWAY, "provider_failure", None, HTML),
+    Documented("filings", 503, "", "provider_failure", None, HTML),
+]

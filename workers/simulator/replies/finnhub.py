@@ -1,0 +1,94 @@
+"""Finnhub: an unknown symbol is HTTP 200 with zeros."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply
+
+
+def quote(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
+    close = Decimal(str(sample["pc"]))
+    return {
+        **sample,
+        "c": float(price),
+        "d": round(float(price - close), 4),
+        "dp": round(float((price - close) / close * 100), 4),
+        "t": int(now.timestamp()),
+    }
+
+
+def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
+    return [
+        {
+            **sample,
+            "id": 25286 + hours,
+            "related": symbol,
+            "datetime": int((now - timedelta(hours=hours)).timestamp()),
+        }
+        for hours in range(3)
+    ]
+
+
+def filings(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
+    return [
+        {
+            **sample,
+            "symbol": symbol,
+            "filedDate": f"{now:%Y-%m-%d} 00:00:00",
+            "acceptedDate": f"{now:%Y-%m-%d} 06:14:21",
+        }
+    ]
+
+
+QUOTE = {
+    "c": 261.74,
+    "d": 2.29,
+    "dp": 0.8826,
+    "h": 263.31,
+    "l": 260.68,
+    "o": 261.07,
+    "pc": 259.45,
+    "t": 1582641000,
+}
+ARTICLE = {
+    "category": "company news",
+    "headline": "More sops needed to boost electronic manufacturing: Top govt official",
+    "image": "https://img.etimg.com/photo.jpg",
+    "source": "The Economic Times India",
+    "summary": "NEW DELHI | CHENNAI: ...",
+    "url": "https://economictimes.indiatimes.com/...",
+}
+FILING = {
+    "accessNumber": "0001193125-20-050884",
+    "cik": "320193",
+    "form": "8-K",
+    "reportUrl": "https://www.sec.gov/ix?doc=/Archives/edgar/data/320193/000119312520050884/d865740d8k.htm",
+    "filingUrl": "https://www.sec.gov/Archives/edgar/data/320193/000119312520050884/"
+    "0001193125-20-050884-index.html",
+}
+LIMIT = Reply(
+    429,
+    {"error": "API limit reached. Please try again later. Remaining Limit: 0"},
+    {"X-Ratelimit-Limit": "60", "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "{next_minute}"},
+)
+
+REPLIES = Replies(
+    endpoints={
+        "quote": Answers(
+            QUOTE,
+            quote,
+            unknown_symbol=Reply(
+                200, {"c": 0, "d": None, "dp": None, "h": 0, "l": 0, "o": 0, "pc": 0, "t": 0}
+            ),
+            start=Decimal("261.74"),
+        ),
+        "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),
+        "filings": Answers(FILING, filings, unknown_symbol=Reply(200, [])),  # undocumented: as the news
+    },
+    server_error=BAD_GATEWAY,
+    throttle=LIMIT,
+    quota=LIMIT,  # it has no limit but the one a minute
+    bad_key=Reply(401, {"error": "Invalid API key"}),  # undocumented: as its clients report it
+    no_path=Reply(404, "<html><body><h1>404 Not Found</h1></body></html>"),
+)

@@ -1,0 +1,102 @@
+"""What a simulated provider may say.
+
+Where a provider documents no reply for a mode, its nearest one stands in, and a comment says so.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+BAD_GATEWAY_PAGE = (
+    "<html><head><title>502 Bad Gateway</title></head>"
+    "<body><center><h1>502 Bad Gateway</h1></center></body></html>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply; a body that is no string is sent as JSON.
+
+    Attributes:
+        status: HTTP status.
+        body: Text, or what JSON can say. The word REDACTED in it stands for the caller's key.
+        headers: Beside Content-Type; in a value `{next_minute}` stands for that Unix time in seconds,
+            `{next_minute_ms}` for the same in milliseconds, `{to_next_minute}` for the seconds until then.
+        kind: Its Content-Type; by the kind of body where empty.
+    """
+
+    status: int
+    body: object
+    headers: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""
+
+    @property
+    def content_type(self) -> str:
+        """What Content-Type says."""
+        if self.kind:
+            return self.kind
+        if not isinstance(self.body, str):
+            return "application/json"
+        return "text/html" if self.body.startswith("<") else "text/plain"
+
+    def encoded(self) -> bytes:
+        """The body's bytes."""
+        return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
+
+
+BAD_GATEWAY = Reply(502, BAD_GATEWAY_PAGE)
+"""For a provider that publishes no 5xx of its own: its gateway's."""
+
+Live = Callable[[Any, str, Decimal, datetime], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one endpoint says while all is well.
+
+    Attributes:
+        sample: The documented success, or the part of it that `live` needs.
+        live: Makes a success of the sample, a symbol (as the request spells it, upper case), a price and the
+            time.
+        unknown_symbol: For a symbol the provider does not know.
+        start: Where a symbol's price starts: the sample's.
+        kind: A success's Content-Type; by the kind of body where empty.
+    """
+
+    sample: Any
+    live: Live
+    unknown_symbol: Reply
+    start: Decimal = Decimal(100)
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """One provider's replies.
+
+    Attributes:
+        endpoints: Dataset → what its endpoint says.
+        server_error: For mode 5xx.
+        throttle: For mode throttle.
+        quota: For mode quota.
+        bad_key: For mode bad_key, and for a request without a key, or without a contact, that needs one.
+        no_path: For a path that is no endpoint.
+        bad_call: For an endpoint with other parameters; `no_path` where the provider makes no difference.
+    """
+
+    endpoints: Mapping[str, Answers]
+    server_error: Reply
+    throttle: Reply
+    quota: Reply
+    bad_key: Reply
+    no_path: Reply
+    bad_call: Reply | None = None
+
+
+def last_days(now: datetime, number: int) -> list[date]:
+    """The last so many working days up to today, newest first."""
+    days = (now.astimezone(UTC).date() - timedelta(days=back) for back in range(2 * number + 3))
+    return [day for day in days if day.weekday() < 5][:number]  # noqa: PLR2004 - Saturday
