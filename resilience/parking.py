@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 RELEASE_LEASE_SECONDS = 15
 # A released probe that reaches no worker in this time gives its place to another.
 RESERVATION_SECONDS = 15
+
+# Header of a message that may be in its queue already: its releaser was lost before it could say.
+RELEASED_AGAIN = "resilience_released_again"
 
 # What ``settle`` is told of messages that have ended as their leader has.
 ANSWERED = "answered"
@@ -156,6 +159,10 @@ class Stored:
         ident, encoded, *rest = loads(text)
         body = base64.b64decode(encoded["b64"]) if "b64" in encoded else encoded["text"]
         return cls(ident, body, *rest)
+
+    def released(self, *, again: bool) -> Stored:
+        """As it goes back to its queue."""
+        return replace(self, headers={**self.headers, RELEASED_AGAIN: True}) if again else self
 
     def publish(self, producer: Any, *, mandatory: bool = False) -> None:
         """Back to its own queue.
@@ -328,7 +335,7 @@ class ParkingLot:
             circuit is shut.
         """
         token = uuid.uuid4().hex
-        _, *pairs = self._scripts.run(
+        _, *told = self._scripts.run(
             "take",
             service,
             policy.wire,
@@ -338,7 +345,8 @@ class ParkingLot:
             micros_in(RELEASE_LEASE_SECONDS),
             micros_in(RESERVATION_SECONDS),
         )
-        return token, [Stored.load(text) for text in pairs[1::2]]
+        pairs = zip(told[::2], told[1::2], strict=True)
+        return token, [Stored.load(text).released(again=bool(again)) for again, text in pairs]
 
     def waiting(self, service: str, most: int, skip: int = 0) -> list[Entry]:
         """What is parked, the longest waiting first."""
