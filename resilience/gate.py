@@ -29,7 +29,7 @@ from resilience.breaker import iso
 from resilience.circuit import LOST, Circuit, CircuitState, Known, Permit, Reason, Report, Verdict
 from resilience.errors import ConfigurationError, ParkingLotError, StoreFullError, StoreUnavailableError
 from resilience.messages import check
-from resilience.parking import RELEASED_AGAIN, Lane, Stored, Taken, Waiting, expires_of
+from resilience.parking import PUBLISHED_AGAIN, Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
 from resilience.standby import REQUEUE_SECONDS, Standby
@@ -466,8 +466,8 @@ class ResilientRequest(Request):
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
-        if message.headers.get(RELEASED_AGAIN):
-            # What worker_deduplicate_successful_tasks goes by: only a broker could have set it.
+        if message.headers.get(PUBLISHED_AGAIN):
+            # worker_deduplicate_successful_tasks goes by this, which otherwise only a broker sets.
             self.delivery_info["redelivered"] = True
 
     def revoked(self) -> bool:

@@ -36,6 +36,8 @@ class Outlet:
         self._failures = 0
         self._rests_until = 0.0
         self._blocked = False
+        # A batch that is held up may be published by others meanwhile; who is to notice must be told.
+        self._marks = bool(app.conf.worker_deduplicate_successful_tasks)
 
     @property
     def rests(self) -> bool:
@@ -143,7 +145,7 @@ class Outlet:
         try:
             with producer.batch():
                 for message in messages:
-                    message.publish(producer)
+                    message.publish(producer, marked=self._marks)
         except lost:
             raise
         except Exception as error:  # noqa: BLE001 - one that nobody can publish takes none of the others along
@@ -200,7 +202,7 @@ class Outlet:
         channel.events["basic_return"].add(returned)
         producer = Producer(channel, auto_declare=False)
         for message in messages:
-            message.publish(producer, mandatory=True)
+            message.publish(producer, mandatory=True, marked=self._marks)
         while waiting:
             channel.connection.drain_events(timeout=max(ends - time.monotonic(), 0.001))
         channel.close()

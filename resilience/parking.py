@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,8 @@ RELEASE_LEASE_SECONDS = 15
 # A released probe that reaches no worker in this time gives its place to another.
 RESERVATION_SECONDS = 15
 
-# Header of a message that may be in its queue already: its releaser was lost before it could say.
-RELEASED_AGAIN = "resilience_released_again"
+# Header of a message that was published from here, and so may be in its queue twice.
+PUBLISHED_AGAIN = "resilience_published_again"
 
 # What ``settle`` is told of messages that have ended as their leader has.
 ANSWERED = "answered"
@@ -160,16 +160,13 @@ class Stored:
         body = base64.b64decode(encoded["b64"]) if "b64" in encoded else encoded["text"]
         return cls(ident, body, *rest)
 
-    def released(self, *, again: bool) -> Stored:
-        """As it goes back to its queue."""
-        return replace(self, headers={**self.headers, RELEASED_AGAIN: True}) if again else self
-
-    def publish(self, producer: Any, *, mandatory: bool = False) -> None:
+    def publish(self, producer: Any, *, mandatory: bool = False, marked: bool = False) -> None:
         """Back to its own queue.
 
         Args:
             producer: kombu's.
             mandatory: An AMQP broker returns what no queue takes, instead of dropping it.
+            marked: It says of itself that there may be another copy.
 
         Raises:
             kombu's connection errors, at once: the lease brings the message back later.
@@ -180,7 +177,7 @@ class Stored:
             routing_key=self.routing_key,
             content_type=self.content_type,
             content_encoding=self.content_encoding,
-            headers=dict(self.headers),
+            headers=self.headers | {PUBLISHED_AGAIN: True} if marked else dict(self.headers),
             retry=False,
             mandatory=mandatory,
             **self.properties,
@@ -335,7 +332,7 @@ class ParkingLot:
             circuit is shut.
         """
         token = uuid.uuid4().hex
-        _, *told = self._scripts.run(
+        _, *pairs = self._scripts.run(
             "take",
             service,
             policy.wire,
@@ -345,8 +342,7 @@ class ParkingLot:
             micros_in(RELEASE_LEASE_SECONDS),
             micros_in(RESERVATION_SECONDS),
         )
-        pairs = zip(told[::2], told[1::2], strict=True)
-        return token, [Stored.load(text).released(again=bool(again)) for again, text in pairs]
+        return token, [Stored.load(text) for text in pairs[1::2]]
 
     def waiting(self, service: str, most: int, skip: int = 0) -> list[Entry]:
         """What is parked, the longest waiting first."""

@@ -16,9 +16,6 @@ local SINCE, EXPIRES = LOT .. 'since', LOT .. 'expires'
 local GROUPED, LEADERS, FOLLOWERS = LOT .. 'grouped', LOT .. 'leaders', LOT .. 'followers'
 local AWAY, ENDED = LOT .. 'away', LOT .. 'ended'
 
--- In place of a lease's token: its holder may have published the message before it was lost.
-local LAPSED = 'lapsed'
-
 local SECOND = 1000000
 local DAY = 86400 * SECOND
 local TRANSITIONS_KEPT = 500

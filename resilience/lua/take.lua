@@ -1,7 +1,7 @@
 -- Lease a batch for release.
 --
 -- ARGV  1 now or ''  2 policy  3 key  4 lease token  5 most messages  6 lease (us)  7 reservation (us)
--- out   {state, may have been published before 0|1, message, 0|1, message, ...}
+-- out   {state, id, message, id, message, ...}
 -- does  moves what has come due, and what a dead releaser left, back into its lane; open -> half_open
 --       when retry_at has come and somebody waits; leases on-demand before scheduled, each in order.
 --       Never more than the service has room for; half-open never more than the free probes. Each place
@@ -17,7 +17,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 10
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 1000)) do
   redis.call('ZREM', LEASES, id)
-  redis.call('HSET', TOKENS, id, LAPSED)
+  redis.call('HDEL', TOKENS, id)
   into_lane(id)
 end
 
@@ -52,12 +52,12 @@ for _, lane in ipairs({ ON_DEMAND, SCHEDULED }) do
   if left > 0 then
     for _, id in ipairs(redis.call('ZRANGE', lane, 0, left - 1)) do
       leave_lanes(id)
-      out[#out + 1] = redis.call('HGET', TOKENS, id) == LAPSED and 1 or 0
       redis.call('ZADD', LEASES, now + lease, id)
       redis.call('HSET', TOKENS, id, token)
       if reserved then
         redis.call('ZADD', PROBES, now + reserve, reservation(id))
       end
+      out[#out + 1] = id
       out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
     end
   end

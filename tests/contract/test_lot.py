@@ -16,7 +16,6 @@ from resilience.errors import StoreFullError
 from resilience.parking import (
     ANSWERED,
     RELEASE_LEASE_SECONDS,
-    RELEASED_AGAIN,
     RESERVATION_SECONDS,
     Lane,
     Stored,
@@ -183,20 +182,6 @@ def test_a_dead_releasers_batch_is_offered_again(desk):
     assert desk.take() == []
     desk.forward(0.000001)
     assert desk.take() == ["a", "b"]
-
-
-def test_what_may_have_been_published_before_is_marked_so(desk):
-    desk.park("a", "b")
-    token, messages = desk.store.lot.take(desk.name, desk.breaker.policy, 10)
-    desk.store.lot.settle(desk.name, token, ["b"])
-    assert not any(RELEASED_AGAIN in message.headers for message in messages)
-    desk.forward(RELEASE_LEASE_SECONDS)
-    _, [again] = desk.store.lot.take(desk.name, desk.breaker.policy, 10)
-    assert again.id == "a"
-    assert again.headers[RELEASED_AGAIN] is True
-    desk.park("a")  # it came, and was refused: another copy may still be on its way, but that is said in it
-    _, [message] = desk.store.lot.take(desk.name, desk.breaker.policy, 10)
-    assert RELEASED_AGAIN not in message.headers
 
 
 def test_an_id_is_in_the_lot_at_most_once(desk):
