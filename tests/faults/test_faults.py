@@ -57,7 +57,7 @@ DEDUPLICATED = (
     pytest.param(
         Case("freeze", deduplicate=True),
         marks=pytest.mark.xfail(
-            strict=True, reason="a batch released twice bears no mark that it has been delivered before"
+            strict=True, reason="what a releaser publishes after its lease has lapsed bears no mark"
         ),
     ),
 )
