@@ -6,12 +6,13 @@ PACKAGES := resilience tasks workers
 # What the tests start or load beside Python packages, as Debian names it.
 SERVERS := redis-server rabbitmq-server libfaketime
 
-.PHONY: guards help run test compose-test lint format bench servers clean
+.PHONY: faults guards help run test compose-test lint format bench servers clean
 
 help:
 	@echo "make run    start everything on this machine and watch it"
 	@echo "make test   run every test; installs $(SERVERS) if missing"
 	@echo "make compose-test   outages in containers, in three minutes; needs Docker, or ENGINE=a script that starts it"
+	@echo "make faults kill workers, servers and beat, 20 rounds of each, and count every task"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  measure, beside Celery's own retry and other breakers"
 
@@ -23,6 +24,9 @@ test: .venv/.test servers
 
 compose-test: .venv/.test
 	@ENGINE="$(ENGINE)" .ci/compose-test $(PYTEST_ARGS)
+
+faults: .venv/.test servers
+	@$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
 lint: .venv/.test
 	@$(BIN)/ruff check .

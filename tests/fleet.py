@@ -64,6 +64,17 @@ class Worker:
         """Bytes of the main process."""
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    def pool_rss(self) -> int:
+        """Bytes of its pool's processes."""
+        return sum(child.memory_info().rss for child in self.children())
+
+    def freeze(self) -> None:
+        """The main process stands still; its pool goes on with what it has."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL for the main process and its pool: a machine that vanished."""
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -90,7 +101,8 @@ class Fleet:
         folder: Where logs go.
         rabbit: The broker, where it is not the fleet's own Valkey: a vhost of its own there, with
             quorum queues.
-        settings: FLEET_* settings without their prefix, e.g. threshold=3, timeout=0.5.
+        settings: FLEET_* settings without their prefix, e.g. threshold=3, timeout=0.5; broker=... is
+            the address of another Redis than the fleet's own.
     """
 
     def __init__(self, folder: Path, rabbit: Rabbit | None = None, **settings: Any) -> None:
@@ -114,7 +126,7 @@ class Fleet:
             "FLEET_PROVIDER": f"{url}/3",
             **_variables(settings),
         }
-        self.broker = redis.Redis(port=self.server.port, db=0)
+        self.broker = redis.Redis.from_url(f"{url}/0" if rabbit else self.environment["FLEET_BROKER"])
         self.store = redis.Redis(port=self.server.port, db=2)
         self.provider = redis.Redis(port=self.server.port, db=3, decode_responses=True)
         self.workers: list[Worker] = []

@@ -2,8 +2,10 @@
 
 The provider lives in the store's server as plain keys, outside the layer under test:
 ``mode:<service>`` is ok, down, hang, or slow, which lasts as long as it is;
-``calls:<service>`` lists the task id of every call it received;
+``calls:<service>`` lists the task id of every call it received, ``times:<service>`` when, in microseconds;
 ``inflight:<service>`` and ``peak:<service>`` count those at once; ``done`` lists the ids that succeeded.
+With ``limit:<service>`` set, more calls than that within a second make it collapse: it is down for a
+second, and then for another if there are still too many.
 """
 
 import functools
@@ -39,12 +41,15 @@ app.conf.update(
         "visibility_timeout": float(os.environ.get("FLEET_VISIBILITY", "3600")),
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
+        # Who restores holds a lock, and may be killed with it; kombu's own lasts 300 s.
+        "unacked_mutex_expire": 3,
     },
     task_default_queue="work",
     result_expires=float(os.environ.get("FLEET_EXPIRES", "86400")),
     # A test that has lost its server gives up at once.
     result_backend_transport_options={"retry_policy": {"max_retries": 1, "timeout": 1.0}},
     task_track_started=False,
+    worker_deduplicate_successful_tasks="FLEET_DEDUPLICATE" in os.environ,
     worker_send_task_events=True,
     worker_prefetch_multiplier=4,
 )
@@ -129,15 +134,41 @@ class SymbolTask(ResilientTask):
         return super().judge(error)
 
 
+# One call arrives. Returns 1 if the provider has collapsed.
+RECEIVE = provider.register_script("""
+local service, id = ARGV[1], ARGV[2]
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local number = redis.call('RPUSH', 'calls:' .. service, id)
+redis.call('RPUSH', 'times:' .. service, string.format('%.0f', now))
+local inflight = redis.call('INCR', 'inflight:' .. service)
+if inflight > tonumber(redis.call('GET', 'peak:' .. service) or 0) then
+  redis.call('SET', 'peak:' .. service, inflight)
+end
+local limit = tonumber(redis.call('GET', 'limit:' .. service) or nil)
+if not limit then
+  return 0
+end
+local recent = 'recent:' .. service
+redis.call('ZADD', recent, now, number)
+redis.call('ZREMRANGEBYSCORE', recent, '-inf', now - 1000000)
+if redis.call('ZCARD', recent) > limit then
+  if redis.call('SET', 'collapsed:' .. service, now, 'PX', 1000, 'GET') == false then
+    redis.call('INCR', 'collapses:' .. service)
+  end
+end
+return redis.call('EXISTS', 'collapsed:' .. service)
+""")
+
+
 def call(service: str, task_id: str, seconds: float) -> None:
     """One call to the provider."""
-    provider.rpush(f"calls:{service}", task_id)
-    now = provider.incr(f"inflight:{service}")
-    if now > int(provider.get(f"peak:{service}") or 0):
-        provider.set(f"peak:{service}", now)
+    collapsed = RECEIVE(args=(service, task_id))
     try:
         time.sleep(seconds)
         mode = (provider.get(f"mode:{service}") or b"ok").decode()
+        if collapsed:
+            raise ConnectionError(f"{service} has collapsed")
         if mode == "hang":
             provider.rpush("pids", os.getpid())
             time.sleep(3600)
@@ -153,6 +184,8 @@ def call(service: str, task_id: str, seconds: float) -> None:
 @task(bind=True, base=ResilientTask, service="dead", name="fleet.fetch", backoff_seconds=0.5)
 def fetch(self: ResilientTask, number: int, seconds: float = 0, ballast: str = "") -> int:  # noqa: ARG001 - ballast makes a message large
     """A call to the provider that may be dead."""
+    if app.conf.worker_deduplicate_successful_tasks and self.AsyncResult(self.request.id).successful():
+        provider.rpush("again", self.request.id)  # although it had ended well
     call("dead", self.request.id, seconds)
     provider.rpush("done", self.request.id)
     return number

@@ -1,0 +1,182 @@
+"""A parking lot of a thousand, a hundred thousand and a million tasks: the time and the memory it takes.
+
+Messages are a real task's, as Celery writes it and a worker reads it off the broker. An act's time in the
+store is what the server's own statistics say its scripts took, its round trip what the caller waited.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import redis
+from celery import Celery
+from rich.console import Console
+from rich.table import Table
+
+from bench.crew import server
+from resilience.parking import Lane, Stored, Waiting
+from resilience.policy import MAX_BYTES, MAX_COUNT, Policy
+from resilience.release import BATCH
+from resilience.stores.redis import RedisStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SIZE = 1_000_000
+# Of the largest: where it is measured.
+PARTS = (1000, 10, 1)
+# What is parked in one act here; a store is waited for 200 ms at most.
+PARKED_AT_ONCE = 200
+TIMES = 100
+SERVICE = "iex_cloud"
+# As many circuits as the catalogue has providers.
+SERVICES = (SERVICE, *(f"provider_{number}" for number in range(17)))
+PAGE = 20
+POLICY = Policy(max_parked=MAX_COUNT, max_parked_bytes=MAX_BYTES)
+MILLISECONDS = 1000
+
+
+@dataclass(frozen=True)
+class Took:
+    """Milliseconds of one act, time after time."""
+
+    store: list[float]
+    round_trip: list[float]
+
+    @property
+    def cells(self) -> list[str]:
+        """Medians and the worst, as they are read."""
+        return [
+            f"{statistics.median(times):.2f} ({max(times):.2f})" for times in (self.store, self.round_trip)
+        ]
+
+
+class Scene:
+    """A store with a lot, and a message to fill it with.
+
+    Args:
+        port: The server's.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.store = RedisStore(f"redis://127.0.0.1:{port}/1")
+        self.server = redis.Redis(port=port)
+        self.sample = sample(f"redis://127.0.0.1:{port}/0")
+        self.server.flushall()
+        self.empty = self.memory()
+        self.parked = 0
+        self.texts = 0
+
+    def memory(self) -> int:
+        """Bytes the server has given to its data."""
+        return int(self.server.info("memory")["used_memory"])
+
+    def entries(self, count: int) -> Iterator[Waiting]:
+        """So many tasks more, each with an id and a symbol of its own."""
+        body = bytes(self.sample.body)
+        for _ in range(count):
+            ident = str(uuid.uuid4())
+            self.parked += 1
+            yield Waiting(
+                replace(
+                    self.sample,
+                    id=ident,
+                    body=body.replace(b"SYM0000000", b"SYM%07d" % self.parked),
+                    headers={**self.sample.headers, "id": ident, "root_id": ident},
+                    properties={**self.sample.properties, "correlation_id": ident},
+                ),
+                Lane.SCHEDULED,
+            )
+
+    def fill(self, size: int) -> float:
+        """Park until there are so many; returns milliseconds the store took for each."""
+        before, first = self.script_micros(), self.parked
+        while self.parked < size:
+            batch = list(self.entries(min(PARKED_AT_ONCE, size - self.parked)))
+            self.texts += sum(len(entry.text) for entry in batch)
+            self.store.lot.park(SERVICE, batch, POLICY)
+        return (self.script_micros() - before) / MILLISECONDS / (self.parked - first)
+
+    def script_micros(self) -> int:
+        """Microseconds all scripts have taken so far."""
+        stats: dict[str, Any] = self.server.info("commandstats")
+        return int(stats.get("cmdstat_evalsha", {}).get("usec", 0))
+
+    def measure(self, act: Callable[[], Any], after: Callable[[Any], Any] = lambda _: None) -> Took:
+        """Time an act; ``after`` puts back, untimed, what it has moved."""
+        took = Took([], [])
+        for _ in range(TIMES):
+            before, started = self.script_micros(), time.perf_counter()
+            answer = act()
+            took.round_trip.append((time.perf_counter() - started) * MILLISECONDS)
+            took.store.append((self.script_micros() - before) / MILLISECONDS)
+            after(answer)
+        return took
+
+    def release(self) -> list[Stored]:
+        """A batch, as a releaser takes it out; what it publishes is no matter here."""
+        token, messages = self.store.lot.take(SERVICE, POLICY, BATCH)
+        settled = self.store.lot.settle(SERVICE, token, [message.id for message in messages])
+        if settled != min(BATCH, self.parked):
+            raise AssertionError(f"{settled} were released, not a batch of {BATCH}")
+        return messages
+
+    def park_again(self, messages: list[Stored]) -> None:
+        """They keep their place."""
+        self.store.lot.park(SERVICE, [Waiting(message, Lane.SCHEDULED) for message in messages], POLICY)
+
+
+def sample(broker: str) -> Stored:
+    """One fetch, sent by Celery and read off the broker as a worker reads it."""
+    app = Celery("lot", broker=broker, set_as_current=False)
+
+    @app.task(name="tasks.fetch.quote", shared=False)
+    def quote(symbol: str, provider: str, dataset: str = "quote") -> None:
+        """Never run."""
+
+    quote.apply_async(
+        ("SYM0000000", SERVICE), {"dataset": "quote"}, queue=f"{SERVICE}.scheduled", expires=86_400
+    )
+    with app.connection_for_read() as connection:
+        queue = connection.SimpleQueue(f"{SERVICE}.scheduled")
+        message = queue.get(timeout=10)
+        message.ack()
+        queue.close()
+    app.close()
+    return Stored.of(message)
+
+
+def main(tasks: int = SIZE) -> None:
+    """Run and print."""
+    table = Table(title=f"Milliseconds, median of {TIMES} (worst): the scripts in the store; the round trip")
+    for column in ("parked", "an act", "in the store", "round trip"):
+        table.add_column(column, justify="left" if column == "an act" else "right")
+    notes = []
+    with server() as port:
+        scene = Scene(port)
+        for size in (tasks // part for part in PARTS):
+            parking = scene.fill(size)
+            memory = (scene.memory() - scene.empty) / size
+            acts = {
+                f"release a batch of {BATCH} (take, settle)": scene.measure(scene.release, scene.park_again),
+                f"circuits list ({len(SERVICES)} circuits)": scene.measure(
+                    lambda: scene.store.read(SERVICES)
+                ),
+                f"circuits parked, the first {PAGE}": scene.measure(
+                    lambda: scene.store.lot.waiting(SERVICE, PAGE)
+                ),
+            }
+            for act, took in acts.items():
+                table.add_row(f"{size:,}" if act.startswith("release") else "", act, *took.cells)
+            notes.append(
+                f"{size:,} parked: {memory:.0f} bytes each in the store, {scene.texts / size:.0f} of them "
+                f"its message; parking took it {parking:.3f} ms each"
+            )
+    console = Console(width=110)
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False)
