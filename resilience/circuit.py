@@ -115,6 +115,7 @@ class Permit:
         until: Granted: when a probe's lease ends (None for others). Refused: None.
         at_micros: When it was decided, on the store's clock, in microseconds since the epoch.
         policy: What it was decided by, the fleet's overrides included.
+        wait_seconds: How long the call has to wait for its turn: a released task may be a little early.
         viewed: True where the store was not asked, because it had said a moment ago that all is well.
         retry_at: Refused: when to try again, always in the future. Granted: None.
         reason: Refused: why.
@@ -136,6 +137,7 @@ class Permit:
     at_micros: int = 0
     policy: Policy = DEFAULT
     viewed: bool = False
+    wait_seconds: float = 0
 
     def __bool__(self) -> bool:
         return self.granted

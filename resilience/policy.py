@@ -50,8 +50,8 @@ class Policy:
         quota_calls: Calls the provider allows in ``quota_seconds``, evenly spaced; None: no quota.
         quota_seconds: See ``quota_calls``.
         quota_burst: Calls that may go at once after a pause.
-        ramp_calls: After it closes, calls a second at first; doubles every second until nobody would notice,
-            loses a doubling at each failure; None: all at once.
+        ramp_calls: After it closes, calls a second at first; doubles every second until nobody would notice.
+            A failure stops it for a second, halves it and has it double more rarely. None: all at once.
         max_concurrent: Calls in flight at most, in the whole fleet; None: any number.
         max_parked: Tasks that may wait for it; one more ends in FAILURE, as with the next two.
         max_parked_bytes: What their messages may take.

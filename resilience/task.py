@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -181,6 +182,8 @@ class ResilientTask(Task):
                 continue
 
             # The call itself. No lock is held; a permit lost with its process lapses by itself.
+            if permit.wait_seconds:
+                time.sleep(permit.wait_seconds)  # a tenth of a second at most: it came before its turn
             request.service, request.call_seconds = service, permit.call_seconds
             request.retries = max(request.retries or 0, permit.attempts)
             countdown: float | None = None

@@ -3,7 +3,8 @@
 -- ARGV  1 now or ''  2 policy  3 key  4 permit token  5 owner: task id or ''
 --       6 whether the policy knows of nothing but failures in a row  0|1
 -- out   {granted 0|1, state, generation, probe 0|1, until or retry_at (us, 0 for none), reason,
---        attempts the owner has spent, now (us), override}
+--        attempts the owner has spent, now (us; the call's turn where that is later), override, how long
+--        the call has to wait for its turn (us)}
 -- does  counts allowed or blocked; open -> half_open when retry_at has come and nobody waits in the
 --       lot; takes a probe's lease, or turns the owner's reservation into one; takes a call's place
 --       and its token of the quota
@@ -16,7 +17,7 @@ if ARGV[6] == '1' then
     redis.call('HINCRBY', KEYS[1], 'allowed', 1)
     local time = redis.call('TIME')
     local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
-    return { 1, 'closed', tonumber(f[6] or 0), 0, 0, '', 0, now, '' }
+    return { 1, 'closed', tonumber(f[6] or 0), 0, 0, '', 0, now, '', 0 }
   end
 end
 -- prelude
@@ -26,11 +27,11 @@ local c = load(now, key)
 local policy = policy_for(c)
 local attempts = owner ~= '' and trail(owner).attempts or 0
 
-local function grant(probe, ends, generation)
+local function grant(probe, ends, generation, wait)
   redis.call('HINCRBY', CIRCUIT, 'allowed', 1)
   -- Under an operator's word calls are let through and change nothing, also when it has ended meanwhile.
   generation = c.forced == '' and (generation or c.generation) or -2
-  return { 1, shown(c), generation, probe, ends, '', attempts, now, c.override }
+  return { 1, shown(c), generation, probe, ends, '', attempts, now + (wait or 0), c.override, wait or 0 }
 end
 
 local function refuse(retry_at, reason)
@@ -39,34 +40,37 @@ local function refuse(retry_at, reason)
     return grant(0, 0, c.state ~= 'closed' and -2 or nil)
   end
   redis.call('HINCRBY', CIRCUIT, 'blocked', 1)
-  return { 0, shown(c), c.generation, 0, math.max(retry_at, now + 1), reason, attempts, now, c.override }
+  return { 0, shown(c), c.generation, 0, math.max(retry_at, now + 1), reason, attempts, now, c.override, 0 }
 end
 
--- Takes what the call needs of the service's limits.
+-- Takes what the call needs of the service's limits; returns how long it has to wait for its turn.
 local function take_room()
   if policy.concurrent then
     redis.call('ZADD', CALLS, now + policy.lease, token)
   end
-  local interval = pace(c, policy, now)
-  if interval then
-    redis.call('HSET', CIRCUIT, 'tat', math.max(c.tat, now) + interval)
+  local interval, burst = pace(c, policy, now)
+  if not interval then
+    return 0
   end
+  local tat = math.max(c.tat, now)
+  redis.call('HSET', CIRCUIT, 'tat', tat + interval)
+  return math.max(tat - (burst - 1) * interval - now, 0)
 end
 
 local function pass()
   if limited(c, policy) then
-    local most, when, why = room(c, policy, now)
+    local place = owner ~= '' and place_of(owner, now)
+    local most, when, why = room(c, policy, now, place and AHEAD or 0)
     if most < 1 then
       return refuse(when, why)
     end
-    local place = owner ~= '' and place_of(owner, now)
     if place then
       redis.call('ZREM', PROBES, place)
     elseif most <= in_flight(now) or waiting() > 0 then -- what has waited goes first
       local whose = policy.interval and 'quota' or policy.concurrent and 'concurrency' or 'recovering'
       return refuse(now + RELEASE_PERIOD, c.ramp > 0 and 'recovering' or whose)
     end
-    take_room()
+    return grant(0, 0, nil, take_room())
   end
   return grant(0, 0)
 end
@@ -100,13 +104,14 @@ if not place then
   end
 end
 local most
-most, when, why = room(c, policy, now)
+most, when, why = room(c, policy, now, place and AHEAD or 0)
 if most < 1 then
   return refuse(when, why)
 end
-take_room()
+local wait = take_room()
 if place then
   redis.call('ZREM', PROBES, place)
 end
-redis.call('ZADD', PROBES, now + policy.probe_lease, token)
-return grant(1, now + policy.probe_lease)
+local ends = now + wait + policy.probe_lease
+redis.call('ZADD', PROBES, ends, token)
+return grant(1, ends, nil, wait)

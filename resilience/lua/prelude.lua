@@ -23,6 +23,11 @@ local TRANSITIONS_KEPT = 500
 local RELEASE_PERIOD = 1 * SECOND
 -- A thousand calls a second are as good as any number.
 local RAMP_ENDS = SECOND / 1000
+-- After each failure a recovery doubles its pace more rarely, down to once in this time.
+local RAMP_SLOWEST = 64 * SECOND
+-- A released task may take its turn so long before it comes, and waits for it: else the way back from the
+-- lot would cost a part of the pace.
+local AHEAD = SECOND / 10
 -- What waiting alone does not mend is refused with a time so far away.
 local REEXAMINE = 300 * SECOND
 
@@ -63,7 +68,7 @@ end
 local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
     'retry_at', 'reason', 'forced', 'forced_until', 'reopened', 'override', 'override_until',
-    'good_key', 'tat', 'viewed_until', 'ramp', 'refused:' .. (key or ''))
+    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'refused:' .. (key or ''))
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
@@ -71,7 +76,8 @@ local function load(now, key)
     forced = f[7] or '', forced_until = tonumber(f[8] or 0),
     reopened = tonumber(f[9] or 0), override = f[10] or '',
     good_key = f[12] or '', tat = tonumber(f[13] or 0),
-    viewed_until = tonumber(f[14] or 0), ramp = tonumber(f[15] or 0), refused = f[16],
+    viewed_until = tonumber(f[14] or 0), ramp = tonumber(f[15] or 0),
+    ramp_doubles = tonumber(f[16] or SECOND), pulled_back = tonumber(f[17] or 0), refused = f[18],
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
@@ -93,6 +99,11 @@ local function policy_for(c)
   return c.override ~= '' and cjson.decode(c.override).wire or cjson.decode(ARGV[2])
 end
 
+local function end_ramp(c)
+  c.ramp, c.ramp_doubles, c.pulled_back = 0, SECOND, 0
+  redis.call('HDEL', CIRCUIT, 'ramp', 'ramp_doubles', 'pulled_back')
+end
+
 -- A change of state starts a new generation and takes every permit of the old one with it.
 local function move(c, now, to, reason, retry_at, actor, note)
   local from = shown(c)
@@ -105,8 +116,7 @@ local function move(c, now, to, reason, retry_at, actor, note)
     'successes', 0, 'retry_at', retry_at, 'reason', reason, 'since', now, 'reopened', c.reopened)
   redis.call('DEL', PROBES, WINDOW, REPORTERS)
   if c.ramp > 0 then
-    c.ramp = 0
-    redis.call('HDEL', CIRCUIT, 'ramp')
+    end_ramp(c)
   end
   record(c, now, from, to, reason, actor, note)
 end
@@ -150,23 +160,33 @@ local function stance(c, now)
   return 'try' -- also with another key than the one that was refused
 end
 
--- The pace in force: the time from one call to the next and how many may go at once (nil: any), and whose it
--- is. After a recovery it starts slowly, doubles every second, and ends where nobody would notice.
+-- After a recovery the pace starts slowly, doubles every second, and ends where nobody would notice: the time
+-- from one call to the next, and how often it has doubled; nil where there is no recovery (any more).
+local function ramp_step(c, policy, now)
+  if c.ramp == 0 then
+    return nil
+  end
+  local doublings = math.max(math.floor((now - c.ramp) / c.ramp_doubles), 0)
+  local step = policy.ramp and math.floor(policy.ramp / 2 ^ doublings) or 0
+  if step < RAMP_ENDS then
+    end_ramp(c)
+    return nil
+  end
+  return step, doublings
+end
+
+-- The pace in force: the time from one call to the next and how many may go at once (nil: any), and whose.
 local function pace(c, policy, now)
-  if c.ramp > 0 then
-    local step = policy.ramp and math.floor(policy.ramp / 2 ^ math.floor((now - c.ramp) / SECOND)) or 0
-    if step < RAMP_ENDS then
-      c.ramp = 0
-      redis.call('HDEL', CIRCUIT, 'ramp')
-    elseif step > (policy.interval or 0) then
-      return step, math.max(1, math.floor(SECOND / 2 / step)), 'recovering'
-    end
+  local step = ramp_step(c, policy, now)
+  if step and step > (policy.interval or 0) then
+    return step, math.max(1, math.floor(SECOND / 2 / step)), 'recovering'
   end
   return policy.interval, policy.burst, 'quota'
 end
 
--- What the service can bear, whatever its circuit says: calls that may go now, and if none, until when, why.
-local function room(c, policy, now)
+-- What the service can bear, whatever its circuit says: calls that may go within so long a time from now, and if
+-- none, until when, why.
+local function room(c, policy, now, ahead)
   local most = math.huge
   if policy.concurrent then
     redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', now)
@@ -176,9 +196,12 @@ local function room(c, policy, now)
     end
   end
   local interval, burst, whose = pace(c, policy, now)
+  if c.ramp > 0 and now < c.pulled_back + SECOND then
+    return 0, c.pulled_back + SECOND, 'recovering'
+  end
   if interval then -- GCRA: the time at which a steady stream would have used up what has been used
-    c.tat = math.min(c.tat, now + burst * interval) -- what a stricter pace has noted is no matter to this one
-    local tokens = math.floor((now - math.max(c.tat, now)) / interval) + burst
+    c.tat = math.min(c.tat, now + AHEAD + burst * interval) -- what a stricter pace has noted is no matter to this one
+    local tokens = math.floor((now + ahead - math.max(c.tat, now)) / interval) + burst
     if tokens < 1 then
       return 0, c.tat - (burst - 1) * interval, whose
     end

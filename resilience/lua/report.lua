@@ -72,6 +72,14 @@ local function tally(failed, slow)
   return sums
 end
 
+-- A failure in a recovery: no call for a second, then half the pace, and more time before it doubles again.
+local function pull_back(doublings)
+  c.ramp_doubles = math.min(c.ramp_doubles * 4, RAMP_SLOWEST)
+  c.pulled_back = now
+  c.ramp = math.max(now + SECOND - math.max(doublings - 1, 0) * c.ramp_doubles, 1)
+  redis.call('HSET', CIRCUIT, 'ramp', int(c.ramp), 'ramp_doubles', int(c.ramp_doubles), 'pulled_back', int(now))
+end
+
 -- Have enough different hosts seen the trouble? This one has.
 local function confirmed()
   if not policy.reporters then
@@ -160,18 +168,22 @@ if applied and answered and c.state == 'half_open' then
     end
   end
 elseif applied and answered then
-  local failures = verdict == 'failure' and c.failures + 1 or 0
-  if failures ~= c.failures then
-    c.failures = failures
-    redis.call('HSET', CIRCUIT, 'failures', failures)
-  end
-  if verdict == 'failure' and c.ramp > 0 then
-    c.ramp = math.min(c.ramp + SECOND, now)
-    redis.call('HSET', CIRCUIT, 'ramp', c.ramp)
-  end
-  local why = tripped(verdict == 'failure', slow)
-  if why then
-    trip(why)
+  local failed = verdict == 'failure'
+  local _, doublings = ramp_step(c, policy, now)
+  -- Of calls that were under way when the pace was last cut, a failure is no news.
+  if not (failed and doublings and granted > 0 and granted <= c.pulled_back) then
+    local failures = failed and c.failures + 1 or 0
+    if failures ~= c.failures then
+      c.failures = failures
+      redis.call('HSET', CIRCUIT, 'failures', failures)
+    end
+    if failed and doublings then
+      pull_back(doublings)
+    end
+    local why = tripped(failed, slow)
+    if why then
+      trip(why)
+    end
   end
 elseif applied and verdict == 'hold' then
   if hold_reason ~= 'auth' then

@@ -32,7 +32,7 @@ if ready == 0 or (way == 'refuse' and not freely) then
 end
 local reserved = not freely and (way == 'try' or limited(c, policy))
 if reserved then
-  local places = room(c, policy, now)
+  local places = room(c, policy, now, AHEAD)
   if places < 1 then
     return out
   elseif way == 'try' then

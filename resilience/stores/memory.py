@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 TRANSITIONS_KEPT = 500
 _BUCKETS = 10
 _RAMP_ENDS = MICROSECONDS // 1000
+_RAMP_SLOWEST = 64 * MICROSECONDS
+# Here no task comes before its turn; what a store noted that knows of such is no matter either way.
+_AHEAD = MICROSECONDS // 10
 _REEXAMINE = micros_in(REEXAMINE_SECONDS)
 
 
@@ -71,6 +74,8 @@ class _Machine:
     refused: set[str] = field(default_factory=set)
     tat: int = 0
     ramp: int = 0
+    ramp_doubles: int = MICROSECONDS
+    pulled_back: int = 0
     reminded: bool = False
     allowed: int = 0
     blocked: int = 0
@@ -118,7 +123,7 @@ class _Machine:
         self.generation += 1
         for kept in (self.probes, self.window, self.reporters):
             kept.clear()
-        self.ramp = 0
+        self.end_ramp()
         if to == "closed":
             self.failures = self.reopened = 0
         self._record(now, before, CircuitState(to), reason, evidence, actor, note)
@@ -188,21 +193,37 @@ class _Machine:
             if len(self.calls) >= policy.max_concurrent:
                 return min(self.calls.values()), "concurrency"
         interval, burst, whose = self.pace(policy, now)
+        if self.ramp and now < self.pulled_back + MICROSECONDS:
+            return self.pulled_back + MICROSECONDS, "recovering"
         if interval:
-            self.tat = min(self.tat, now + burst * interval)
+            self.tat = min(self.tat, now + _AHEAD + burst * interval)
             free_at = self.tat - (burst - 1) * interval
             if free_at > now:
                 return free_at, whose
         return None
 
+    def end_ramp(self) -> None:
+        self.ramp, self.ramp_doubles, self.pulled_back = 0, MICROSECONDS, 0
+
+    def ramp_step(self, policy: Policy, now: int) -> tuple[int, int] | None:
+        if not self.ramp:
+            return None
+        doublings = max((now - self.ramp) // self.ramp_doubles, 0)
+        step = ramp_interval(policy) >> min(doublings, 50)  # which ends any; the shift stays a sane number
+        if step < _RAMP_ENDS:
+            self.end_ramp()
+            return None
+        return step, doublings
+
+    def pull_back(self, now: int, doublings: int) -> None:
+        self.ramp_doubles = min(self.ramp_doubles * 4, _RAMP_SLOWEST)
+        self.pulled_back = now
+        self.ramp = max(now + MICROSECONDS - max(doublings - 1, 0) * self.ramp_doubles, 1)
+
     def pace(self, policy: Policy, now: int) -> tuple[int, int, str]:
-        if self.ramp:
-            # Fifty doublings end any ramp; the shift stays a sane number.
-            step = ramp_interval(policy) >> min((now - self.ramp) // MICROSECONDS, 50)
-            if step < _RAMP_ENDS:
-                self.ramp = 0
-            elif step > quota_interval(policy):
-                return step, max(1, MICROSECONDS // 2 // step), "recovering"
+        ramp = self.ramp_step(policy, now)
+        if ramp and ramp[0] > quota_interval(policy):
+            return ramp[0], max(1, MICROSECONDS // 2 // ramp[0]), "recovering"
         return quota_interval(policy), policy.quota_burst, "quota"
 
     def recover(self, policy: Policy, now: int) -> None:
@@ -285,7 +306,7 @@ class MemoryStore:
             applied = current and not m.forced
             if applied:
                 slow = _is_slow(policy, finding.verdict, now, permit.at_micros)
-                _apply(m, now, policy, finding, slow=slow)
+                _apply(m, now, policy, finding, permit.at_micros, slow=slow)
             attempts, losses = _count(m, finding, probe=probe, lost=lost)
             return Report(
                 applied=applied,
@@ -387,7 +408,7 @@ class MemoryStore:
             reopened=m.reopened,
             in_flight=len(m.live_probes(now)),
             since=from_micros(m.since),
-            recovering_since=from_micros(m.ramp),
+            recovering_since=from_micros(m.since if m.ramp else 0),
             retry_at=from_micros(m.forced_until if forced_open else m.retry_at),
             reason=Reason(reason) if reason else None,
             last_failure=from_micros(m.last_failure),
@@ -497,7 +518,7 @@ def _is_slow(policy: Policy, verdict: Verdict, now: int, granted: int) -> bool:
     return now - granted > micros_in(policy.slow_call_seconds)
 
 
-def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, *, slow: bool) -> None:
+def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, granted: int, *, slow: bool) -> None:
     verdict, failed = finding.verdict, finding.verdict is Verdict.FAILURE
     if verdict is Verdict.SUCCESS:
         m.good_key = finding.key
@@ -514,9 +535,12 @@ def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, *, slow: boo
         if m.successes >= policy.successes_needed:
             m.recover(policy, now)
     else:
+        ramp = m.ramp_step(policy, now)
+        if failed and ramp and 0 < granted <= m.pulled_back:
+            return
         m.failures = m.failures + 1 if failed else 0
-        if failed and m.ramp:
-            m.ramp = min(m.ramp + MICROSECONDS, now)
+        if failed and ramp:
+            m.pull_back(now, ramp[1])
         seen = _tally(m, now, policy, failed=failed, slow=slow)
         reason = _tripped(m, now, policy, finding, seen, slow=slow)
         if reason:

@@ -469,7 +469,7 @@ class RedisStore:
     def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``."""
         token = token_for(owner)
-        granted, state, generation, probe, when, reason, attempts, now, override = self.scripts.run(
+        granted, state, generation, probe, when, reason, attempts, now, override, wait = self.scripts.run(
             "acquire", service, policy.wire, key, token, owner, int(policy.plain)
         )
         return Permit(
@@ -485,6 +485,7 @@ class RedisStore:
             attempts=attempts,
             at_micros=now,
             policy=effective(policy, override.decode()) if override else policy,
+            wait_seconds=wait / MICROSECONDS,
         )
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
@@ -581,7 +582,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         reopened=counts["reopened"],
         in_flight=in_flight,
         since=from_micros(fields.get("since")),
-        recovering_since=from_micros(fields.get("ramp")),
+        recovering_since=from_micros(fields.get("since") if "ramp" in fields else None),
         retry_at=from_micros(fields.get("forced_until" if forced == "open" else "retry_at")),
         reason=reason_of(reason),
         last_failure=from_micros(fields.get("last_failure")),

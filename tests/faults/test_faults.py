@@ -54,12 +54,7 @@ LEAVE_A_BATCH = frozenset({"worker", "freeze", "store", "broker"})
 DEDUPLICATED = (
     Case("worker", deduplicate=True),
     Case("worker", "rabbitmq", deduplicate=True),
-    pytest.param(
-        Case("freeze", deduplicate=True),
-        marks=pytest.mark.xfail(
-            strict=True, reason="what a releaser publishes after its lease has lapsed bears no mark"
-        ),
-    ),
+    Case("freeze", deduplicate=True),
 )
 
 
