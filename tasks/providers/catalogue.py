@@ -18,6 +18,7 @@ _MODULES = (
     "finnhub",
     "sec_edgar",
     "fred",
+    "twelvedata",
 )
 
 
@@ -31,9 +32,23 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row i
 
 ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "quote": ("iex_cloud", "alpha_vantage", "finnhub"),
-        "bars": ("alpha_vantage",),
-        "news": ("finnhub", "alpha_vantage"),
+        "quote": (
+            "iex_cloud",
+            "alpha_vantage",
+            "finnhub",
+            "twelvedata",
+        ),
+        "bars": (
+            # Raw prices, by what the free plan allows;
+            *(
+                "twelvedata",
+                "alpha_vantage",
+            ),
+        ),
+        "news": (
+            "finnhub",
+            "alpha_vantage",
+        ),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred",),
     }
