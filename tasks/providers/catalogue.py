@@ -19,6 +19,7 @@ _MODULES = (
     "sec_edgar",
     "fred",
     "twelvedata",
+    "polygon",
 )
 
 
@@ -37,16 +38,19 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "alpha_vantage",
             "finnhub",
             "twelvedata",
+            "polygon",
         ),
         "bars": (
             # Raw prices, by what the free plan allows;
             *(
                 "twelvedata",
+                "polygon",
                 "alpha_vantage",
             ),
         ),
         "news": (
             "finnhub",
+            "polygon",
             "alpha_vantage",
         ),
         "filings": ("sec_edgar", "finnhub"),
