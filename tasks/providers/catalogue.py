@@ -20,6 +20,7 @@ _MODULES = (
     "fred",
     "twelvedata",
     "polygon",
+    "tiingo",
 )
 
 
@@ -38,11 +39,13 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "alpha_vantage",
             "finnhub",
             "twelvedata",
+            "tiingo",
             "polygon",
         ),
         "bars": (
             # Raw prices, by what the free plan allows;
             *(
+                "tiingo",
                 "twelvedata",
                 "polygon",
                 "alpha_vantage",
@@ -52,6 +55,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "finnhub",
             "polygon",
             "alpha_vantage",
+            "tiingo",
         ),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred",),
