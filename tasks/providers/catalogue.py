@@ -21,6 +21,7 @@ _MODULES = (
     "twelvedata",
     "polygon",
     "tiingo",
+    "alpaca",
 )
 
 
@@ -38,6 +39,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "iex_cloud",
             "alpha_vantage",
             "finnhub",
+            "alpaca",
             "twelvedata",
             "tiingo",
             "polygon",
@@ -45,6 +47,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bars": (
             # Raw prices, by what the free plan allows;
             *(
+                "alpaca",
                 "tiingo",
                 "twelvedata",
                 "polygon",
@@ -53,6 +56,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "news": (
             "finnhub",
+            "alpaca",
             "polygon",
             "alpha_vantage",
             "tiingo",

@@ -316,7 +316,13 @@ def test_what_no_quote_needs_may_be_absent(optional: str, value: object) -> None
 )
 @pytest.mark.parametrize("service", PROVIDERS)
 def test_a_body_that_cannot_be_trusted_is_a_failure(service: str, body: bytes) -> None:
-    assert judge(service, DATASET[service], 200, {}, body).verdict == "provider_failure"
+    documented = {  # an object by symbol is empty where the provider knows none of them
+        reply.encoded: reply.verdict
+        for name, reply in DOCUMENTED
+        if (name, reply.dataset, reply.status) == (service, DATASET[service], 200)
+    }
+    wanted = documented.get(body, "provider_failure")
+    assert judge(service, DATASET[service], 200, {}, body).verdict == wanted
 
 
 @pytest.mark.parametrize(
