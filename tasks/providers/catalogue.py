@@ -22,6 +22,7 @@ _MODULES = (
     "polygon",
     "tiingo",
     "alpaca",
+    "tradier",
 )
 
 
@@ -40,6 +41,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "alpha_vantage",
             "finnhub",
             "alpaca",
+            "tradier",
             "twelvedata",
             "tiingo",
             "polygon",
@@ -53,6 +55,8 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
                 "polygon",
                 "alpha_vantage",
             ),
+            # adjusted for splits.
+            "tradier",
         ),
         "news": (
             "finnhub",
