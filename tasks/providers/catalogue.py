@@ -23,6 +23,7 @@ _MODULES = (
     "tiingo",
     "alpaca",
     "tradier",
+    "intrinio",
 )
 
 
@@ -45,26 +46,15 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "twelvedata",
             "tiingo",
             "polygon",
+            "intrinio",
         ),
         "bars": (
             # Raw prices, by what the free plan allows;
-            *(
-                "alpaca",
-                "tiingo",
-                "twelvedata",
-                "polygon",
-                "alpha_vantage",
-            ),
+            *("alpaca", "tiingo", "twelvedata", "polygon", "alpha_vantage", "intrinio"),
             # adjusted for splits.
             "tradier",
         ),
-        "news": (
-            "finnhub",
-            "alpaca",
-            "polygon",
-            "alpha_vantage",
-            "tiingo",
-        ),
+        "news": ("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo", "intrinio"),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred",),
     }
