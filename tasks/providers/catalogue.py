@@ -18,6 +18,12 @@ _MODULES = (
     "finnhub",
     "sec_edgar",
     "fred",
+    "twelvedata",
+    "polygon",
+    "tiingo",
+    "alpaca",
+    "tradier",
+    "intrinio",
 )
 
 
@@ -31,9 +37,24 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row i
 
 ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "quote": ("iex_cloud", "alpha_vantage", "finnhub"),
-        "bars": ("alpha_vantage",),
-        "news": ("finnhub", "alpha_vantage"),
+        "quote": (
+            "iex_cloud",
+            "alpha_vantage",
+            "finnhub",
+            "alpaca",
+            "tradier",
+            "twelvedata",
+            "tiingo",
+            "polygon",
+            "intrinio",
+        ),
+        "bars": (
+            # Raw prices, by what the free plan allows;
+            *("alpaca", "tiingo", "twelvedata", "polygon", "alpha_vantage", "intrinio"),
+            # adjusted for splits.
+            "tradier",
+        ),
+        "news": ("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo", "intrinio"),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred",),
     }

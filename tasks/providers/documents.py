@@ -178,12 +178,16 @@ class Node:
             for place, values in enumerate(zip(*columns, strict=True))
         ]
 
-    def members(self, name: str) -> list["Node"]:
-        """The objects that are members of the object here, each with its key under `name`."""
+    def names(self) -> list[str]:
+        """The keys of the object here."""
         if not isinstance(self.value, dict):
             raise SchemaDriftError(f"{self.path} is {_kind(self.value)}, not an object")
+        return list(self.value)
+
+    def members(self, name: str) -> list["Node"]:
+        """The objects that are members of the object here, each with its key under `name`."""
         found = []
-        for key in self.value:
+        for key in self.names():
             member = self.child(key)
             if not isinstance(member.value, dict):
                 raise SchemaDriftError(f"{member.path} is {_kind(member.value)}, not an object")
@@ -316,6 +320,14 @@ class Node:
         path = self.child(key).path
         _sane(datetime(found.year, found.month, found.day, tzinfo=UTC), path)
         return datetime(found.year, found.month, found.day, tzinfo=zone).astimezone(UTC)
+
+    def zone(self, key: str) -> ZoneInfo:
+        """A clock, by its name in the time zone database, as in America/New_York."""
+        node, name = self.child(key), self.text(key)
+        try:
+            return ZoneInfo(name)
+        except (KeyError, ValueError, OSError):  # no such zone; no name of one; a folder of the database
+            raise SchemaDriftError(f"{node.path} is no time zone") from None
 
     def instant(self, key: str, zone: ZoneInfo | None = None) -> datetime:
         """A date and a time (ISO 8601), to the microsecond; `zone` is the clock of one that names none."""

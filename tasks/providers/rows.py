@@ -201,7 +201,7 @@ class Endpoint:
         params: The query parameters.
         body: Sent as JSON, with POST.
         spell: Turns a clean symbol into the provider's spelling; raises InvalidSymbolError for one it cannot
-            have. It may add slashes.
+            have. It may add slashes. A reply may name the symbol in either spelling.
         example: A symbol it serves.
         window_days: From {start} to {end}.
         reply: What a success is written in. Of CSV, `parse` gets a list of objects by the header's names.

@@ -212,9 +212,11 @@ def _complete(
 ) -> Fields | None:
     """The fields, and what only the caller or the row knows; None where nobody says what they are about."""
     named = [fields[name] for name in kind.subjects if fields.get(name) is not None]
-    if symbol is not None and named and symbol not in named:
-        raise SchemaDriftError(f"the reply is about {named[0]}, not {symbol}")
     known: dict[str, object] = {"provider": provider.service}
+    if symbol is not None and named and symbol not in named:
+        if endpoint.spell(symbol) != named[0]:
+            raise SchemaDriftError(f"the reply is about {named[0]}, not {symbol}")
+        fields = {**fields, kind.subjects[0]: symbol}  # named as its provider spells it
     if kind.subjects and kind.subjects[0] not in fields:
         if symbol is None:
             return None

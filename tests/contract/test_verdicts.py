@@ -316,7 +316,13 @@ def test_what_no_quote_needs_may_be_absent(optional: str, value: object) -> None
 )
 @pytest.mark.parametrize("service", PROVIDERS)
 def test_a_body_that_cannot_be_trusted_is_a_failure(service: str, body: bytes) -> None:
-    assert judge(service, DATASET[service], 200, {}, body).verdict == "provider_failure"
+    documented = {  # an object by symbol is empty where the provider knows none of them
+        reply.encoded: reply.verdict
+        for name, reply in DOCUMENTED
+        if (name, reply.dataset, reply.status) == (service, DATASET[service], 200)
+    }
+    wanted = documented.get(body, "provider_failure")
+    assert judge(service, DATASET[service], 200, {}, body).verdict == wanted
 
 
 @pytest.mark.parametrize(
@@ -527,6 +533,91 @@ def test_alpha_vantages_days_start_at_midnight_in_new_york_and_the_newest_is_las
         "volume": Decimal(3416107),
         "adjustment": "raw",
     }
+
+
+@pytest.mark.parametrize(
+    ("service", "symbol", "timestamp", "close", "adjustment"),
+    [
+        ("twelvedata", "AAPL", datetime(2021, 9, 16, 4, tzinfo=UTC), "148.85001", "raw"),
+        ("polygon", "AAPL", datetime(2020, 1, 3, 5, tzinfo=UTC), "74.3575", "split"),
+        ("tiingo", "AAPL", datetime(2023, 1, 3, 5, tzinfo=UTC), "125.07", "raw"),
+        ("alpaca", "AAPL", datetime(2022, 2, 1, 5, tzinfo=UTC), "174.61", "raw"),
+        ("tradier", "AAPL", datetime(2024, 2, 1, 5, tzinfo=UTC), "186.86", "split"),
+        ("intrinio", "AAPL", datetime(2023, 11, 16, 5, tzinfo=UTC), "189.71", "raw"),
+    ],
+)
+def test_the_documented_bars_are_days_of_the_exchange_and_say_what_they_are_adjusted_for(
+    service: str, symbol: str, timestamp: datetime, close: str, adjustment: str
+) -> None:
+    reply = next(r for name, r in SUCCESSES if (name, r.dataset) == (service, "bars"))
+    newest = judge(service, "bars", 200, {}, reply.encoded, symbol=symbol).record[-1]
+    assert (newest.symbol, newest.timestamp, newest.close, newest.adjustment) == (
+        *(symbol, timestamp, Decimal(close), adjustment),
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "symbol", "timestamp", "price"),
+    [
+        ("twelvedata", "AAPL", datetime(2021, 9, 16, 6, tzinfo=UTC), "148.85001"),
+        ("polygon", "AAPL", datetime(2020, 11, 12, 15, 45, 18, 306_274, UTC), "120.47"),
+        ("tiingo", "IBM", datetime(2024, 6, 24, 14, 28, 57, 53_159, UTC), "177.97"),
+        ("alpaca", "AAPL", datetime(2022, 3, 18, 14, 33, 58, 448_432, UTC), "161.1998"),
+        ("tradier", "SPY", datetime(2024, 6, 28, 15, 51, 0, 990_000, UTC), "547.94"),
+        ("intrinio", "AAPL", datetime(2023, 11, 17, 15, 23, 47, 252_000, UTC), "189.38"),
+    ],
+)
+def test_the_documented_quotes_have_the_providers_own_price_and_time(
+    service: str, symbol: str, timestamp: datetime, price: str
+) -> None:
+    reply = next(r for name, r in SUCCESSES if (name, r.dataset) == (service, "quote"))
+    quote = judge(service, "quote", 200, {}, reply.encoded, symbol=symbol).record
+    assert (quote.symbol, quote.last_timestamp, quote.last_price) == (symbol, timestamp, Decimal(price))
+
+
+def test_a_snapshot_without_trades_has_the_minutes_price_and_time() -> None:
+    body = encoded({**MODULES["polygon"].QUOTE, "ticker": MODULES["polygon"].NO_TRADES})
+    quote = judge("polygon", "quote", 200, {}, body, symbol="AAPL").record
+    assert (quote.last_price, quote.bid, quote.change_percent) == (
+        *(Decimal("120.4201"), None, Decimal("0.0082")),
+    )
+    assert quote.last_timestamp == datetime(2023, 5, 18, 16, 52, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("symbol", ["BRK.B", "BRK-B"])
+def test_a_reply_in_the_providers_spelling_is_about_the_symbol_that_was_asked(symbol: str) -> None:
+    body = encoded([{**MODULES["tiingo"].QUOTE, "ticker": "BRK-B"}])
+    assert judge("tiingo", "quote", 200, {}, body, symbol=symbol).record.symbol == symbol
+
+
+@pytest.mark.parametrize(
+    ("service", "header", "value", "hold"),
+    [
+        ("alpaca", "X-RateLimit-Reset", int(NOW.timestamp()) + 20, 20),
+        ("alpaca", "X-RateLimit-Reset", 1674044551, 45),
+        ("tradier", "X-Ratelimit-Expiry", int(NOW.timestamp() * 1_000) + 20_000, 20),
+        ("tradier", "X-Ratelimit-Expiry", 1719590820000, 60),
+        ("polygon", "X-None", 0, 45),
+        ("twelvedata", "X-None", 0, 45),
+        ("tiingo", "X-None", 0, 1_785),
+    ],
+)
+def test_a_limit_holds_as_long_as_its_provider_says(
+    service: str, header: str, value: int, hold: float
+) -> None:
+    judgement = judge(service, "quote", 429, {header: str(value)}, b"", now=NOW)
+    assert (judgement.verdict, judgement.hold_seconds) == ("rate_limit", hold)
+
+
+def test_tiingos_windows_end_on_its_own_clock() -> None:
+    told = MODULES["tiingo"]
+    for text, until in (
+        (told.HOURLY, datetime(2026, 11, 23, 22, tzinfo=UTC)),
+        (told.DAILY, datetime(2026, 11, 24, 5, tzinfo=UTC)),
+        (told.MONTHLY, datetime(2026, 12, 1, tzinfo=UTC)),
+    ):
+        hold = judge("tiingo", "quote", 429, {}, encoded({"detail": text}), now=NOW).hold_seconds
+        assert NOW + timedelta(seconds=hold) == until
 
 
 def test_the_documented_news_become_articles() -> None:

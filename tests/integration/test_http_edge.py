@@ -190,6 +190,28 @@ def test_a_symbol_arrives_as_it_was_asked(
     assert [entry["symbol"] for entry in simulator.calls(service)] == [symbol.upper()]
 
 
+@pytest.mark.parametrize(
+    ("service", "dataset", "sent"),
+    [
+        ("tiingo", "quote", "BRK-B"),
+        ("tiingo", "bars", "BRK-B"),
+        ("tradier", "quote", "BRK/B"),
+        ("tradier", "bars", "BRK/B"),
+    ],
+)
+def test_a_class_of_shares_is_asked_for_in_the_providers_spelling_and_kept_in_ours(
+    service: str,
+    dataset: str,
+    sent: str,
+    simulator: SimulatorClient,
+    simulated_settings: ProviderSettings,
+) -> None:
+    record = ask(service, simulated_settings, "brk.b", dataset=dataset).record
+    newest = record if dataset == "quote" else record[-1]
+    assert newest.symbol == "BRK.B"
+    assert [entry["symbol"] for entry in simulator.calls(service)] == [sent]
+
+
 ASKED_AT = datetime(2026, 11, 23, 21, 30, 15, tzinfo=UTC)
 
 

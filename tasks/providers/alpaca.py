@@ -1,0 +1,116 @@
+"""Alpaca's market data. Objects by symbol with keys of a letter; a symbol that is not among them is unknown.
+
+The setting is `id:secret`. Feeds are those of the plan: quotes of IEX where it has no live consolidated ones,
+bars up to 15 minutes ago.
+"""
+
+from tasks.providers.documents import Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
+
+
+def quote(reply: Node) -> Fields | None:
+    """`/snapshots`: sizes in round lots; parts that there are not yet are null."""
+    for found in reply.members("symbol"):
+        trade = found.maybe(Node.child, "latestTrade")
+        if trade is None:
+            return None
+        book, day, before = (
+            found.maybe(Node.child, name) or Node({}) for name in ("latestQuote", "dailyBar", "prevDailyBar")
+        )
+        return {
+            "symbol": found.symbol("symbol"),
+            "last_price": trade.price("p"),
+            "last_size": trade.maybe(Node.count, "s"),
+            "last_timestamp": trade.instant("t"),
+            "bid": book.maybe(Node.number, "bp"),
+            "bid_size": book.maybe(Node.count, "bs"),
+            "ask": book.maybe(Node.number, "ap"),
+            "ask_size": book.maybe(Node.count, "as"),
+            "open": day.maybe(Node.number, "o"),
+            "high": day.maybe(Node.number, "h"),
+            "low": day.maybe(Node.number, "l"),
+            "volume": day.maybe(Node.number, "v"),
+            "prev_close": before.maybe(Node.number, "c"),
+        }
+    return None
+
+
+def bars(reply: Node) -> list[Fields] | None:
+    """A list for each symbol; a day is its midnight on the exchange's clock."""
+    told = reply.child("bars")
+    return [
+        {
+            "symbol": symbol,
+            "timestamp": row.instant("t"),
+            "open": row.price("o"),
+            "high": row.price("h"),
+            "low": row.price("l"),
+            "close": row.price("c"),
+            "volume": row.maybe(Node.number, "v"),
+            "vwap": row.maybe(Node.number, "vw"),
+            "trade_count": row.maybe(Node.count, "n"),
+        }
+        for symbol in told.names()
+        for row in told.child(symbol).rows()
+    ] or None
+
+
+def news(reply: Node) -> list[Fields]:
+    """Of Benzinga. An article without a URL, which its SDK allows, is none that could be read."""
+    return [
+        {
+            "article_id": str(row.count("id")),
+            "published_at": row.instant("created_at"),
+            "updated_at": row.maybe(Node.instant, "updated_at"),
+            "title": row.prose("headline"),
+            "author": row.maybe(Node.prose, "author", ""),
+            "source": row.maybe(Node.prose, "source", ""),
+            "url": row.url("url"),
+            "excerpt": row.maybe(Node.prose, "summary", ""),
+            "body": row.maybe(Node.prose, "content", ""),
+            "image_url": next((image.url("url") for image in row.child("images").rows()), None),
+            "symbols": row.texts("symbols"),
+        }
+        for row in reply.child("news").rows()
+        if row.maybe(Node.url, "url", "")
+    ]
+
+
+ROW = Provider(
+    service="alpaca",
+    name="Alpaca",
+    base_url="https://data.alpaca.markets",
+    auth=Auth("pair", "APCA-API-KEY-ID", second="APCA-API-SECRET-KEY"),
+    endpoints={
+        "quote": Endpoint("/v2/stocks/snapshots", quote, params={"symbols": "{symbol}"}),
+        "bars": Endpoint(
+            "/v2/stocks/bars",
+            bars,
+            # Without an end it is the newest that the plan may see.
+            params={
+                "symbols": "{symbol}",
+                "timeframe": "1Day",
+                "start": "{start}",
+                "limit": "1000",
+                "adjustment": "raw",
+            },
+            window_days=140,
+            adjustment="raw",
+        ),
+        "news": Endpoint(
+            "/v1beta1/news", news, params={"symbols": "{symbol}", "start": "{start}", "limit": "50"}
+        ),
+    },
+    matchers=(
+        Matcher(
+            Verdict.ENTITLEMENT,
+            "the newest consolidated prices are not in this plan",
+            ("message",),
+            "subscription does not permit",
+            statuses=frozenset({403, 422}),
+        ),
+    ),
+    quota=Quota(200, 60),
+    rate_hold=Window.MINUTE,
+    reset=Reset("X-RateLimit-Reset"),
+)

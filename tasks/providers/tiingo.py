@@ -1,0 +1,126 @@
+"""Tiingo. Prices of IEX; errors are in `detail`, or plain text, and may come as 200.
+
+A class of shares has a hyphen: BRK-B is asked for where BRK.B is meant.
+"""
+
+from datetime import datetime, time
+
+from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Until, Verdict, Window
+
+_SPENT = frozenset({200, 429})
+
+
+def quote(reply: Node) -> Fields | None:
+    """Of one ticker; out of hours only `tngoLast` has a price."""
+    if not reply.rows():
+        return None
+    found = reply.rows()[0]
+    return {
+        "symbol": found.symbol("ticker"),
+        "last_price": found.price("tngoLast"),
+        "last_size": found.maybe(Node.count, "lastSize"),
+        "last_timestamp": found.instant("timestamp"),
+        "bid": found.maybe(Node.number, "bidPrice"),
+        "bid_size": found.maybe(Node.count, "bidSize"),
+        "ask": found.maybe(Node.number, "askPrice"),
+        "ask_size": found.maybe(Node.count, "askSize"),
+        "open": found.maybe(Node.number, "open"),
+        "high": found.maybe(Node.number, "high"),
+        "low": found.maybe(Node.number, "low"),
+        "prev_close": found.maybe(Node.number, "prevClose"),
+        "volume": found.maybe(Node.number, "volume"),
+    }
+
+
+def bars(reply: Node) -> list[Fields]:
+    """Raw prices, the adjusted ones beside them; a day is its midnight in UTC."""
+    return [
+        {
+            "timestamp": datetime.combine(row.instant("date").date(), time(), NEW_YORK),
+            "open": row.price("open"),
+            "high": row.price("high"),
+            "low": row.price("low"),
+            "close": row.price("close"),
+            "volume": row.maybe(Node.number, "volume"),
+            "adj_close": row.maybe(Node.number, "adjClose"),
+            "dividend": row.maybe(Node.number, "divCash"),
+            "split_ratio": row.maybe(Node.number, "splitFactor"),
+        }
+        for row in reply.rows()
+    ]
+
+
+def news(reply: Node) -> list[Fields]:
+    """Tickers in lower case."""
+    return [
+        {
+            "article_id": str(row.count("id")),
+            "published_at": row.instant("publishedDate"),
+            "title": row.prose("title"),
+            "source": row.maybe(Node.prose, "source", ""),
+            "url": row.url("url"),
+            "excerpt": row.maybe(Node.prose, "description", ""),
+            "symbols": row.texts("tickers"),
+            "tags": row.texts("tags"),
+        }
+        for row in reply.rows()
+    ]
+
+
+def hyphenated(symbol: str) -> str:
+    """BRK-B for BRK.B."""
+    return symbol.replace(".", "-")
+
+
+ROW = Provider(
+    service="tiingo",
+    name="Tiingo",
+    base_url="https://api.tiingo.com",
+    auth=Auth("header", prefix="Token "),
+    endpoints={
+        "quote": Endpoint("/iex/", quote, params={"tickers": "{symbol}"}, spell=hyphenated),
+        "bars": Endpoint(
+            "/tiingo/daily/{symbol}/prices",
+            bars,
+            params={"startDate": "{start}", "endDate": "{end}"},
+            spell=hyphenated,
+            window_days=140,
+            adjustment="raw",
+        ),
+        # Sold beside any plan.
+        "news": Endpoint(
+            "/tiingo/news",
+            news,
+            params={"tickers": "{symbol}", "limit": "50", "sortBy": "publishedDate"},
+            spell=hyphenated,
+        ),
+    },
+    matchers=(
+        Matcher(
+            Verdict.RATE_LIMIT,
+            "the hour's requests are used up",
+            contains="run over your hourly request allocation",
+            statuses=_SPENT,
+            hold=Window.HOUR,
+        ),
+        Matcher(
+            Verdict.QUOTA,
+            "the day's requests are used up",
+            contains="run over your daily request allocation",
+            statuses=_SPENT,
+            hold=Until(Window.DAY, "America/New_York"),  # "midnight EST"
+        ),
+        Matcher(
+            Verdict.QUOTA,
+            "the month's symbols are used up",
+            contains="symbol look up for this month",
+            statuses=_SPENT,
+            hold=Window.MONTH,
+        ),
+        Matcher(Verdict.NOT_FOUND, "no such ticker", contains="Error: Ticker '", statuses=frozenset({200})),
+    ),
+    # 50 an hour and 1 000 a day, by its clients: evenly over the day, which keeps to both.
+    quota=Quota(1_000, 86_400, burst=5),
+    rate_hold=Window.HOUR,
+)

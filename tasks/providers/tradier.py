@@ -1,0 +1,81 @@
+"""Tradier. What would be a list of one element is the element alone; a brokerage account is needed.
+
+A class of shares has a slash: BRK/B is asked for where BRK.B is meant.
+"""
+
+from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
+
+
+def quote(reply: Node) -> Fields | None:
+    """`/markets/quotes` of one symbol."""
+    for found in _each(reply.child("quotes").child("quote")):
+        return {
+            "symbol": found.text("symbol"),
+            "last_price": found.price("last"),
+            "last_size": found.maybe(Node.count, "last_volume"),
+            "last_timestamp": found.milliseconds("trade_date"),
+            "bid": found.maybe(Node.number, "bid"),
+            "bid_size": found.maybe(Node.count, "bidsize"),
+            "ask": found.maybe(Node.number, "ask"),
+            "ask_size": found.maybe(Node.count, "asksize"),
+            "open": found.maybe(Node.number, "open"),
+            "high": found.maybe(Node.number, "high"),
+            "low": found.maybe(Node.number, "low"),
+            "prev_close": found.maybe(Node.number, "prevclose"),
+            "change": found.maybe(Node.number, "change"),
+            "change_percent": found.maybe(Node.percent, "change_percentage"),
+            "volume": found.maybe(Node.number, "volume"),
+            "exchange": found.maybe(Node.text, "exch"),
+        }
+    return None
+
+
+def bars(reply: Node) -> list[Fields]:
+    """`/markets/history`: null where there is no day, and where there is no such symbol."""
+    told = reply.maybe(Node.child, "history")
+    return [
+        {
+            "timestamp": row.session("date", NEW_YORK),
+            "open": row.price("open"),
+            "high": row.price("high"),
+            "low": row.price("low"),
+            "close": row.price("close"),
+            "volume": row.maybe(Node.number, "volume"),
+        }
+        for row in (_each(told.child("day")) if told else ())
+    ]
+
+
+def _each(node: Node) -> list[Node]:
+    return node.rows() if isinstance(node.value, list) else [node]
+
+
+def slashed(symbol: str) -> str:
+    """BRK/B for BRK.B."""
+    return symbol.replace(".", "/")
+
+
+ROW = Provider(
+    service="tradier",
+    name="Tradier",
+    base_url="https://api.tradier.com/v1",
+    auth=Auth("header", prefix="Bearer "),
+    endpoints={
+        "quote": Endpoint("/markets/quotes", quote, params={"symbols": "{symbol}"}, spell=slashed),
+        "bars": Endpoint(
+            "/markets/history",
+            bars,
+            params={"symbol": "{symbol}", "interval": "daily", "start": "{start}", "end": "{end}"},
+            spell=slashed,
+            window_days=140,
+            # Its documentation says that dividends may be left out, and of splits nothing.
+            adjustment="split",
+        ),
+    },
+    matchers=(Matcher(Verdict.NOT_FOUND, "no such symbol", ("quotes", "unmatched_symbols")),),
+    # Of market data with an account's token; a sandbox, at an address set by hand, has 60.
+    quota=Quota(120, 60),
+    rate_hold=60.0,  # its minute starts with the first call
+    reset=Reset("X-Ratelimit-Expiry", "unix_milliseconds"),
+)

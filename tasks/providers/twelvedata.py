@@ -1,0 +1,89 @@
+"""Twelve Data. An error tells its HTTP status in the body's `code` and may come as 200; numbers are strings.
+
+Its press releases are no news here: they have no URL.
+"""
+
+from zoneinfo import ZoneInfo
+
+from tasks.providers.documents import Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+
+_UTC = ZoneInfo("UTC")  # currencies are traded on no exchange, and have its days
+_PLAIN = frozenset({200})
+
+
+def quote(reply: Node) -> Fields:
+    """`close` is the last price, `percent_change` in percent."""
+    return {
+        "symbol": reply.symbol("symbol"),
+        "last_price": reply.price_numeral("close"),
+        "last_timestamp": reply.maybe(Node.seconds, "last_quote_at") or reply.seconds("timestamp"),
+        "open": reply.maybe(Node.numeral, "open"),
+        "high": reply.maybe(Node.numeral, "high"),
+        "low": reply.maybe(Node.numeral, "low"),
+        "volume": reply.maybe(Node.numeral, "volume"),
+        "prev_close": reply.maybe(Node.numeral, "previous_close"),
+        "change": reply.maybe(Node.numeral, "change"),
+        "change_percent": reply.maybe(Node.percent_text, "percent_change"),
+        "exchange": reply.maybe(Node.text, "mic_code") or reply.maybe(Node.text, "exchange"),
+        "currency": reply.maybe(Node.text, "currency"),
+    }
+
+
+def bars(reply: Node) -> list[Fields]:
+    """`/time_series`: days on the exchange's clock."""
+    told = reply.child("meta")
+    symbol, zone = told.symbol("symbol"), told.maybe(Node.zone, "exchange_timezone") or _UTC
+    return [
+        {
+            "symbol": symbol,
+            "timestamp": row.session("datetime", zone),
+            "open": row.price_numeral("open"),
+            "high": row.price_numeral("high"),
+            "low": row.price_numeral("low"),
+            "close": row.price_numeral("close"),
+            "volume": row.maybe(Node.numeral, "volume"),
+        }
+        for row in reply.child("values").rows()
+    ]
+
+
+ROW = Provider(
+    service="twelvedata",
+    name="Twelve Data",
+    base_url="https://api.twelvedata.com",
+    auth=Auth("header", prefix="apikey "),
+    endpoints={
+        "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}),
+        "bars": Endpoint(
+            "/time_series",
+            bars,
+            params={"symbol": "{symbol}", "interval": "1day", "outputsize": "100", "adjust": "none"},
+            adjustment="raw",
+        ),
+    },
+    matchers=(
+        # Both limits have code 429.
+        Matcher(Verdict.QUOTA, "the day's credits are used up", ("message",), "API credits for the day"),
+        Matcher(Verdict.RATE_LIMIT, "the minute's credits are used up", ("code",), equals="429"),
+        Matcher(Verdict.AUTH, "the API key is wrong or missing", ("code",), equals="401"),
+        # A plan's limit comes as 403, or as 404.
+        Matcher(Verdict.ENTITLEMENT, "not in this plan", ("message",), "available starting with"),
+        Matcher(Verdict.ENTITLEMENT, "not in this plan", ("message",), "not available with your plan"),
+        Matcher(Verdict.ENTITLEMENT, "not in this plan", ("code",), equals="403"),
+        # An unknown symbol comes as 404, or as 400.
+        Matcher(Verdict.NOT_FOUND, "no such symbol", ("message",), "**symbol** not found"),
+        Matcher(Verdict.NOT_FOUND, "no such symbol", ("message",), "**symbol** or **figi** parameter is"),
+        Matcher(Verdict.NOT_FOUND, "no such symbol", ("code",), equals="404"),
+        Matcher(Verdict.EMPTY, "no data on these days", ("message",), "No data is available"),
+        Matcher(Verdict.CALLER_ERROR, "a parameter is wrong", ("code",), equals="400", statuses=_PLAIN),
+        Matcher(Verdict.CALLER_ERROR, "a parameter is too long", ("code",), equals="414", statuses=_PLAIN),
+        Matcher(
+            Verdict.PROVIDER_FAILURE, "an error of its own", ("status",), equals="error", statuses=_PLAIN
+        ),
+    ),
+    # 8 credits a minute and 800 a day, one for each call made here: evenly over the day, 8 at once.
+    quota=Quota(800, 86_400, burst=8),
+    rate_hold=Window.MINUTE,
+    quota_hold=Window.DAY,  # when its day starts is undocumented; UTC's, as its clients found
+)

@@ -1,0 +1,117 @@
+from tests.contract.replies import BAD_GATEWAY, Documented
+
+QUOTE = {
+    "symbol": "AAPL",
+    "name": "Apple Inc",
+    "exchange": "NASDAQ",
+    "mic_code": "XNAS",
+    "currency": "USD",
+    "datetime": "2021-09-16",
+    "timestamp": 1631772000,
+    "last_quote_at": 1631772000,
+    "open": "148.44000",
+    "high": "148.96840",
+    "low": "147.22099",
+    "close": "148.85001",
+    "volume": "67903927",
+    "previous_close": "149.09000",
+    "change": "-0.23999",
+    "percent_change": "-0.16097",
+    "average_volume": "83571571",
+    "is_market_open": False,
+    "fifty_two_week": {
+        "low": "103.10000",
+        "high": "157.25999",
+        "low_change": "45.75001",
+        "high_change": "-8.40999",
+        "low_change_percent": "44.37440",
+        "high_change_percent": "-5.34782",
+        "range": "103.099998 - 157.259995",
+    },
+}
+META = {
+    "symbol": "AAPL",
+    "interval": "1day",
+    "currency": "USD",
+    "exchange_timezone": "America/New_York",
+    "exchange": "NASDAQ",
+    "mic_code": "XNAS",
+    "type": "Common Stock",
+}
+# The documented example is of a minute, "2021-09-16 15:59:00"; a day has no time.
+BARS = {
+    "meta": META,
+    "values": [
+        {
+            "datetime": "2021-09-16",
+            "open": "148.73500",
+            "high": "148.86000",
+            "low": "148.73000",
+            "close": "148.85001",
+            "volume": "624277",
+        }
+    ],
+    "status": "ok",
+}
+MINUTE = (
+    "You have run out of API credits for the current minute. 9 API credits were used, with the current limit "
+    "being 8. Wait for the next minute or consider upgrading your plan at https://twelvedata.com/pricing"
+)
+# undocumented: as its clients report it
+DAY = (
+    "You have run out of API credits for the day. 1316 API credits were used, with the current limit being "
+    "800."
+)
+INTERVAL = (
+    "Invalid **interval** provided: 0.99min. Supported intervals: 1min, 5min, 15min, 30min, 45min, 1h, 2h, "
+    "4h, 8h, 1day, 1week, 1month"
+)
+NO_SYMBOL = (
+    "**symbol** or **figi** parameter is missing or invalid. Please provide a valid symbol according to API "
+    "documentation: https://twelvedata.com/docs#reference-data"
+)
+NOT_FOUND = "**symbol** not found: NOPE. Please specify it correctly."
+PLAN = "This symbol is available starting with Grow plan. Consider upgrading: https://twelvedata.com/pricing"
+NO_DATA = "No data is available on the specified dates. Try setting different start/end dates."
+
+
+def error(code: int, message: str) -> dict[str, object]:
+    return {"code": code, "message": message, "status": "error"}
+
+
+ERRORS = [
+    (error(429, MINUTE), "rate_limit", 60),
+    (error(429, DAY), "quota", 86_400),
+    (error(401, "apikey parameter is incorrect or not specified"), "auth", 300),
+    (error(403, "API key lacks permissions for the requested resource"), "entitlement", 3_600),
+    (error(403, PLAN), "entitlement", 3_600),
+    (error(404, PLAN), "entitlement", 3_600),
+    (error(400, INTERVAL), "caller_error", None),
+    (error(414, "Input parameter array exceeds the allowed length"), "caller_error", None),
+    (error(404, NO_SYMBOL), "not_found", None),
+    (error(400, NO_SYMBOL), "not_found", None),
+    (error(404, NOT_FOUND), "not_found", None),
+    (error(404, "Not Found"), "not_found", None),
+    (error(400, NO_DATA), "empty", None),
+    (error(520, "error message"), "provider_failure", None),
+    (error(500, "error message"), "provider_failure", None),
+]
+
+DOCUMENTED = [
+    Documented("quote", 200, QUOTE, "success"),
+    Documented("quote", 200, {**QUOTE, "last_quote_at": None, "volume": None}, "success"),
+    Documented("bars", 200, BARS, "success"),
+    Documented("bars", 200, {**BARS, "values": []}, "empty"),
+    # Currencies have no exchange, and its clock neither.
+    Documented("bars", 200, {**BARS, "meta": {"symbol": "AAPL", "interval": "1day"}}, "success"),
+    Documented("bars", 200, {**BARS, "meta": {**META, "exchange_timezone": "Mars"}}, "provider_failure"),
+    Documented("bars", 200, {**BARS, "meta": {**META, "exchange_timezone": "America"}}, "provider_failure"),
+    Documented("quote", 502, BAD_GATEWAY, "provider_failure"),
+    # Clients report each of them with its own status, and with 200.
+    *(
+        Documented(dataset, status, body, verdict, hold)
+        for body, verdict, hold in ERRORS
+        for status in (body["code"], 200)
+        for dataset in ("quote", "bars")
+    ),
+]

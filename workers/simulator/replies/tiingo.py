@@ -1,0 +1,94 @@
+"""Tiingo: errors are in `detail`."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply, last_days
+
+
+def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
+    stamp = now.isoformat()
+    return [
+        {
+            **sample,
+            "ticker": symbol,
+            "timestamp": stamp,
+            "lastSaleTimestamp": stamp,
+            "quoteTimestamp": stamp,
+            "tngoLast": float(price),
+            "last": float(price),
+        }
+    ]
+
+
+def bars(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
+    days = last_days(now, 100)[::-1]
+    rows = [{"date": f"{day}T00:00:00.000Z", **sample} for day in days]
+    rows[-1] |= {"close": float(price), "adjClose": float(price)}
+    return rows
+
+
+def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
+    stamp = now.isoformat()
+    return [{**sample, "publishedDate": stamp, "crawlDate": stamp, "tickers": [symbol.lower()]}]
+
+
+QUOTE = {
+    "open": 174.69,
+    "high": 178.46,
+    "low": 174.31,
+    "mid": 179.55,
+    "lastSize": 10,
+    "bidSize": 400,
+    "bidPrice": 174.1,
+    "askPrice": 185.0,
+    "askSize": 162,
+    "prevClose": 172.46,
+    "volume": 39782,
+}
+BAR = {
+    "close": 125.07,
+    "high": 130.9,
+    "low": 124.17,
+    "open": 130.28,
+    "volume": 112117471,
+    "adjClose": 124.378105644,
+    "adjHigh": 130.1758537523,
+    "adjLow": 123.4830844953,
+    "adjOpen": 129.5592836276,
+    "adjVolume": 112117471,
+    "divCash": 0.0,
+    "splitFactor": 1.0,
+}
+ARTICLE = {
+    "id": 25286,
+    "title": "Tech giants may be stronger than you think",
+    "url": "http://www.cnbc.com/2016/01/11/...",
+    "description": "Technology companies could soon rebound ...",
+    "source": "cnbc.com",
+    "tags": ["Technology"],
+}
+
+
+def _error(status: int, detail: str) -> Reply:
+    return Reply(status, {"detail": detail})
+
+
+_UPGRADE = "Then upgrade at https://api.tiingo.com/pricing to have your limits increased."
+
+REPLIES = Replies(
+    endpoints={
+        "quote": Answers(QUOTE, quote, unknown_symbol=Reply(200, []), start=Decimal("177.97")),
+        "bars": Answers(
+            BAR, bars, unknown_symbol=_error(404, "Error: Ticker 'ZZZZ' not found"), start=Decimal("125.07")
+        ),
+        "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),  # undocumented: as the quotes
+    },
+    server_error=BAD_GATEWAY,
+    throttle=_error(429, f"Error: You have run over your hourly request allocation. {_UPGRADE}"),
+    # undocumented but for the word "daily"
+    quota=_error(429, f"Error: You have run over your daily request allocation. {_UPGRADE}"),
+    bad_key=_error(401, "Invalid token."),  # undocumented: as its clients report it
+    no_path=_error(404, "Not found."),  # undocumented
+)

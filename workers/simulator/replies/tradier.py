@@ -1,0 +1,84 @@
+"""Tradier: errors are plain text, the limits in headers."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply, last_days
+
+
+def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
+    milliseconds = int(now.timestamp() * 1_000)
+    close = Decimal(str(sample["prevclose"]))
+    found = {
+        **sample,
+        "symbol": symbol,
+        "last": float(price),
+        "change": float(price - close),
+        "change_percentage": round(float((price - close) / close * 100), 2),
+        "trade_date": milliseconds,
+        "bid_date": milliseconds,
+        "ask_date": milliseconds,
+        "root_symbols": symbol,
+    }
+    return {"quotes": {"quote": found}}
+
+
+def bars(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
+    rows = [{"date": day.isoformat(), **sample} for day in last_days(now, 100)[::-1]]
+    rows[-1]["close"] = float(price)
+    return {"history": {"day": rows}}
+
+
+QUOTE = {
+    "description": "SPDR S&P 500",
+    "exch": "P",
+    "type": "etf",
+    "volume": 16616657,
+    "open": 547.16,
+    "high": 550.28,
+    "low": 546.67,
+    "close": None,
+    "bid": 547.95,
+    "ask": 547.96,
+    "average_volume": 57774558,
+    "last_volume": 100,
+    "prevclose": 546.37,
+    "week_52_high": 550.12,
+    "week_52_low": 409.21,
+    "bidsize": 2,
+    "bidexch": "P",
+    "asksize": 2,
+    "askexch": "Q",
+}
+DAY = {"open": 183.985, "high": 186.95, "low": 183.82, "close": 186.86, "volume": 64885408}
+# The headers are documented; the status and the text are not.
+LIMIT = Reply(
+    429,
+    "Quota Violation",
+    {
+        "X-Ratelimit-Allowed": "120",
+        "X-Ratelimit-Used": "121",
+        "X-Ratelimit-Available": "0",
+        "X-Ratelimit-Expiry": "{next_minute_ms}",
+    },
+)
+
+REPLIES = Replies(
+    endpoints={
+        "quote": Answers(
+            QUOTE,
+            quote,
+            unknown_symbol=Reply(200, {"quotes": {"unmatched_symbols": {"symbol": "WRONGSYMBOL"}}}),
+            start=Decimal("547.94"),
+        ),
+        # undocumented: as for a window without a day
+        "bars": Answers(DAY, bars, unknown_symbol=Reply(200, {"history": None}), start=Decimal("186.86")),
+    },
+    server_error=BAD_GATEWAY,
+    throttle=LIMIT,
+    quota=LIMIT,  # it has no limit but the one a minute
+    bad_key=Reply(401, "Invalid Access Token"),  # the text is undocumented
+    no_path=Reply(404, "Not Found"),  # undocumented
+    bad_call=Reply(400, "Bad Request"),  # undocumented
+)

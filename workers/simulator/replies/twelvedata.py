@@ -1,0 +1,119 @@
+"""Twelve Data: an error's body has its status."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+
+
+def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
+    close = Decimal(str(sample["previous_close"]))
+    return {
+        **sample,
+        "symbol": symbol,
+        "datetime": now.date().isoformat(),
+        "timestamp": int(now.timestamp()),
+        "last_quote_at": int(now.timestamp()),
+        "close": f"{price:.5f}",
+        "change": f"{price - close:.5f}",
+        "percent_change": f"{(price - close) / close * 100:.5f}",
+    }
+
+
+def bars(sample: Mapping[str, str], symbol: str, price: Decimal, now: datetime) -> object:
+    days = last_days(now, 100)
+    return {
+        "meta": {
+            "symbol": symbol,
+            "interval": "1day",
+            "currency": "USD",
+            "exchange_timezone": "America/New_York",
+            "exchange": "NASDAQ",
+            "mic_code": "XNAS",
+            "type": "Common Stock",
+        },
+        "values": [
+            {
+                "datetime": day.isoformat(),
+                **sample,
+                "close": f"{price:.5f}" if day == days[0] else sample["close"],
+            }
+            for day in days
+        ],
+        "status": "ok",
+    }
+
+
+def _error(code: int, message: str) -> Reply:
+    return Reply(code, {"code": code, "message": message, "status": "error"})
+
+
+QUOTE = {
+    "symbol": "AAPL",
+    "name": "Apple Inc",
+    "exchange": "NASDAQ",
+    "mic_code": "XNAS",
+    "currency": "USD",
+    "datetime": "2021-09-16",
+    "timestamp": 1631772000,
+    "last_quote_at": 1631772000,
+    "open": "148.44000",
+    "high": "148.96840",
+    "low": "147.22099",
+    "close": "148.85001",
+    "volume": "67903927",
+    "previous_close": "149.09000",
+    "change": "-0.23999",
+    "percent_change": "-0.16097",
+    "average_volume": "83571571",
+    "is_market_open": False,
+    "fifty_two_week": {
+        "low": "103.10000",
+        "high": "157.25999",
+        "low_change": "45.75001",
+        "high_change": "-8.40999",
+        "low_change_percent": "44.37440",
+        "high_change_percent": "-5.34782",
+        "range": "103.099998 - 157.259995",
+    },
+}
+BAR = {
+    "open": "148.73500",
+    "high": "148.86000",
+    "low": "148.73000",
+    "close": "148.85001",
+    "volume": "624277",
+}
+NO_SYMBOL = _error(
+    404,
+    "**symbol** or **figi** parameter is missing or invalid. Please provide a valid symbol according to API "
+    "documentation: https://twelvedata.com/docs#reference-data",
+)
+
+REPLIES = Replies(
+    endpoints={
+        "quote": Answers(QUOTE, quote, unknown_symbol=NO_SYMBOL, start=Decimal("148.85")),
+        "bars": Answers(BAR, bars, unknown_symbol=NO_SYMBOL, start=Decimal("148.85")),
+    },
+    server_error=_error(520, "error message"),
+    throttle=_error(
+        429,
+        "You have run out of API credits for the current minute. 9 API credits were used, with the current "
+        "limit being 8. Wait for the next minute or consider upgrading your plan at "
+        "https://twelvedata.com/pricing",
+    ),
+    # undocumented: as its clients report it
+    quota=_error(
+        429,
+        "You have run out of API credits for the day. 801 API credits were used, with the current limit "
+        "being 800.",
+    ),
+    bad_key=_error(401, "apikey parameter is incorrect or not specified"),
+    no_path=_error(404, "Not Found"),  # undocumented
+    bad_call=_error(
+        400,
+        "Invalid **interval** provided: 0.99min. Supported intervals: 1min, 5min, 15min, 30min, 45min, 1h, "
+        "2h, 4h, 8h, 1day, 1week, 1month",
+    ),
+)
