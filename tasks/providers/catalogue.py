@@ -18,6 +18,7 @@ _MODULES = (
     "finnhub",
     "sec_edgar",
     "fred",
+    "news_api",
 )
 
 
@@ -33,7 +34,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "quote": ("iex_cloud", "alpha_vantage", "finnhub"),
         "bars": ("alpha_vantage",),
-        "news": ("finnhub", "alpha_vantage"),
+        "news": ("finnhub", "alpha_vantage", "news_api"),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred",),
     }
