@@ -170,8 +170,8 @@ def test_an_unknown_symbol_is_not_found_or_an_empty_list(
     service: str, dataset: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
 ) -> None:
     simulator.set_mode(service, Mode.OK)
-    numbers = PROVIDERS[service].endpoints[dataset].example.isdigit()
-    unknown = "0009999999" if numbers else "ZZZTOP"
+    known, colon, rest = PROVIDERS[service].endpoints[dataset].example.partition(":")
+    unknown = "0009999999" if known.isdigit() else f"ZZZTOP{colon}{rest}"
     judgement = ask(service, simulated_settings, unknown, dataset=dataset)
     assert judgement.verdict in ("not_found", "empty"), judgement
     assert judgement.verdict == "not_found" or dataset != "quote"
@@ -185,7 +185,7 @@ def test_a_symbol_arrives_as_it_was_asked(
     service: str, symbol: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
 ) -> None:
     simulator.set_mode(service, Mode.OK)
-    judgement = ask(service, simulated_settings, symbol)
+    judgement = ask(service, simulated_settings, symbol, dataset="quote")
     assert judgement.record.symbol == symbol.upper()
     assert [entry["symbol"] for entry in simulator.calls(service)] == [symbol.upper()]
 
