@@ -19,6 +19,7 @@ _MODULES = (
     "sec_edgar",
     "fred",
     "news_api",
+    "benzinga",
 )
 
 
@@ -32,9 +33,9 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row i
 
 ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "quote": ("iex_cloud", "alpha_vantage", "finnhub"),
+        "quote": ("iex_cloud", "alpha_vantage", "finnhub", "benzinga"),
         "bars": ("alpha_vantage",),
-        "news": ("finnhub", "alpha_vantage", "news_api"),
+        "news": ("finnhub", "alpha_vantage", "benzinga", "news_api"),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred",),
     }
