@@ -20,6 +20,7 @@ _MODULES = (
     "fred",
     "news_api",
     "benzinga",
+    "quandl",
 )
 
 
@@ -37,7 +38,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bars": ("alpha_vantage",),
         "news": ("finnhub", "alpha_vantage", "benzinga", "news_api"),
         "filings": ("sec_edgar", "finnhub"),
-        "observations": ("fred",),
+        "observations": ("fred", "quandl"),
     }
 )
 """Dataset → the services an on-demand refresh tries, first one first."""
