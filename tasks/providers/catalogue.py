@@ -21,6 +21,8 @@ _MODULES = (
     "news_api",
     "benzinga",
     "quandl",
+    "fmp",
+    "eodhd",
 )
 
 
@@ -34,9 +36,10 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row i
 
 ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "quote": ("iex_cloud", "alpha_vantage", "finnhub", "benzinga"),
-        "bars": ("alpha_vantage",),
-        "news": ("finnhub", "alpha_vantage", "benzinga", "news_api"),
+        "quote": ("iex_cloud", "alpha_vantage", "finnhub", "fmp", "benzinga", "eodhd"),
+        # Raw prices first, so that a fail-over seldom mixes adjustments; from fmp on they are split-adjusted.
+        "bars": ("alpha_vantage", "eodhd", "fmp"),
+        "news": ("finnhub", "alpha_vantage", "benzinga", "fmp", "eodhd", "news_api"),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred", "quandl"),
     }
