@@ -23,6 +23,7 @@ _MODULES = (
     "quandl",
     "fmp",
     "eodhd",
+    "marketstack",
 )
 
 
@@ -38,7 +39,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "quote": ("iex_cloud", "alpha_vantage", "finnhub", "fmp", "benzinga", "eodhd"),
         # Raw prices first, so that a fail-over seldom mixes adjustments; from fmp on they are split-adjusted.
-        "bars": ("alpha_vantage", "eodhd", "fmp"),
+        "bars": ("alpha_vantage", "eodhd", "marketstack", "fmp"),
         "news": ("finnhub", "alpha_vantage", "benzinga", "fmp", "eodhd", "news_api"),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred", "quandl"),
