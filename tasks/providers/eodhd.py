@@ -1,6 +1,5 @@
 """EODHD. Its errors are plain text; a symbol has its exchange behind a dot, and these are the US ones."""
 
-from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import NEW_YORK, Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
 
@@ -12,8 +11,10 @@ def quote(reply: Node) -> Fields | None:
     """Delayed; `change_p` in percent. Of a symbol it does not know, every value is NA."""
     if reply.child("close").value == _NONE:
         return None
+    code = reply.symbol("code").removesuffix(_US)
     return {
-        "symbol": reply.symbol("code").removesuffix(_US),
+        # A class of shares may have been asked for with the dot.
+        **({} if "-" in code else {"symbol": code}),
         "last_price": reply.price("close"),
         "last_timestamp": reply.seconds("timestamp"),
         "open": reply.maybe(Node.number, "open", _NONE),
@@ -70,14 +71,8 @@ def _polarity(row: Node, key: str) -> str:
 
 
 def us(symbol: str) -> str:
-    """A share listed in the US.
-
-    Raises:
-        InvalidSymbolError: It has a dot, which would be taken for the one before the exchange.
-    """
-    if "." in symbol:
-        raise InvalidSymbolError(symbol, "EODHD has a dash before a class of shares, as in BRK-B")
-    return f"{symbol}{_US}"
+    """A share listed in the US, a class of shares behind a dash."""
+    return f"{symbol.replace('.', '-')}{_US}"
 
 
 ROW = Provider(

@@ -42,6 +42,9 @@ DAILY = "You exceeded your daily API requests limit.  Please contact support@eod
 DOCUMENTED = [
     Documented("quote", 200, QUOTE, "success"),
     Documented("quote", 200, {**QUOTE, "open": "NA", "change_p": None}, "success"),
+    Documented("quote", 200, {**QUOTE, "code": "BRK-B.US"}, "success", symbol="BRK.B"),
+    Documented("quote", 200, {**QUOTE, "code": "BRK-B.US"}, "success", symbol="BRK-B"),
+    Documented("quote", 200, {**QUOTE, "code": "MSFT.US"}, "provider_failure"),
     Documented("quote", 200, UNKNOWN, "not_found", symbol="ZZZTOP"),
     Documented("quote", 403, "Only EOD data allowed for free users", "entitlement", 3_600),
     Documented("quote", 402, DAILY, "quota", 86_400),
