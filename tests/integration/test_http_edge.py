@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -56,6 +57,17 @@ def ask(
     return call(service, dataset, symbol, settings=settings, deadline_seconds=deadline_seconds)
 
 
+def request_of(connection: socket.socket) -> bytes:
+    """A request's head, and its body, which may come after it."""
+    heard = connection.recv(65_536)
+    head, _, body = heard.partition(b"\r\n\r\n")
+    told = re.search(rb"(?i)\r\nContent-Length: ([0-9]+)", head)
+    missing = int(told[1]) - len(body) if told else 0
+    while missing > 0 and (more := connection.recv(missing)):
+        heard, missing = heard + more, missing - len(more)
+    return heard
+
+
 @contextmanager
 def server_saying(
     reply: bytes | Callable[[bytes], bytes], *, reset: bool = False, context: ssl.SSLContext | None = None
@@ -70,7 +82,7 @@ def server_saying(
                     self.request = context.wrap_socket(self.request, server_side=True)
                 except OSError:
                     return
-            heard.append(self.request.recv(65_536))
+            heard.append(request_of(self.request))
             if reset:
                 linger = struct.pack("ii", 1, 0)
                 self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
