@@ -24,6 +24,12 @@ _MODULES = (
     "alpaca",
     "tradier",
     "intrinio",
+    "news_api",
+    "benzinga",
+    "quandl",
+    "fmp",
+    "eodhd",
+    "marketstack",
 )
 
 
@@ -38,25 +44,30 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row i
 ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "quote": (
-            "iex_cloud",
-            "alpha_vantage",
-            "finnhub",
-            "alpaca",
-            "tradier",
-            "twelvedata",
-            "tiingo",
-            "polygon",
-            "intrinio",
+            *("iex_cloud", "alpha_vantage", "finnhub"),
+            *("alpaca", "tradier", "twelvedata", "tiingo", "polygon", "fmp", "intrinio", "benzinga", "eodhd"),
         ),
         "bars": (
             # Raw prices, by what the free plan allows;
-            *("alpaca", "tiingo", "twelvedata", "polygon", "alpha_vantage", "intrinio"),
+            *(
+                "alpaca",
+                "tiingo",
+                "twelvedata",
+                "polygon",
+                "alpha_vantage",
+                "eodhd",
+                "marketstack",
+                "intrinio",
+            ),
             # adjusted for splits.
-            "tradier",
+            *("tradier", "fmp"),
         ),
-        "news": ("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo", "intrinio"),
+        "news": (
+            *("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo"),
+            *("benzinga", "fmp", "eodhd", "intrinio", "news_api"),
+        ),
         "filings": ("sec_edgar", "finnhub"),
-        "observations": ("fred",),
+        "observations": ("fred", "quandl"),
     }
 )
 """Dataset → the services an on-demand refresh tries, first one first."""

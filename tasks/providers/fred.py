@@ -1,5 +1,6 @@
 """FRED. Whatever the caller did wrong is 400, the key included; its message tells which."""
 
+from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
 
@@ -17,6 +18,17 @@ def observations(reply: Node) -> list[Fields]:
     ]
 
 
+def series(symbol: str) -> str:
+    """A series' name.
+
+    Raises:
+        InvalidSymbolError: It has a colon, as another provider's do.
+    """
+    if ":" in symbol:
+        raise InvalidSymbolError(symbol, "FRED's names have no colon, as in UNRATE")
+    return symbol
+
+
 ROW = Provider(
     service="fred",
     name="FRED",
@@ -32,6 +44,7 @@ ROW = Provider(
                 "sort_order": "desc",
                 "limit": "1000",
             },
+            spell=series,
             example="UNRATE",
         )
     },

@@ -173,6 +173,8 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     assert "sec_edgar" in providers_of("filings", "0000320193")
     assert "finnhub" not in providers_of("filings", "0000320193")
     assert "sec_edgar" not in providers_of("filings", "AAPL")
+    assert "fred" not in providers_of("observations", "LBMA:GOLD")
+    assert "quandl" not in providers_of("observations", "UNRATE")
     assert providers_of("filings") == ORDER["filings"]
     assert providers_of("quote", "AAPL") == ORDER["quote"]
 

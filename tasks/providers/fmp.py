@@ -1,0 +1,91 @@
+"""Financial Modeling Prep. A used-up limit may be HTTP 200; 402 is what the plan does not have."""
+
+from zoneinfo import ZoneInfo
+
+from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+
+_UTC = ZoneInfo("UTC")  # an article's time names no zone; this one makes it rather too old than too fresh
+_MESSAGE = ("Error Message",)
+
+
+def quote(reply: Node) -> Fields | None:
+    """A list of one, of none where the symbol is unknown; `changePercentage` in percent."""
+    rows = reply.rows()
+    if not rows:
+        return None
+    row = rows[0]
+    return {
+        "symbol": row.symbol("symbol"),
+        "last_price": row.price("price"),
+        "last_timestamp": row.seconds("timestamp"),
+        "open": row.maybe(Node.number, "open"),
+        "high": row.maybe(Node.number, "dayHigh"),
+        "low": row.maybe(Node.number, "dayLow"),
+        "prev_close": row.maybe(Node.number, "previousClose"),
+        "change": row.maybe(Node.number, "change"),
+        "change_percent": row.maybe(Node.percent, "changePercentage"),
+        "volume": row.maybe(Node.number, "volume"),
+        "exchange": row.maybe(Node.text, "exchange", ""),
+    }
+
+
+def bars(reply: Node) -> list[Fields]:
+    """`/full`: split-adjusted; the raw and the dividend-adjusted prices are endpoints of their own."""
+    return [
+        {
+            "symbol": row.symbol("symbol"),
+            "timestamp": row.session("date", NEW_YORK),
+            "open": row.price("open"),
+            "high": row.price("high"),
+            "low": row.price("low"),
+            "close": row.price("close"),
+            "volume": row.maybe(Node.number, "volume"),
+            "vwap": row.maybe(Node.number, "vwap"),
+        }
+        for row in reply.rows()
+    ]
+
+
+def news(reply: Node) -> list[Fields]:
+    """No ids; an article names the one symbol it was found by."""
+    return [
+        {
+            "published_at": row.instant("publishedDate", _UTC),
+            "title": row.prose("title"),
+            "source": row.maybe(Node.prose, "publisher", "") or row.maybe(Node.prose, "site", ""),
+            "url": row.url("url"),
+            "excerpt": row.maybe(Node.prose, "text", ""),
+            "image_url": row.maybe(Node.url, "image", ""),
+            "symbols": [row.symbol("symbol")],
+        }
+        for row in reply.rows()
+    ]
+
+
+ROW = Provider(
+    service="fmp",
+    name="Financial Modeling Prep",
+    base_url="https://financialmodelingprep.com/stable",
+    auth=Auth("header", "apikey"),
+    endpoints={
+        "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}),
+        "bars": Endpoint(
+            "/historical-price-eod/full",
+            bars,
+            params={"symbol": "{symbol}", "from": "{start}", "to": "{end}"},
+            window_days=150,
+            no_rows=Verdict.NOT_FOUND,  # what an unknown symbol is
+            adjustment="split",
+        ),
+        "news": Endpoint("/news/stock", news, params={"symbols": "{symbol}", "page": "0", "limit": "50"}),
+    },
+    matchers=(
+        Matcher(Verdict.QUOTA, "the day's requests are used up", _MESSAGE, "Limit Reach"),
+        Matcher(Verdict.AUTH, "the API key is not valid", _MESSAGE, "Invalid API KEY"),
+        Matcher(Verdict.RETIRED, "this version of the API is retired", _MESSAGE, "Legacy Endpoint"),
+        # A plan has endpoints, and of some of them only certain symbols.
+        Matcher(Verdict.ENTITLEMENT, "the data is not in this plan", statuses=frozenset({402})),
+    ),
+    quota=Quota(250, 86_400, burst=5),
+)

@@ -1,0 +1,56 @@
+"""Marketstack. Two limits are 429, told apart by a code: five calls a second, and the month's."""
+
+from datetime import datetime, time
+
+from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+
+_CODE = ("error", "code")
+
+
+def bars(reply: Node) -> list[Fields]:
+    """Raw prices, and a close adjusted for splits and dividends; a session is told as its midnight in UTC."""
+    return [
+        {
+            "symbol": row.symbol("symbol"),
+            "timestamp": datetime.combine(row.instant("date").date(), time(), NEW_YORK),
+            "open": row.price("open"),
+            "high": row.price("high"),
+            "low": row.price("low"),
+            "close": row.price("close"),
+            "adj_close": row.maybe(Node.number, "adj_close"),
+            "volume": row.maybe(Node.number, "volume"),
+            "dividend": row.maybe(Node.number, "dividend"),
+            # split_factor may stand for another distribution too.
+        }
+        for row in reply.child("data").rows()
+    ]
+
+
+ROW = Provider(
+    service="marketstack",
+    name="Marketstack",
+    base_url="https://api.marketstack.com/v2",
+    auth=Auth("query", "access_key"),
+    endpoints={
+        "bars": Endpoint(
+            "/eod",
+            bars,
+            params={"symbols": "{symbol}", "date_from": "{start}", "date_to": "{end}", "limit": "1000"},
+            window_days=150,
+            no_rows=Verdict.NOT_FOUND,  # what an unknown symbol may be
+            adjustment="raw",
+        )
+        # /stockprice (quotes) is in the professional plan and higher ones.
+    },
+    matchers=(
+        Matcher(Verdict.RATE_LIMIT, "five requests a second", _CODE, equals="rate_limit_reached"),
+        Matcher(Verdict.QUOTA, "the month's requests are used up", _CODE, equals="too_many_requests"),
+        Matcher(Verdict.NOT_FOUND, "no such symbol", _CODE, equals="no_valid_symbols_provided"),
+        Matcher(Verdict.ENTITLEMENT, "the endpoint is not in this plan", _CODE, "access_restricted"),
+    ),
+    # A caller who asks for a few symbols does not wait seven hours for each.
+    quota=Quota(100, Window.MONTH.seconds, burst=5),
+    rate_hold=1.0,
+    quota_hold=Window.MONTH,
+)

@@ -1,0 +1,83 @@
+"""Quandl, now Nasdaq Data Link. What an error means is in its code; 400 may be a bad key.
+
+Served are its time series, by database and dataset: LBMA:GOLD is LBMA/GOLD there. Its tables have columns of
+their own each, and no kind of record in common.
+"""
+
+from tasks.errors import InvalidSymbolError
+from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+
+_CODE = ("quandl_error", "code")
+
+
+def observations(reply: Node) -> list[Fields]:
+    """Rows of two: the day a value is for, and the value."""
+    found = reply.child("dataset_data")
+    names = [name.value for name in found.child("column_names").rows()]
+    frequency = found.maybe(Node.text, "frequency", "")
+    if len(names) != 2 or names[0] != "Date":  # noqa: PLR2004 - Date and the value
+        raise SchemaDriftError("$.dataset_data.column_names is not Date and one more")
+    rows = [(row.path, [cell.value for cell in row.rows()]) for row in found.child("data").rows()]
+    for path, cells in rows:
+        if len(cells) != len(names):
+            raise SchemaDriftError(f"{path} has not as many values as there are columns")
+    cells_by_name = [Node({"date": day, "value": value}, path) for path, (day, value) in rows]
+    return [
+        {"date": row.date("date"), "value": row.maybe(Node.number, "value"), "frequency": frequency}
+        for row in cells_by_name
+    ]
+
+
+def dataset(symbol: str) -> str:
+    """A time series' path.
+
+    Raises:
+        InvalidSymbolError: Not a database and a dataset with a colon between them.
+    """
+    database, _, code = symbol.partition(":")
+    if not database or not code or ":" in code:
+        raise InvalidSymbolError(symbol, "Quandl's are database:dataset, as in LBMA:GOLD")
+    return f"{database}/{code}"
+
+
+ROW = Provider(
+    service="quandl",
+    name="Quandl",
+    base_url="https://data.nasdaq.com/api/v3",
+    auth=Auth("header", "X-Api-Token"),
+    endpoints={
+        "observations": Endpoint(
+            "/datasets/{symbol}/data.json",
+            observations,
+            # Of a series with several columns, the first beside the date.
+            params={"column_index": "1", "order": "desc", "limit": "1000"},
+            spell=dataset,
+            example="LBMA:GOLD",
+        )
+        # Bars were WIKI's, which ended in 2018; those there are now are sold table by table.
+    },
+    matchers=(
+        Matcher(Verdict.RATE_LIMIT, "too many requests in ten minutes", _CODE, equals="QELx04", hold=600.0),
+        Matcher(Verdict.RATE_LIMIT, "too many requests in ten minutes", _CODE, equals="QELx05", hold=600.0),
+        Matcher(Verdict.QUOTA, "the day's anonymous requests are used up", _CODE, equals="QELx01"),
+        Matcher(Verdict.QUOTA, "the day's requests are used up", _CODE, equals="QELx02"),
+        Matcher(Verdict.QUOTA, "the day's requests are used up", _CODE, equals="QELx03"),
+        Matcher(Verdict.QUOTA, "the day's requests are used up", _CODE, equals="QEAx06"),
+        Matcher(Verdict.RATE_LIMIT, "too many requests at the same time", _CODE, equals="QEAx07", hold=30.0),
+        Matcher(Verdict.AUTH, "the API key is not valid", _CODE, "QEAx"),
+        Matcher(Verdict.AUTH, "the API key is missing or not valid", _CODE, equals="QEPx01"),
+        # The same code as for a subscription.
+        Matcher(
+            Verdict.AUTH,
+            "the API key is missing or not valid",
+            ("quandl_error", "message"),
+            "valid API key is required",
+        ),
+        Matcher(Verdict.ENTITLEMENT, "the series is not in this subscription", _CODE, "QEPx"),
+        # Of one series, so it is no reason to leave the provider alone.
+        Matcher(Verdict.NOT_FOUND, "the series is retired", _CODE, equals="QECx06"),
+    ),
+    quota=Quota(50_000, 86_400, burst=50),  # stays within 300 in ten seconds and 2 000 in ten minutes
+    max_concurrent=1,
+)

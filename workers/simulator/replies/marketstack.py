@@ -1,0 +1,73 @@
+"""Marketstack: an error has a code and a text."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+
+
+def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
+    newest, *older = [
+        {**sample, "symbol": symbol, "date": f"{day:%Y-%m-%d}T00:00:00+0000"} for day in last_days(now, 100)
+    ]
+    found = [{**newest, "close": float(price), "adj_close": float(price)}, *older]
+    total = len(found)
+    return {"pagination": {"limit": 1000, "offset": 0, "count": total, "total": total}, "data": found}
+
+
+def _error(status: int, code: str, message: str) -> Reply:
+    return Reply(status, {"error": {"code": code, "message": message}})
+
+
+BAR = {
+    "open": 129.8,
+    "high": 133.04,
+    "low": 129.47,
+    "close": 132.995,
+    "volume": 106686703.0,
+    "adj_high": 133.04,
+    "adj_low": 129.47,
+    "adj_close": 132.995,
+    "adj_open": 129.8,
+    "adj_volume": 106686703.0,
+    "split_factor": 1.0,
+    "dividend": 0.0,
+    "name": "Apple Inc",
+    "exchange_code": "NASDAQ",
+    "asset_type": "Stock",
+    "price_currency": "usd",
+    "exchange": "XNAS",
+}
+
+REPLIES = Replies(
+    endpoints={
+        "bars": Answers(
+            BAR,
+            bars,
+            # as its clients report it
+            unknown_symbol=_error(
+                422, "no_valid_symbols_provided", "At least one valid symbol must be provided"
+            ),
+            start=Decimal("132.99"),
+        )
+    },
+    server_error=_error(500, "internal_error", "An internal error occurred."),
+    throttle=_error(
+        429,
+        "rate_limit_reached",
+        "The given user account has reached the rate limit (5 requests per second).",
+    ),
+    quota=_error(
+        429,
+        "too_many_requests",
+        "The given user account has reached its monthly allowed request volume.",
+    ),
+    bad_key=_error(
+        401,
+        "missing_access_key",
+        "You have not supplied an API Access Key. [Required format: access_key=YOUR_ACCESS_KEY]",
+    ),
+    no_path=_error(404, "404_not_found", "Resource not found."),
+    bad_call=_error(422, "validation_error", "Request failed with validation error"),
+)
