@@ -81,10 +81,12 @@ def providers_of(dataset: str, symbol: str | None = None) -> tuple[str, ...]:
     services = ORDER.get(dataset, ())
     if symbol is None:
         return services
+    endpoints = {service: PROVIDERS[service].endpoints[dataset] for service in services}
+    owners = [name for name, row in endpoints.items() if row.prefix and symbol.startswith(row.prefix)]
     able, problem = [], None
-    for service in services:
+    for service in owners or services:
         try:
-            PROVIDERS[service].endpoints[dataset].spell(symbol)
+            endpoints[service].spelling(symbol)
             able.append(service)
         except InvalidSymbolError as error:
             problem = problem or error

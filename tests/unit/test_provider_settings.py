@@ -1,12 +1,19 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tasks.errors import MissingContactError, MissingKeyError, SettingsError, UnknownServiceError
+from tasks.errors import (
+    InvalidSymbolError,
+    MissingContactError,
+    MissingKeyError,
+    SettingsError,
+    UnknownServiceError,
+)
 from tasks.fetch import limits
-from tasks.providers import ORDER, PROVIDERS, clean_symbol, providers_of
+from tasks.providers import ORDER, PROVIDERS, catalogue, clean_symbol, providers_of
 from tasks.records import DATASETS
 from tasks.settings import ProviderSettings, provider_settings, require_contact, require_key
 
@@ -174,7 +181,23 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     assert "finnhub" not in providers_of("filings", "0000320193")
     assert "sec_edgar" not in providers_of("filings", "AAPL")
     assert providers_of("filings") == ORDER["filings"]
-    assert providers_of("quote", "AAPL") == ORDER["quote"]
+    assert providers_of("quote", "AAPL") == tuple(
+        service for service in ORDER["quote"] if not PROVIDERS[service].endpoints["quote"].prefix
+    )
+
+
+def test_a_symbol_with_a_providers_prefix_is_its_alone_and_it_is_asked_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = PROVIDERS["finnhub"]
+    quote = replace(row.endpoints["quote"], prefix="FH:", example="FH:AAPL", spell=str.lower)
+    rows = {**PROVIDERS, "finnhub": replace(row, endpoints={"quote": quote})}
+    monkeypatch.setattr(catalogue, "PROVIDERS", rows)
+    assert providers_of("quote", "FH:GME") == ("finnhub",)
+    assert "finnhub" not in providers_of("quote", "GME")
+    assert quote.words("FH:GME", datetime.now(UTC))["symbol"] == "gme"
+    with pytest.raises(InvalidSymbolError, match="'GME'; write it with FH: before it, as in FH:AAPL"):
+        quote.words("GME", datetime.now(UTC))
 
 
 def test_a_providers_documented_limits_are_its_circuits_unless_its_address_is_set_by_hand(
