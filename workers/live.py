@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resilience import CIRCUIT_BREAKERS, publishing
+from resilience import get_circuit_breaker, publishing
 from tasks import last_good
 from tasks.providers import PROVIDERS
 from workers.commands import COLOURS, next_try
@@ -72,7 +72,7 @@ def picture(run: Run, rates: Rates) -> Group:
     states = {row["service"]: row for row in publishing.states()}
     kept = last_good.by_provider()
     for service in PROVIDERS:
-        row = states.get(service) or CIRCUIT_BREAKERS[service].get_state()
+        row = states.get(service) or get_circuit_breaker(service).get_state()
         table.add_row(
             service,
             Text(row["state"], COLOURS[row["state"]]),

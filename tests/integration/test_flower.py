@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from resilience import get_circuit_breaker
+from tasks.providers import PROVIDERS
 from tests.fleet import ROOT, wait_for
 from tests.ports import free_port
 from tests.system import System, get
@@ -22,6 +23,7 @@ SERVICES = [
     *("iex_cloud", "alpha_vantage", "finnhub", "polygon", "news_api", "benzinga", "quandl", "sec_edgar"),
     *("fred", "twelvedata"),
 ]
+SERVICES += [service for service in PROVIDERS if service not in SERVICES]
 
 
 @pytest.fixture(scope="module")
