@@ -18,6 +18,7 @@ _MODULES = (
     "finnhub",
     "sec_edgar",
     "fred",
+    "coingecko",
 )
 
 
@@ -31,7 +32,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row i
 
 ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "quote": ("iex_cloud", "alpha_vantage", "finnhub"),
+        "quote": ("iex_cloud", "alpha_vantage", "finnhub", "coingecko"),
         "bars": ("alpha_vantage",),
         "news": ("finnhub", "alpha_vantage"),
         "filings": ("sec_edgar", "finnhub"),
