@@ -19,6 +19,7 @@ _MODULES = (
     "sec_edgar",
     "fred",
     "coingecko",
+    "world_bank",
 )
 
 
@@ -36,7 +37,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bars": ("alpha_vantage",),
         "news": ("finnhub", "alpha_vantage"),
         "filings": ("sec_edgar", "finnhub"),
-        "observations": ("fred",),
+        "observations": ("fred", "world_bank"),
     }
 )
 """Dataset → the services an on-demand refresh tries, first one first."""

@@ -186,6 +186,25 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("service", "dataset", "symbol", "spelling"),
+    [
+        ("world_bank", "observations", "WB:USA:NY.GDP.MKTP.CD", "USA/indicator/NY.GDP.MKTP.CD"),
+        ("world_bank", "observations", "WB:1W:SP.POP.TOTL", "1W/indicator/SP.POP.TOTL"),
+    ],
+)
+def test_a_symbol_is_spelled_as_its_provider_does(
+    service: str, dataset: str, symbol: str, spelling: str
+) -> None:
+    assert PROVIDERS[service].endpoints[dataset].spelling(clean_symbol(symbol)) == spelling
+
+
+@pytest.mark.parametrize("symbol", ["WB:NY.GDP.MKTP.CD", "WB:ALL:SP.POP.TOTL", "WB:USA:A:B", "WB:..:SP.POP"])
+def test_a_series_of_no_country_or_of_all_is_refused(symbol: str) -> None:
+    with pytest.raises(InvalidSymbolError, match=r"write one country's code .+ as in WB:USA:NY\.GDP"):
+        providers_of("observations", clean_symbol(symbol))
+
+
 def test_a_symbol_with_a_providers_prefix_is_its_alone_and_it_is_asked_for_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
