@@ -20,6 +20,7 @@ _MODULES = (
     "fred",
     "coingecko",
     "world_bank",
+    "us_treasury",
 )
 
 
@@ -37,7 +38,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bars": ("alpha_vantage",),
         "news": ("finnhub", "alpha_vantage"),
         "filings": ("sec_edgar", "finnhub"),
-        "observations": ("fred", "world_bank"),
+        "observations": ("fred", "world_bank", "us_treasury"),
     }
 )
 """Dataset → the services an on-demand refresh tries, first one first."""

@@ -191,6 +191,8 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     [
         ("world_bank", "observations", "WB:USA:NY.GDP.MKTP.CD", "USA/indicator/NY.GDP.MKTP.CD"),
         ("world_bank", "observations", "WB:1W:SP.POP.TOTL", "1W/indicator/SP.POP.TOTL"),
+        ("us_treasury", "observations", "UST:TREASURY-BILLS", "Treasury Bills"),
+        ("us_treasury", "observations", "UST:TOTAL-NON-MARKETABLE", "Total Non-marketable"),
     ],
 )
 def test_a_symbol_is_spelled_as_its_provider_does(
