@@ -21,6 +21,7 @@ _MODULES = (
     "coingecko",
     "world_bank",
     "us_treasury",
+    "yahoo",
 )
 
 
@@ -34,8 +35,9 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row i
 
 ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "quote": ("iex_cloud", "alpha_vantage", "finnhub", "coingecko"),
-        "bars": ("alpha_vantage",),
+        "quote": ("iex_cloud", "alpha_vantage", "finnhub", "yahoo", "coingecko"),
+        # Prices as they were traded first, then those adjusted for splits.
+        "bars": ("alpha_vantage", "yahoo"),
         "news": ("finnhub", "alpha_vantage"),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred", "world_bank", "us_treasury"),

@@ -530,6 +530,21 @@ def test_alpha_vantages_days_start_at_midnight_in_new_york_and_the_newest_is_las
     }
 
 
+def test_yahoos_days_are_the_exchanges_and_what_is_null_or_live_again_is_no_day() -> None:
+    bars = judge("yahoo", "bars", 200, {}, encoded(MODULES["yahoo"].DAYS), symbol="AAPL").record
+    assert [(bar.timestamp, bar.close, bar.adj_close) for bar in bars] == [
+        (datetime(2024, 11, 1, 4, tzinfo=UTC), Decimal("231.41"), Decimal("230.5")),
+        (datetime(2024, 11, 5, 5, tzinfo=UTC), Decimal(240), Decimal(240)),
+    ]
+    assert {bar.adjustment for bar in bars} == {"split"}
+    for name in ("Mars/Phobos", "America", "/etc", "../x", "\ud800"):
+        chart = json.loads(json.dumps(MODULES["yahoo"].CHART))
+        chart["chart"]["result"][0]["meta"]["exchangeTimezoneName"] = name
+        judgement = judge("yahoo", "bars", 200, {}, encoded(chart), symbol="AAPL")
+        assert judgement.verdict == "provider_failure"
+        assert "exchangeTimezoneName" in judgement.detail
+
+
 def test_the_documented_news_become_articles() -> None:
     (article,) = judge("finnhub", "news", 200, {}, encoded(MODULES["finnhub"].NEWS)).record
     assert (article.article_id, article.symbols, article.tags) == ("25286", ("AAPL",), ("company news",))
