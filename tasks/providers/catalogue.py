@@ -22,6 +22,7 @@ _MODULES = (
     "world_bank",
     "us_treasury",
     "yahoo",
+    "stooq",
 )
 
 
@@ -36,8 +37,8 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row i
 ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "quote": ("iex_cloud", "alpha_vantage", "finnhub", "yahoo", "coingecko"),
-        # Prices as they were traded first, then those adjusted for splits.
-        "bars": ("alpha_vantage", "yahoo"),
+        # Prices as they were traded first, then those adjusted for splits, then for dividends, too.
+        "bars": ("alpha_vantage", "yahoo", "stooq"),
         "news": ("finnhub", "alpha_vantage"),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred", "world_bank", "us_treasury"),

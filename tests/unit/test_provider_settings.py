@@ -180,6 +180,7 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     assert "sec_edgar" in providers_of("filings", "0000320193")
     assert "finnhub" not in providers_of("filings", "0000320193")
     assert "sec_edgar" not in providers_of("filings", "AAPL")
+    assert "stooq" not in providers_of("bars", "^GSPC")
     assert providers_of("filings") == ORDER["filings"]
     assert providers_of("quote", "AAPL") == tuple(
         service for service in ORDER["quote"] if not PROVIDERS[service].endpoints["quote"].prefix
@@ -191,6 +192,8 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     [
         ("world_bank", "observations", "WB:USA:NY.GDP.MKTP.CD", "USA/indicator/NY.GDP.MKTP.CD"),
         ("world_bank", "observations", "WB:1W:SP.POP.TOTL", "1W/indicator/SP.POP.TOTL"),
+        ("stooq", "bars", "AAPL", "AAPL.US"),
+        ("stooq", "bars", "BRK.B", "BRK-B.US"),
         ("us_treasury", "observations", "UST:TREASURY-BILLS", "Treasury Bills"),
         ("us_treasury", "observations", "UST:TOTAL-NON-MARKETABLE", "Total Non-marketable"),
     ],
