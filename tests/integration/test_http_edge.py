@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -56,6 +57,18 @@ def ask(
     return call(service, dataset, symbol, settings=settings, deadline_seconds=deadline_seconds)
 
 
+def _received(connection: socket.socket) -> bytes:
+    """What a client sent: with a body, which it writes after the head, as long as the head says."""
+    said = connection.recv(65_536)
+    length = re.search(rb"\r\ncontent-length: (\d+)\r\n", said, re.IGNORECASE)
+    while length and len(said.partition(b"\r\n\r\n")[2]) < int(length[1]):
+        more = connection.recv(65_536)
+        if not more:
+            break
+        said += more
+    return said
+
+
 @contextmanager
 def server_saying(
     reply: bytes | Callable[[bytes], bytes], *, reset: bool = False, context: ssl.SSLContext | None = None
@@ -70,7 +83,7 @@ def server_saying(
                     self.request = context.wrap_socket(self.request, server_side=True)
                 except OSError:
                     return
-            heard.append(self.request.recv(65_536))
+            heard.append(_received(self.request))
             if reset:
                 linger = struct.pack("ii", 1, 0)
                 self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
