@@ -133,7 +133,7 @@ class FetchTask(ResilientTask):
                 raise InputError(f"{str(name)[:80]!r} is no text: give a dataset's and a provider's name")
         if provider or self.lane is not Lane.ON_DEMAND:
             service = provider or self.service
-            find_endpoint(find_provider(service), dataset).spell(symbol)
+            find_endpoint(find_provider(service), dataset).spelling(symbol)
             return (service,)
         services = providers_of(dataset, symbol)
         if not services:

@@ -120,7 +120,7 @@ def refresh(dataset: str, symbol: str, *, provider: str | None = None, wait: flo
     """
     symbol = _checked(dataset, symbol)
     if provider:
-        find_endpoint(find_provider(provider), dataset).spell(symbol)
+        find_endpoint(find_provider(provider), dataset).spelling(symbol)
     else:
         providers_of(dataset, symbol)
     if wait is not None and not 0 <= wait <= LONGEST_WAIT_SECONDS:

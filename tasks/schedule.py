@@ -139,7 +139,7 @@ class _Reader:
     def _fetch(self, index: int, dataset: str, provider: str, symbol: Any, every: float) -> Fetch:
         try:
             fetch = Fetch(dataset, provider, clean_symbol(symbol), every)
-            find_endpoint(find_provider(provider), dataset).spell(fetch.symbol)
+            find_endpoint(find_provider(provider), dataset).spelling(fetch.symbol)
         except InputError as error:
             raise self._error(index, "symbols", str(error)) from None
         if fetch.name in self.names:

@@ -30,6 +30,11 @@ _MODULES = (
     "fmp",
     "eodhd",
     "marketstack",
+    "coingecko",
+    "world_bank",
+    "us_treasury",
+    "yahoo",
+    "stooq",
 )
 
 
@@ -46,28 +51,22 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "quote": (
             *("iex_cloud", "alpha_vantage", "finnhub"),
             *("alpaca", "tradier", "twelvedata", "tiingo", "polygon", "fmp", "intrinio", "benzinga", "eodhd"),
+            *("yahoo", "coingecko"),
         ),
         "bars": (
-            # Raw prices, by what the free plan allows;
-            *(
-                "alpaca",
-                "tiingo",
-                "twelvedata",
-                "polygon",
-                "alpha_vantage",
-                "eodhd",
-                "marketstack",
-                "intrinio",
-            ),
-            # adjusted for splits.
-            *("tradier", "fmp"),
+            # Prices as they were traded first, by what the free plan allows,
+            *("alpaca", "tiingo", "twelvedata", "polygon", "alpha_vantage", "eodhd", "marketstack"),
+            "intrinio",
+            # then those adjusted for splits, then for dividends, too.
+            *("tradier", "fmp", "yahoo"),
+            "stooq",
         ),
         "news": (
             *("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo"),
             *("benzinga", "fmp", "eodhd", "intrinio", "news_api"),
         ),
         "filings": ("sec_edgar", "finnhub"),
-        "observations": ("fred", "quandl"),
+        "observations": ("fred", "quandl", "world_bank", "us_treasury"),
     }
 )
 """Dataset → the services an on-demand refresh tries, first one first."""
@@ -113,10 +112,12 @@ def providers_of(dataset: str, symbol: str | None = None) -> tuple[str, ...]:
     services = ORDER.get(dataset, ())
     if symbol is None:
         return services
+    endpoints = {service: PROVIDERS[service].endpoints[dataset] for service in services}
+    owners = [name for name, row in endpoints.items() if row.prefix and symbol.startswith(row.prefix)]
     able, problem = [], None
-    for service in services:
+    for service in owners or services:
         try:
-            PROVIDERS[service].endpoints[dataset].spell(symbol)
+            endpoints[service].spelling(symbol)
             able.append(service)
         except InvalidSymbolError as error:
             problem = problem or error

@@ -30,6 +30,7 @@ _NUMERAL = re.compile(r"[+-]?[0-9]{1,28}(\.[0-9]{1,28})?")
 _ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MAX_DIGITS = 28  # decimal's default precision: what fits is exact under every operation used here
 _MAX_MAGNITUDE = Decimal(10) ** 15  # above any price, and above any day's volume
+_MAX_AMOUNT = Decimal(10) ** 21  # above any economy, in any currency
 _MAX_TEXT = 200
 _MAX_PROSE = 2_000
 _MAX_URL = 2_000
@@ -254,6 +255,10 @@ class Node:
             raise SchemaDriftError(f"{node.path} is {_kind(node.value)}, not a number")
         return Decimal(node.value)
 
+    def amount(self, key: str) -> Decimal:
+        """A JSON number that may be an economy's."""
+        return _bounded(self._number(key), self.child(key).path, _MAX_AMOUNT)
+
     def numeral(self, key: str) -> Decimal:
         """A number written in a string."""
         node, text = self.child(key), self.text(key)
@@ -358,9 +363,9 @@ class Node:
             raise SchemaDriftError(f"{path} is not a time between 1990 and 2100") from None
 
 
-def _bounded(value: Decimal, path: str) -> Decimal:
+def _bounded(value: Decimal, path: str, magnitude: Decimal = _MAX_MAGNITUDE) -> Decimal:
     exponent = value.as_tuple().exponent
-    fits = isinstance(exponent, int) and exponent >= -_MAX_DIGITS and value.copy_abs() < _MAX_MAGNITUDE
+    fits = isinstance(exponent, int) and exponent >= -_MAX_DIGITS and value.copy_abs() < magnitude
     if not fits or len(value.as_tuple().digits) > _MAX_DIGITS:
         raise SchemaDriftError(f"{path} is an absurd number")
     return value

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
+from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, at
 from tasks.records import Adjustment
 
@@ -202,7 +203,10 @@ class Endpoint:
         body: Sent as JSON, with POST.
         spell: Turns a clean symbol into the provider's spelling; raises InvalidSymbolError for one it cannot
             have. It may add slashes. A reply may name the symbol in either spelling.
-        example: A symbol it serves.
+        prefix: How the symbols start that are this provider's alone, as in "WB:", which others know nothing
+            of; it is taken off before `spell`. A provider with one is asked for no other symbol: where GME is
+            a share to some and a coin to another, nobody gets the price of the wrong one.
+        example: A symbol it serves, with the prefix.
         window_days: From {start} to {end}.
         reply: What a success is written in. Of CSV, `parse` gets a list of objects by the header's names.
         no_rows: The class of a list without a row.
@@ -215,6 +219,7 @@ class Endpoint:
     params: Mapping[str, str] = field(default_factory=dict)
     body: object = None
     spell: Callable[[str], str] = str
+    prefix: str = ""
     example: str = "AAPL"
     window_days: int = 30
     reply: Literal["json", "csv"] = "json"
@@ -227,6 +232,16 @@ class Endpoint:
         """POST where there is a body to send."""
         return "GET" if self.body is None else "POST"
 
+    def spelling(self, symbol: str) -> str:
+        """A clean symbol in the provider's spelling.
+
+        Raises:
+            InvalidSymbolError: The provider cannot have such a symbol.
+        """
+        if not symbol.startswith(self.prefix):
+            raise InvalidSymbolError(symbol, f"write it with {self.prefix} before it, as in {self.example}")
+        return self.spell(symbol.removeprefix(self.prefix))
+
     def words(self, symbol: str, now: datetime) -> dict[str, str]:
         """What the placeholders stand for.
 
@@ -237,7 +252,7 @@ class Endpoint:
         Raises:
             InvalidSymbolError: The provider cannot have such a symbol.
         """
-        spelled, end = self.spell(symbol), now.astimezone(UTC)
+        spelled, end = self.spelling(symbol), now.astimezone(UTC)
         start = end.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=self.window_days)
         return {
             "symbol": spelled,

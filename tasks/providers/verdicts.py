@@ -214,7 +214,7 @@ def _complete(
     named = [fields[name] for name in kind.subjects if fields.get(name) is not None]
     known: dict[str, object] = {"provider": provider.service}
     if symbol is not None and named and symbol not in named:
-        if endpoint.spell(symbol) != named[0]:
+        if endpoint.spelling(symbol) != named[0]:
             raise SchemaDriftError(f"the reply is about {named[0]}, not {symbol}")
         fields = {**fields, kind.subjects[0]: symbol}  # named as its provider spells it
     if kind.subjects and kind.subjects[0] not in fields:

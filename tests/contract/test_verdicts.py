@@ -321,6 +321,7 @@ def test_a_body_that_cannot_be_trusted_is_a_failure(service: str, body: bytes) -
         for name, reply in DOCUMENTED
         if (name, reply.dataset, reply.status) == (service, DATASET[service], 200)
     }
+    documented |= getattr(MODULES[service], "BY_BODY", {})
     wanted = documented.get(body, "provider_failure")
     assert judge(service, DATASET[service], 200, {}, body).verdict == wanted
 
@@ -618,6 +619,21 @@ def test_tiingos_windows_end_on_its_own_clock() -> None:
     ):
         hold = judge("tiingo", "quote", 429, {}, encoded({"detail": text}), now=NOW).hold_seconds
         assert NOW + timedelta(seconds=hold) == until
+
+
+def test_yahoos_days_are_the_exchanges_and_what_is_null_or_live_again_is_no_day() -> None:
+    bars = judge("yahoo", "bars", 200, {}, encoded(MODULES["yahoo"].DAYS), symbol="AAPL").record
+    assert [(bar.timestamp, bar.close, bar.adj_close) for bar in bars] == [
+        (datetime(2024, 11, 1, 4, tzinfo=UTC), Decimal("231.41"), Decimal("230.5")),
+        (datetime(2024, 11, 5, 5, tzinfo=UTC), Decimal(240), Decimal(240)),
+    ]
+    assert {bar.adjustment for bar in bars} == {"split"}
+    for name in ("Mars/Phobos", "America", "/etc", "../x", "\ud800"):
+        chart = json.loads(json.dumps(MODULES["yahoo"].CHART))
+        chart["chart"]["result"][0]["meta"]["exchangeTimezoneName"] = name
+        judgement = judge("yahoo", "bars", 200, {}, encoded(chart), symbol="AAPL")
+        assert judgement.verdict == "provider_failure"
+        assert "exchangeTimezoneName" in judgement.detail
 
 
 def test_the_documented_news_become_articles() -> None:

@@ -114,6 +114,13 @@ def test_filings_of_a_ticker_are_asked_of_who_knows_tickers(system):
     assert refresh("filings", "0000320193", wait=15).provider == "sec_edgar"
 
 
+def test_a_series_is_asked_of_the_provider_whose_prefix_it_has(system):
+    for symbol, provider in (("wb:usa:ny.gdp.mktp.cd", "world_bank"), ("ust:treasury-bills", "us_treasury")):
+        reading = refresh("observations", symbol, wait=15)
+        assert (reading.outcome, reading.provider, system.calls("fred")) == ("fresh", provider, 0)
+        assert {row["series_id"] for row in reading.value} == {symbol.upper()}
+
+
 @pytest.mark.usefixtures("system")
 def test_a_refresh_that_nobody_waits_for_runs_by_itself():
     queued = refresh("quote", "AAPL", provider="finnhub")

@@ -1,12 +1,19 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tasks.errors import MissingContactError, MissingKeyError, SettingsError, UnknownServiceError
+from tasks.errors import (
+    InvalidSymbolError,
+    MissingContactError,
+    MissingKeyError,
+    SettingsError,
+    UnknownServiceError,
+)
 from tasks.fetch import limits
-from tasks.providers import ORDER, PROVIDERS, clean_symbol, providers_of
+from tasks.providers import ORDER, PROVIDERS, catalogue, clean_symbol, providers_of
 from tasks.records import DATASETS
 from tasks.settings import ProviderSettings, provider_settings, require_contact, require_key
 
@@ -175,8 +182,48 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     assert "sec_edgar" not in providers_of("filings", "AAPL")
     assert "fred" not in providers_of("observations", "LBMA:GOLD")
     assert "quandl" not in providers_of("observations", "UNRATE")
+    assert "stooq" not in providers_of("bars", "^GSPC")
     assert providers_of("filings") == ORDER["filings"]
-    assert providers_of("quote", "AAPL") == ORDER["quote"]
+    assert providers_of("quote", "AAPL") == tuple(
+        service for service in ORDER["quote"] if not PROVIDERS[service].endpoints["quote"].prefix
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "dataset", "symbol", "spelling"),
+    [
+        ("world_bank", "observations", "WB:USA:NY.GDP.MKTP.CD", "USA/indicator/NY.GDP.MKTP.CD"),
+        ("world_bank", "observations", "WB:1W:SP.POP.TOTL", "1W/indicator/SP.POP.TOTL"),
+        ("stooq", "bars", "AAPL", "AAPL.US"),
+        ("stooq", "bars", "BRK.B", "BRK-B.US"),
+        ("us_treasury", "observations", "UST:TREASURY-BILLS", "Treasury Bills"),
+        ("us_treasury", "observations", "UST:TOTAL-NON-MARKETABLE", "Total Non-marketable"),
+    ],
+)
+def test_a_symbol_is_spelled_as_its_provider_does(
+    service: str, dataset: str, symbol: str, spelling: str
+) -> None:
+    assert PROVIDERS[service].endpoints[dataset].spelling(clean_symbol(symbol)) == spelling
+
+
+@pytest.mark.parametrize("symbol", ["WB:NY.GDP.MKTP.CD", "WB:ALL:SP.POP.TOTL", "WB:USA:A:B", "WB:..:SP.POP"])
+def test_a_series_of_no_country_or_of_all_is_refused(symbol: str) -> None:
+    with pytest.raises(InvalidSymbolError, match=r"write one country's code .+ as in WB:USA:NY\.GDP"):
+        providers_of("observations", clean_symbol(symbol))
+
+
+def test_a_symbol_with_a_providers_prefix_is_its_alone_and_it_is_asked_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = PROVIDERS["finnhub"]
+    quote = replace(row.endpoints["quote"], prefix="FH:", example="FH:AAPL", spell=str.lower)
+    rows = {**PROVIDERS, "finnhub": replace(row, endpoints={"quote": quote})}
+    monkeypatch.setattr(catalogue, "PROVIDERS", rows)
+    assert providers_of("quote", "FH:GME") == ("finnhub",)
+    assert "finnhub" not in providers_of("quote", "GME")
+    assert quote.words("FH:GME", datetime.now(UTC))["symbol"] == "gme"
+    with pytest.raises(InvalidSymbolError, match="'GME'; write it with FH: before it, as in FH:AAPL"):
+        quote.words("GME", datetime.now(UTC))
 
 
 def test_a_providers_documented_limits_are_its_circuits_unless_its_address_is_set_by_hand(

@@ -4,6 +4,7 @@ A module has
 
     DOCUMENTED   the replies and their classes, the successes among them
     BY_STATUS    optional: status → class, where the provider's own rule differs from everyone's
+    BY_BODY      optional: body → class, where a body that nobody else sends is documented
 """
 
 import json

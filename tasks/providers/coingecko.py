@@ -1,0 +1,64 @@
+"""CoinGecko. Coins by their ids, bitcoin and not BTC; an unknown one is an empty object."""
+
+from tasks.providers.documents import Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+
+_PREFIX = "COINGECKO:"
+_STATUSES = (("status",), ("error", "status"))  # an error stands in either
+
+
+def quote(reply: Node) -> Fields | None:
+    """`/simple/price`: an object by coin; the change is of 24 hours."""
+    # Undocumented: a coin it knows, but has no price of, is an empty object. No failure of the provider's.
+    coins = [coin for coin in reply.members("id") if coin.value != {"id": coin.child("id").value}]
+    if not coins:
+        return None
+    coin = coins[0]
+    return {
+        "symbol": _PREFIX + coin.symbol("id"),
+        "last_price": coin.price("usd"),
+        "last_timestamp": coin.seconds("last_updated_at"),
+        "change_percent": coin.maybe(Node.percent, "usd_24h_change"),
+        # usd_24h_vol is in dollars, not a number of coins.
+        "currency": "USD",
+    }
+
+
+ROW = Provider(
+    service="coingecko",
+    name="CoinGecko",
+    base_url="https://api.coingecko.com/api/v3",
+    auth=Auth("header", "x-cg-demo-api-key"),  # a paid plan's key has another header, and another host
+    endpoints={
+        "quote": Endpoint(
+            "/simple/price",
+            quote,
+            params={
+                "ids": "{symbol_lower}",
+                "vs_currencies": "usd",
+                "include_24hr_change": "true",
+                "include_last_updated_at": "true",
+                "precision": "full",
+            },
+            prefix=_PREFIX,
+            example="COINGECKO:BITCOIN",
+        ),
+        # /coins/{id}/ohlc (bars) is daily in paid plans only; free are candles of 30 minutes to 4 days.
+    },
+    matchers=(
+        *(
+            Matcher(Verdict.RATE_LIMIT, "too many calls a minute", (*path, "error_code"), equals="429")
+            for path in _STATUSES  # reported with status 200, too
+        ),
+        *(
+            Matcher(
+                Verdict.ENTITLEMENT, "the data is not in this plan", (*path, "error_code"), equals="10005"
+            )
+            for path in _STATUSES
+        ),
+    ),
+    # With a demo key. What a used-up month of 10 000 calls is answered with is undocumented.
+    quota=Quota(100, 60),
+    rate_hold=60.0,  # where Retry-After is missing
+    key_required=False,
+)

@@ -1,0 +1,68 @@
+"""Stooq. CSV, and errors are HTTP 200. Not recommended: undocumented, and its keys are behind a CAPTCHA."""
+
+import re
+
+from tasks.errors import InvalidSymbolError
+from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict
+
+_SHARE = re.compile(r"[A-Z0-9]+([.-][A-Z0-9]+)?")
+
+
+def bars(reply: Node) -> list[Fields]:
+    """A line a day."""
+    return [
+        {
+            "timestamp": row.session("Date", NEW_YORK),
+            "open": row.price_numeral("Open"),
+            "high": row.price_numeral("High"),
+            "low": row.price_numeral("Low"),
+            "close": row.price_numeral("Close"),
+            "volume": row.maybe(Node.numeral, "Volume", ""),
+        }
+        for row in reply.rows()
+    ]
+
+
+def us_share(symbol: str) -> str:
+    """A share traded in the US: BRK.B is BRK-B.US.
+
+    Raises:
+        InvalidSymbolError: It is none, and would have its days on another clock.
+    """
+    if not _SHARE.fullmatch(symbol):
+        raise InvalidSymbolError(symbol, "stooq is asked for shares traded in the US only, as in AAPL")
+    return f"{symbol.replace('.', '-')}.US"
+
+
+ROW = Provider(
+    service="stooq",
+    name="Stooq",
+    base_url="https://stooq.com",
+    auth=Auth("query", "apikey"),
+    endpoints={
+        "bars": Endpoint(
+            "/q/d/l/",
+            bars,
+            params={"s": "{symbol_lower}", "i": "d", "d1": "{start_compact}", "d2": "{end_compact}"},
+            spell=us_share,
+            window_days=180,
+            reply="csv",
+            adjustment="all",  # as its users find; its own pages offer to leave an adjustment out
+        )
+    },
+    matchers=(
+        Matcher(
+            Verdict.QUOTA,
+            "the day's calls are used up",
+            contains="Exceeded the daily hits limit",
+            statuses=frozenset({200}),
+        ),
+        # Undocumented, as its clients report them.
+        Matcher(
+            Verdict.AUTH, "it wants a key", contains="Get your apikey", statuses=frozenset({200, 401, 403})
+        ),
+        Matcher(Verdict.NOT_FOUND, "no data for the symbol", contains="No data", statuses=frozenset({200})),
+    ),
+    # It tells neither how many calls a day it takes nor when its day starts.
+)

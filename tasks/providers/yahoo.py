@@ -1,0 +1,106 @@
+"""Yahoo Finance, unofficial: no contract, and no key. What needs its cookie and crumb is not asked for.
+
+Index and currency symbols are its own (^GSPC, EURUSD=X); a class of shares has a hyphen (BRK-B).
+"""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
+
+_PRICES = ("open", "high", "low", "close", "volume")
+
+
+def quote(reply: Node) -> Fields:
+    """The head of a day's chart."""
+    head = _chart(reply).child("meta")
+    return {
+        "symbol": head.symbol("symbol"),
+        "last_price": head.price("regularMarketPrice"),
+        "last_timestamp": head.seconds("regularMarketTime"),
+        "prev_close": head.maybe(Node.number, "chartPreviousClose"),
+        "exchange": head.maybe(Node.text, "exchangeName"),
+        "currency": head.maybe(Node.text, "currency"),
+    }
+
+
+def bars(reply: Node) -> list[Fields]:
+    """Columns, null where nothing was traded; today may come twice, the live one last."""
+    chart = _chart(reply)
+    head = chart.child("meta")
+    symbol, zone = head.symbol("symbol"), _zone(head)
+    if isinstance(chart.value, dict) and "timestamp" not in chart.value:
+        return []
+    found: dict[datetime, Fields] = {}
+    for row in _rows(chart):
+        if any(row.child(name).value is None for name in _PRICES[:4]):
+            continue
+        day = row.seconds("timestamp").astimezone(zone)
+        start = day.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+        found[start] = {
+            "symbol": symbol,
+            "timestamp": start,
+            "open": row.number("open"),
+            "high": row.number("high"),
+            "low": row.number("low"),
+            "close": row.number("close"),
+            "volume": row.maybe(Node.number, "volume"),
+            "adj_close": row.maybe(Node.number, "adjclose"),
+        }
+    return list(found.values())
+
+
+def _chart(reply: Node) -> Node:
+    results = reply.child("chart").child("result").rows()
+    if len(results) != 1:
+        raise SchemaDriftError("$.chart.result is not one chart")
+    return results[0]
+
+
+def _rows(chart: Node) -> list[Node]:
+    """The columns of times, of prices and of adjusted closes, side by side."""
+    indicators = chart.child("indicators")
+    prices, adjusted = indicators.child("quote").rows(), indicators.child("adjclose").rows()
+    if not prices or not adjusted:
+        raise SchemaDriftError(f"{indicators.path} has no column")
+    columns = {name: prices[0].child(name).value for name in _PRICES}
+    columns |= {
+        "timestamp": chart.child("timestamp").value,
+        "adjclose": adjusted[0].child("adjclose").value,
+    }
+    return Node(columns, chart.path).columns(*columns)
+
+
+def _zone(head: Node) -> ZoneInfo:
+    name = head.text("exchangeTimezoneName")
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown, no name at all, or a folder of names
+        raise SchemaDriftError(f"{head.path}.exchangeTimezoneName is no time zone") from None
+
+
+_PATH = "/v8/finance/chart/{symbol}"
+
+ROW = Provider(
+    service="yahoo",
+    name="Yahoo Finance",
+    base_url="https://query2.finance.yahoo.com",
+    auth=None,
+    endpoints={
+        "quote": Endpoint(_PATH, quote, params={"interval": "1d", "range": "1d"}),
+        "bars": Endpoint(_PATH, bars, params={"interval": "1d", "range": "6mo"}, adjustment="split"),
+    },
+    matchers=(
+        Matcher(
+            Verdict.RATE_LIMIT,
+            "too many requests",
+            contains="Too Many Requests",
+            statuses=frozenset({200, 403}),  # reported without the status 429, too
+        ),
+    ),
+    # No limit is documented, nor how long one holds: rather too long than too short.
+    rate_hold=300.0,
+    headers={"User-Agent": "Mozilla/5.0"},  # it turns away what does not look like a browser
+    key_required=False,
+)

@@ -1,0 +1,42 @@
+from tests.contract.replies import Documented
+
+QUOTE = {
+    "bitcoin": {
+        "usd": 76975,
+        "usd_market_cap": 1542226908349.8406,
+        "usd_24h_vol": 29096603418.89408,
+        "usd_24h_change": -1.4093297098441402,
+        "last_updated_at": 1779092258,
+    }
+}
+LIMIT = {
+    "status": {
+        "error_code": 429,
+        "error_message": "You've exceeded the Rate Limit. Please visit "
+        "https://www.coingecko.com/en/api/pricing to subscribe to our API plans for higher rate limits.",
+    }
+}
+AT = "2026-01-01T00:00:00.000+00:00"
+
+
+def error(code: int, message: str) -> dict[str, object]:
+    return {"status": {"timestamp": AT, "error_code": code, "error_message": message}}
+
+
+BY_BODY = {b"{}": "not_found"}
+PRO = "This request is limited to PRO API subscribers. ..."
+
+DOCUMENTED = [
+    Documented("quote", 200, QUOTE, "success"),
+    Documented("quote", 200, {}, "not_found"),
+    Documented("quote", 200, {"bitcoin": {}}, "not_found"),
+    Documented("quote", 429, LIMIT, "rate_limit", 53, {"retry-after": "53"}),
+    Documented("quote", 429, LIMIT, "rate_limit", 1, {"retry-after": "0"}),
+    Documented("quote", 200, LIMIT, "rate_limit", 60),
+    Documented("quote", 401, error(10002, "API Key Missing"), "auth", 300),
+    Documented("quote", 401, {"error": error(10010, "Invalid API Key. ...")}, "auth", 300),
+    Documented("quote", 401, {"error": error(10005, PRO)}, "entitlement", 3_600),
+    Documented("quote", 403, error(10005, PRO), "entitlement", 3_600),
+    Documented("quote", 408, "", "provider_failure"),
+    Documented("quote", 503, "", "provider_failure"),
+]

@@ -1,0 +1,72 @@
+"""Yahoo Finance: one chart for quotes and bars."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+
+from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+
+
+def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
+    return _chart(sample, symbol, price, now, 1)
+
+
+def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
+    return _chart(sample, symbol, price, now, 120)
+
+
+def _chart(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime, days: int) -> object:
+    meta = {
+        **sample,
+        "symbol": symbol,
+        "regularMarketPrice": float(price),
+        "regularMarketTime": int(now.timestamp()),
+    }
+    opening = timedelta(hours=14, minutes=30)
+    starts = [datetime.combine(day, time(), UTC) + opening for day in reversed(last_days(now, days))]
+    closes = [231.41] * (days - 1) + [float(price)]
+    columns = {
+        "open": [229.74] * days,
+        "high": [233.22] * days,
+        "low": [229.57] * days,
+        "close": closes,
+        "volume": [38802304] * days,
+    }
+    chart = {
+        "meta": meta,
+        "timestamp": [int(start.timestamp()) for start in starts],
+        "indicators": {"quote": [columns], "adjclose": [{"adjclose": closes}]},
+    }
+    return {"chart": {"result": [chart], "error": None}}
+
+
+def _error(status: int, code: str, description: str, about: str = "chart") -> Reply:
+    return Reply(status, {about: {"result": None, "error": {"code": code, "description": description}}})
+
+
+META = {
+    "currency": "USD",
+    "exchangeName": "NMS",
+    "instrumentType": "EQUITY",
+    "gmtoffset": -14400,
+    "timezone": "EDT",
+    "exchangeTimezoneName": "America/New_York",
+    "chartPreviousClose": 230.57,
+    "dataGranularity": "1d",
+    "range": "1d",
+}
+UNKNOWN = _error(404, "Not Found", "No data found, symbol may be delisted")
+LIMIT = Reply(429, "Edge: Too Many Requests", kind="text/html")
+
+REPLIES = Replies(
+    endpoints={
+        "quote": Answers(META, quote, unknown_symbol=UNKNOWN, start=Decimal("231.41")),
+        "bars": Answers({**META, "range": "6mo"}, bars, unknown_symbol=UNKNOWN, start=Decimal("231.41")),
+    },
+    server_error=Reply(502, ""),  # undocumented
+    throttle=LIMIT,
+    quota=LIMIT,  # it tells of no other limit
+    bad_key=_error(401, "Unauthorized", "Invalid Crumb", about="finance"),
+    no_path=Reply(404, ""),  # undocumented
+    bad_call=_error(422, "Unprocessable Entity", "..."),  # undocumented
+)
