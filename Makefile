@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PACKAGES := resilience tasks workers
+# Most tests wait for a circuit or a server; several at a time take half as long. One at a time: PYTEST_PARALLEL=
+PYTEST_PARALLEL ?= -n 3 --dist worksteal
 # What the tests start or load beside Python packages, as Debian names it.
 SERVERS := redis-server rabbitmq-server libfaketime
 
@@ -20,7 +22,7 @@ run: .venv/.run
 	@exec $(BIN)/python -m workers.run
 
 test: .venv/.test servers
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
 compose-test: .venv/.test
 	@ENGINE="$(ENGINE)" .ci/compose-test $(PYTEST_ARGS)

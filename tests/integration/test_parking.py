@@ -280,20 +280,21 @@ def test_what_waits_on_demand_goes_to_another_service_that_recovers_first(make_f
     assert len(fleet.done()) == len(set(fleet.done())) == 155
 
 
-# Celery's client of RabbitMQ does not see any state but by get().
-@pytest.mark.parametrize("broker", ["redis"])
 def test_a_result_sent_to_its_caller_shows_it_too(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(threshold=1, timeout=600, backend="rpc://")
     fleet.worker().ready()
     fleet.mode("down")
     results = [fleet.app.fetch.delay(number) for number in range(3)]
-    wait_for(lambda: {result.state for result in results} == {PARKED}, 30, "the caller sees it")
+    parked(fleet, 3)
     results[1].revoke()
+    parked(fleet, 2)
+    told: list[dict[str, Any]] = []
     with pytest.raises(TaskRevokedError):
-        results[1].get(timeout=30)
+        results[1].get(timeout=30, on_message=told.append)
     fleet.mode("ok")
     get_circuit_breaker("dead").reset("it is well again")
-    assert [result.get(timeout=30) for result in (results[0], results[2])] == [0, 2]
+    assert [result.get(timeout=30, on_message=told.append) for result in (results[0], results[2])] == [0, 2]
+    assert {message["task_id"] for message in told if message["status"] == PARKED} == {r.id for r in results}
 
 
 def test_a_result_backend_that_hangs_holds_up_nobody(make_fleet: MakeFleet, tmp_path: Any) -> None:

@@ -327,7 +327,7 @@ def test_a_refresh_that_could_not_be_sent_blocks_no_later_one(system, monkeypatc
     [
         ("fetch", ("nope", "AAPL"), "unknown dataset 'nope'"),
         ("fetch", ("bars", "AAPL"), "finnhub does not serve the dataset 'bars'"),
-        ("refresh", ("bars", "AAPL"), "unknown dataset 'bars'"),
+        ("refresh", ("weather", "AAPL"), "unknown dataset 'weather'"),
         ("fetch", ("quote", "../etc"), "invalid symbol '../etc'"),
         ("refresh", ("quote", 5), "invalid symbol 5"),
         ("fetch", ("quote", None), "invalid symbol None"),
