@@ -95,6 +95,9 @@ class Gate:
     Args:
         app: The Celery app.
         store: Where circuits and lots live.
+
+    Attributes:
+        sought: Revoked tasks that have been looked for in the lots and not been parked since.
     """
 
     def __init__(self, app: Celery, store: Store) -> None:
@@ -103,7 +106,7 @@ class Gate:
         self.consumer: Any = None
         self.standby = Standby(self)
         self._states = ParkedStates()
-        self._revoked: set[str] = set()
+        self.sought: set[str] = set()
         self._pending: list[tuple[Refusal, Callable[[], object]]] = []
         self._gone: set[str] = set()
         self._shut: dict[str, Parked] = {}
@@ -176,11 +179,12 @@ class Gate:
         return bool(waited_for) and all(self._idle_until.get(service, 0) > now for service in waited_for)
 
     def newly_revoked(self) -> list[str]:
-        """Tasks this worker has been told to revoke since it was last asked; it forgets them after hours."""
+        """Tasks this worker has been told to revoke, which it forgets after hours, but for those sought."""
         if not worker_state.revoked:
             return []
-        known, self._revoked = self._revoked, set(worker_state.revoked.as_dict())
-        return sorted(self._revoked - known)
+        revoked = worker_state.revoked.as_dict().keys()
+        self.sought &= revoked
+        return sorted(revoked - self.sought)
 
     def refuses(self, task: ResilientTask, args: Any, kwargs: Any) -> Parked | None:
         """Where the task would wait if it cannot run now, as far as this process knows."""
@@ -286,6 +290,7 @@ class Gate:
     def _became(self, refusal: Refusal, taken: Taken, policy: Policy, *, gate: bool) -> Taken:
         wait = refusal.wait
         if taken is Taken.PARKED:
+            self.sought.discard(refusal.stored.id)  # it may have been revoked on its way here
             self._send_event(refusal.stored, wait)
             # Where calls must keep to a pace, the next may go though this one may not.
             if not gate and not wait.delay_seconds and wait.reason not in PACED:

@@ -8,6 +8,7 @@ lease that lapses, and the batch is offered again.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import bootsteps
@@ -85,9 +86,8 @@ class Releaser(bootsteps.StartStopStep):
         """See how the circuits stand, and do for what waits all there is to do."""
         circuits = gate.refresh()
         gate.standby.tick()
-        self.end_revoked(gate, circuits)
-        self.release(gate, circuits)
-        self.move_on(gate, circuits)
+        for step in (self.end_revoked, self.release, self.move_on):
+            self._carefully(partial(step, gate, circuits))
 
     def between(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
         """Another look, between two ticks, at services that let tasks go a few at a time."""
@@ -129,14 +129,19 @@ class Releaser(bootsteps.StartStopStep):
         ends = time.monotonic() + TICK_BUDGET_SECONDS
         while pending and time.monotonic() < ends:
             name, *pending = pending
-            try:
-                if look(name) >= BATCH:
-                    pending.append(name)
-            except StoreUnavailableError:
-                raise
-            except Exception:  # the others' lots are no worse for it
-                logger.exception("nothing released for %s", name)
-                self.outlet.close()
+            if (self._try(name, look) or 0) >= BATCH:
+                pending.append(name)
+
+    def _try(self, name: str, look: Callable[[str], int]) -> int | None:
+        """What a look at a lot returns; None where it failed: the others' lots are no worse for it."""
+        try:
+            return look(name)
+        except StoreUnavailableError:
+            raise
+        except Exception:
+            logger.exception("nothing released for %s", name)
+            self.outlet.close()
+            return None
 
     def release_batch(self, gate: Gate, service: str) -> int:
         """Lease, publish, delete; returns how many went."""
@@ -145,45 +150,64 @@ class Releaser(bootsteps.StartStopStep):
             return 0
         breaker = get_circuit_breaker(service)
         token, messages = lot.take(service, breaker.policy, BATCH, breaker.key)
-        if not messages:
-            return 0
-        sent = self.outlet.send(messages)
+        return len(self._send(lot, service, token, messages))
+
+    def _send(self, lot: ParkingLot, service: str, token: str, messages: list[Stored]) -> list[str]:
+        """Publish leased messages and forget those the broker has; returns their ids."""
+        sent = [message.id for message in self.outlet.send(messages)] if messages else []
         if sent:
-            lot.settle(service, token, [message.id for message in sent])
-        return len(sent)
+            lot.settle(service, token, sent)
+        return sent
 
     def end_revoked(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
         """End what somebody has revoked while it waits: workers forget revoked ids, a lot does not."""
-        ids = gate.newly_revoked()
-        lot = gate.store.lot
-        if not ids or lot is None:
+        lot, ends = gate.store.lot, time.monotonic() + TICK_BUDGET_SECONDS
+        if lot is None:
             return
-        for service in [name for name, circuit in circuits.items() if circuit.parked]:
-            for start in range(0, len(ids), BATCH):
-                token, messages = lot.pick(service, BATCH, ids[start : start + BATCH])
-                end(gate, lot, service, token, messages, "revoked", "revoked", self.outlet)
+        parked = [name for name, circuit in circuits.items() if circuit.parked]
+        revoked = gate.newly_revoked()
+        for start in range(0, len(revoked), BATCH):
+            if time.monotonic() > ends:
+                return  # the rest are as new at the next look
+            ids = revoked[start : start + BATCH]
+            look = partial(self._end_revoked_of, gate, lot, ids)
+            gate.sought.update(ids)  # first, as what is parked meanwhile must be sought again
+            found = False
+            try:
+                found = None not in [self._try(name, look) for name in parked]
+            finally:
+                if not found:
+                    gate.sought.difference_update(ids)
+
+    def _end_revoked_of(self, gate: Gate, lot: ParkingLot, ids: list[str], service: str) -> int:
+        token, messages = lot.pick(service, BATCH, ids)
+        return len(end(gate, lot, service, token, messages, "revoked", "revoked", self.outlet))
 
     def move_on(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
         """Let on-demand tasks go whose service is shut, but who may use another that is not."""
-        lot, now = gate.store.lot, time.monotonic()
-        shut = [name for name, circuit in circuits.items() if circuit.parked_ready and not gate.lets(name)]
-        shared = gate.shared_services()
+        now = time.monotonic()
         self._moved = {ident: until for ident, until in self._moved.items() if until > now}
+        shut = [name for name, circuit in circuits.items() if circuit.parked_ready and not gate.lets(name)]
+        shared = gate.shared_services() if shut else {}
         for service in shut:
-            if lot is None or not any(gate.lets(other) for other in shared.get(service, ())):
-                continue
-            skip = self._skip.get(service, 0)
-            waiting = lot.on_demand(service, BATCH, skip)
-            # Those whose arguments leave them no choice would hide the others.
-            self._skip[service] = skip + BATCH if len(waiting) == BATCH else 0
-            ids = [
-                message.id for message in waiting if message.id not in self._moved and _may_go(gate, message)
-            ]
-            if ids and self.outlet.open():
-                token, messages = lot.pick(service, BATCH, ids)
-                sent = self.outlet.send(messages)
-                lot.settle(service, token, [message.id for message in sent])
-                self._moved |= {message.id: now + STAY_SECONDS for message in sent}
+            if any(gate.lets(other) for other in shared.get(service, ())):
+                self._try(service, partial(self._move_on_from, gate))
+
+    def _move_on_from(self, gate: Gate, service: str) -> int:
+        lot = gate.store.lot
+        if lot is None:
+            return 0
+        skip = self._skip.get(service, 0)
+        waiting = lot.on_demand(service, BATCH, skip)
+        # Those whose arguments leave them no choice would hide the others.
+        self._skip[service] = skip + BATCH if len(waiting) == BATCH else 0
+        ids = [message.id for message in waiting if message.id not in self._moved and _may_go(gate, message)]
+        if not ids or not self.outlet.open():
+            return 0
+        token, messages = lot.pick(service, BATCH, ids)
+        sent = self._send(lot, service, token, messages)
+        self._moved |= dict.fromkeys(sent, time.monotonic() + STAY_SECONDS)
+        return len(sent)
 
     def end_expired(self, gate: Gate, service: str) -> int:
         """Lease, end as revoked, delete; returns how many."""

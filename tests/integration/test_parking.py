@@ -262,6 +262,25 @@ def test_a_revoked_task_ends_while_it_waits(make_fleet: MakeFleet) -> None:
 
 
 @rules_of_the_store
+def test_a_task_revoked_while_it_runs_ends_when_it_is_parked(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(threshold=1, timeout=600)
+    fleet.worker().ready()
+    fleet.app  # noqa: B018 - registers the circuits
+    get_circuit_breaker("other").force_open(600, "maintenance", "an operator")
+    waits = fleet.app.either.delay(only="other")
+    wait_for(lambda: fleet.circuit("other")["parked"] == 1, 30, "parked")
+    fleet.mode("slow")
+    runs = fleet.app.fetch.delay(1)
+    wait_for(lambda: fleet.calls() == [runs.id], 30, "it runs")
+    runs.revoke()
+    waits.revoke()  # ends at a look that did not find the other one
+    wait_for(lambda: waits.state == "REVOKED", 30, "the lots were looked at")
+    fleet.mode("down")
+    wait_for(lambda: runs.state == "REVOKED", 30, f"revoked: {fleet.circuit()}")
+    assert fleet.circuit()["parked_total"] == fleet.circuit()["dropped_total"]["revoked"] == 1
+
+
+@rules_of_the_store
 def test_what_waits_on_demand_goes_to_another_service_that_recovers_first(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(threshold=1, timeout=600)
     fleet.worker().ready()

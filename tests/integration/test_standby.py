@@ -107,6 +107,18 @@ def test_without_the_store_the_queue_of_a_shut_service_is_left_alone(
     all_succeed_once(fleet, results)
 
 
+def test_a_task_revoked_without_the_store_ends_when_it_is_back(
+    outage: Callable[..., tuple[Fleet, list[Any]]], store: Server
+) -> None:
+    fleet, results = outage(own_queue=1)
+    store.kill()
+    results[2].revoke()
+    worker = fleet.workers[0]
+    wait_for(lambda: "does not answer" in worker.text(), 30, "the worker has looked")
+    store.start()
+    wait_for(lambda: results[2].state == "REVOKED", 30, "revoked")
+
+
 def test_without_the_store_refused_messages_of_a_shared_queue_let_others_pass(
     outage: Callable[..., tuple[Fleet, list[Any]]], store: Server
 ) -> None:
