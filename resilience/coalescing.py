@@ -23,7 +23,6 @@ from celery.worker import state as worker_state
 from resilience.gate import ResilientRequest
 from resilience.parking import ANSWERED
 from resilience.registry import get_circuit_breaker
-from resilience.states import ParkedStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,85 +94,79 @@ def outlook(leader: Leader, final: dict[str, Any] | None, *, keeps_state: bool) 
     return Outlook.NONE if leader.ended and not keeps_state else Outlook.LATER
 
 
-class Answers:
-    """Passes on what leaders have ended with."""
+def answer_followers(gate: Gate, service: str) -> int:
+    """One look: what has an answer passes it on, what will have none gives up its place.
 
-    def __init__(self) -> None:
-        self._states = ParkedStates()
+    Returns:
+        How many tasks have ended.
+    """
+    lot = gate.store.lot
+    if lot is None:
+        return 0
+    patience = PATIENCE_SECONDS + get_circuit_breaker(service).policy.call_seconds
+    away = lot.away(service, LEADERS_A_LOOK, patience)
+    # Another app's are its own releasers'.
+    ours = {leader.id: leader for leader in away if leader.follower.headers["task"] in gate.app.tasks}
+    finals = _finals(gate, {ident: leader.follower for ident, leader in ours.items()})
+    if finals is None:
+        return 0
+    found: dict[Outlook, list[str]] = {kind: [] for kind in Outlook}
+    for ident, leader in ours.items():
+        kept = keeps_state(gate, leader.follower)
+        found[outlook(leader, finals.get(ident), keeps_state=kept)].append(ident)
+    if found[Outlook.NONE]:
+        lot.succeed(service, found[Outlook.NONE])
+    if found[Outlook.SILENCE]:
+        lot.succeed(service, found[Outlook.SILENCE], patience)
+    total, ends = 0, time.monotonic() + LOOK_SECONDS
+    while found[Outlook.ANSWER] and time.monotonic() < ends:
+        token, following = lot.follow(service, BATCH, found[Outlook.ANSWER])
+        ended = _pass_on(gate, [(message, ours[ident], finals.get(ident)) for ident, message in following])
+        if not ended:
+            break
+        for how, ids in ended.items():
+            lot.settle(service, token, ids, dropped=how)
+        total += sum(map(len, ended.values()))
+    return total
 
-    def give(self, gate: Gate, service: str) -> int:
-        """One look: what has an answer passes it on, what will have none gives up its place.
 
-        Returns:
-            How many tasks have ended.
-        """
-        lot = gate.store.lot
-        if lot is None:
-            return 0
-        patience = PATIENCE_SECONDS + get_circuit_breaker(service).policy.call_seconds
-        away = lot.away(service, LEADERS_A_LOOK, patience)
-        # Another app's are its own releasers'.
-        ours = {leader.id: leader for leader in away if leader.follower.headers["task"] in gate.app.tasks}
-        finals = self._finals(gate, {ident: leader.follower for ident, leader in ours.items()})
-        if finals is None:
-            return 0
-        found: dict[Outlook, list[str]] = {kind: [] for kind in Outlook}
-        for ident, leader in ours.items():
-            kept = keeps_state(gate, leader.follower)
-            found[outlook(leader, finals.get(ident), keeps_state=kept)].append(ident)
-        if found[Outlook.NONE]:
-            lot.succeed(service, found[Outlook.NONE])
-        if found[Outlook.SILENCE]:
-            lot.succeed(service, found[Outlook.SILENCE], patience)
-        total, ends = 0, time.monotonic() + LOOK_SECONDS
-        while found[Outlook.ANSWER] and time.monotonic() < ends:
-            token, following = lot.follow(service, BATCH, found[Outlook.ANSWER])
-            ended = self._pass_on(
-                gate, [(message, ours[ident], finals.get(ident)) for ident, message in following]
-            )
-            if not ended:
-                break
-            for how, ids in ended.items():
-                lot.settle(service, token, ids, dropped=how)
-            total += sum(map(len, ended.values()))
-        return total
+def _pass_on(
+    gate: Gate, following: list[tuple[Stored, Leader, dict[str, Any] | None]]
+) -> dict[str, list[str]]:
+    """End each message as its leader has ended, once; returns the ids of those that are over, by how."""
+    ended: dict[str, list[str]] = defaultdict(list)
+    # Over already: a releaser that died had no time to say so, or it has ended in another way.
+    over = _finals(gate, {message.id: message for message, _, _ in following})
+    if over is None:
+        return ended  # their leases lapse
+    for message, leader, final in following:
+        how = "revoked" if message.id in worker_state.revoked else ANSWERED
+        try:
+            if message.id not in over:
+                request = Follower.of(gate, message)
+                if how == ANSWERED:
+                    request.end_as(leader, final)
+                else:
+                    request.revoke(how)
+            ended[how].append(message.id)
+        except Exception:  # its lease lapses, and it is tried again
+            logger.exception("cannot end task %s as %s has ended", message.id, leader.id)
+    return ended
 
-    def _pass_on(
-        self, gate: Gate, following: list[tuple[Stored, Leader, dict[str, Any] | None]]
-    ) -> dict[str, list[str]]:
-        """End each message as its leader has ended, once; returns the ids of those that are over, by how."""
-        ended: dict[str, list[str]] = defaultdict(list)
-        # Over already: a releaser that died had no time to say so, or it has ended in another way.
-        over = self._finals(gate, {message.id: message for message, _, _ in following})
-        if over is None:
-            return ended  # their leases lapse
-        for message, leader, final in following:
-            how = "revoked" if message.id in worker_state.revoked else ANSWERED
-            try:
-                if message.id not in over:
-                    request = Follower.of(gate, message)
-                    if how == ANSWERED:
-                        request.end_as(leader, final)
-                    else:
-                        request.revoke(how)
-                ended[how].append(message.id)
-            except Exception:  # its lease lapses, and it is tried again
-                logger.exception("cannot end task %s as %s has ended", message.id, leader.id)
-        return ended
 
-    def _finals(self, gate: Gate, asked: Mapping[str, Stored]) -> dict[str, dict[str, Any]] | None:
-        """The final states of these tasks, each with a message of its kind; None: they cannot be read now."""
-        ids_at: dict[Any, list[str]] = defaultdict(list)
-        for ident, message in asked.items():
-            if keeps_state(gate, message):
-                ids_at[gate.app.tasks[message.headers["task"]].backend].append(ident)
-        found: dict[str, dict[str, Any]] = {}
-        for backend, ids in ids_at.items():
-            metas = self._states.final(backend, ids)
-            if metas is None:
-                return None
-            found |= metas
-        return found
+def _finals(gate: Gate, asked: Mapping[str, Stored]) -> dict[str, dict[str, Any]] | None:
+    """The final states of these tasks, each with a message of its kind; None: they cannot be read now."""
+    ids_at: dict[Any, list[str]] = defaultdict(list)
+    for ident, message in asked.items():
+        if keeps_state(gate, message):
+            ids_at[gate.app.tasks[message.headers["task"]].backend].append(ident)
+    found: dict[str, dict[str, Any]] = {}
+    for backend, ids in ids_at.items():
+        metas = gate.states.final(backend, ids)
+        if metas is None:
+            return None
+        found |= metas
+    return found
 
 
 def keeps_state(gate: Gate, message: Stored) -> bool:

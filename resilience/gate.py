@@ -97,6 +97,7 @@ class Gate:
         store: Where circuits and lots live.
 
     Attributes:
+        states: Writes what parked tasks wait for.
         sought: Revoked tasks that have been looked for in the lots and not been parked since.
     """
 
@@ -105,7 +106,7 @@ class Gate:
         self.store = store
         self.consumer: Any = None
         self.standby = Standby(self)
-        self._states = ParkedStates()
+        self.states = ParkedStates()
         self.sought: set[str] = set()
         self._pending: list[tuple[Refusal, Callable[[], object]]] = []
         self._gone: set[str] = set()
@@ -354,7 +355,7 @@ class Gate:
     def _write_states(self, refusals: Sequence[Refusal]) -> None:
         """Before parking: written later, they could overwrite a final one."""
         now = iso(datetime.now(UTC))
-        batches: dict[int, tuple[Any, list[tuple[Stored, dict[str, Any]]]]] = {}  # nearly always one backend
+        batches: dict[Any, list[tuple[Stored, dict[str, Any]]]] = {}  # nearly always one backend
         for refusal in refusals:
             task, stored, wait = refusal.task, refusal.stored, refusal.wait
             if not (stored.headers.get("ignore_result") or task.ignore_result):
@@ -365,9 +366,9 @@ class Gate:
                     "since": now,
                     "verdict": wait.label,
                 }
-                batches.setdefault(id(task.backend), (task.backend, []))[1].append((stored, meta))
-        for backend, batch in batches.values():
-            self._states.write(backend, batch)
+                batches.setdefault(task.backend, []).append((stored, meta))
+        for backend, batch in batches.items():
+            self.states.write(backend, batch)
 
     def _send_event(self, stored: Stored, wait: Parked) -> None:
         """``task-retried``: Flower lets an event it does not know outrank even REVOKED, for ever."""
@@ -495,11 +496,7 @@ class ResilientRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, Parked):
             worker_state.task_ready(self)
-            gate = gate_of(self.app)
-            if gate.park(self.task, self.message, error, gate=False) is Taken.PARKED:
-                self.acknowledge()
-            else:
-                gate.give_back(self, error)
+            self._park(error)
             return None
         lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
         stopping = worker_state.should_terminate or worker_state.should_stop
@@ -544,12 +541,14 @@ class ResilientRequest(Request):
             self.fail(WorkerLostError(f"{report.losses} processes were lost with this task: {error}"))
             self._forget()
             return
-        gate = gate_of(self.app)
         reason = report.reason or Reason.FAILURES
         pause = self.task.backoff(report.losses)
-        wait = Parked(
-            self.task.service, reason, datetime.now(UTC) + timedelta(seconds=pause), pause, behind=True
-        )
+        until = datetime.now(UTC) + timedelta(seconds=pause)
+        self._park(Parked(self.task.service, reason, until, pause, behind=True))
+
+    def _park(self, wait: Parked) -> None:
+        """What comes back from the pool without an end: to the lot, or to the broker."""
+        gate = gate_of(self.app)
         if gate.park(self.task, self.message, wait, gate=False) is Taken.PARKED:
             self.acknowledge()
         else:

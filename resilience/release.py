@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import bootsteps
 from celery.utils.log import get_logger
 
+from resilience import coalescing
 from resilience.circuit import CircuitState
-from resilience.coalescing import Answers
 from resilience.errors import ParkingLotError, StoreUnavailableError
 from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
 from resilience.outlet import Outlet
@@ -50,7 +50,6 @@ class Releaser(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         self.timer_entry: Any = None
         self.outlet = Outlet(consumer.app)
-        self.answers = Answers()
         self.turn = 0
         self._moved: dict[str, float] = {}
         self._skip: dict[str, int] = {}
@@ -117,7 +116,7 @@ class Releaser(bootsteps.StartStopStep):
             lambda name: (
                 self.end_expired(gate, name)
                 + self.release_batch(gate, name)
-                + (self.answers.give(gate, name) if circuits[name].away else 0)
+                + (coalescing.answer_followers(gate, name) if circuits[name].away else 0)
             ),
         )
         pauses = {name: pause for name in names if (pause := _pause(circuits[name]))}

@@ -34,7 +34,7 @@ class ParkedStates:
     """Writes the state of many tasks at once, never over a final one, and reads the final ones."""
 
     def __init__(self) -> None:
-        self._quick: dict[int, RedisBackend] = {}
+        self._quick: dict[RedisBackend, RedisBackend] = {}
         self._rests_until = 0.0
 
     def write(self, backend: Any, batch: Sequence[tuple[Stored, dict[str, Any]]]) -> None:
@@ -87,7 +87,7 @@ class ParkedStates:
 
     def _quick_one(self, backend: RedisBackend) -> RedisBackend:
         """Like it, but it waits BACKEND_SECONDS at most and repeats nothing; Celery's own do for minutes."""
-        if id(backend) not in self._quick:
+        if backend not in self._quick:
             quick = type(backend)(app=backend.app, url=backend.url)
             quick.connparams = {
                 **backend.connparams,
@@ -95,8 +95,8 @@ class ParkedStates:
                 "socket_connect_timeout": BACKEND_SECONDS,
                 "retry": Retry(NoBackoff(), 0),
             }
-            self._quick[id(backend)] = quick
-        return self._quick[id(backend)]
+            self._quick[backend] = quick
+        return self._quick[backend]
 
 
 def _write(backend: RedisBackend, metas: dict[str, dict[str, Any]]) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery, chain, chord, states
 
-from resilience import ResilientTask, get_circuit_breaker
-from resilience.coalescing import Answers, Outlook, outlook
+from resilience import ResilientTask, coalescing, get_circuit_breaker
+from resilience.coalescing import Outlook, outlook
 from resilience.gate import gate_of
 from resilience.parking import Lane, Leader, Stored, Waiting
 from resilience.states import PARKED
@@ -238,13 +238,13 @@ def test_what_has_ended_already_is_not_overwritten(make_fleet: MakeFleet) -> Non
     fleet = make_fleet()
     gate, backend = gate_of(fleet.app.app), fleet.app.app.backend
     followed(fleet, "a", "failed", "revoked", "answered", "waits")
-    assert Answers().give(gate, "dead") == 0
+    assert coalescing.answer_followers(gate, "dead") == 0
     backend.mark_as_done("a", ["X", "a"])
     backend.mark_as_failure("failed", ValueError("before"))
     backend.mark_as_revoked("revoked")
     backend.mark_as_done("answered", ["X", "a"])  # by a releaser killed before it could say so
     written = backend.get_task_meta("answered")["date_done"]
-    assert Answers().give(gate, "dead") == 4
+    assert coalescing.answer_followers(gate, "dead") == 4
     found = {ident: backend.get_task_meta(ident) for ident in ("failed", "revoked", "answered", "waits")}
     assert {ident: meta["status"] for ident, meta in found.items()} == {
         "failed": states.FAILURE,
@@ -266,7 +266,7 @@ def test_a_task_of_another_app_is_left_to_its_workers(make_fleet: MakeFleet) -> 
     token, _ = gate.store.lot.take("dead", get_circuit_breaker("dead").policy, 10)
     gate.store.lot.settle("dead", token, ["a"])
     get_circuit_breaker("dead").forget("a")
-    assert Answers().give(gate, "dead") == 0
+    assert coalescing.answer_followers(gate, "dead") == 0
     assert fleet.circuit()["parked"] == 1
     assert get_circuit_breaker("dead").read().parked_ready == 0
 
