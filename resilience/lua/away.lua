@@ -15,7 +15,7 @@ local function tell(leaders)
       local late = tonumber(redis.call('ZSCORE', AWAY, leader)) <= before
       out[#out + 1] = {
         leader, verdict or '', verdict and 1 or 0, late and 1 or 0,
-        string.sub(redis.call('HGET', MESSAGES, followers(group_of(leader), 1)[1]), 2),
+        text_of(followers(group_of(leader), 1)[1]),
       }
     end
   end

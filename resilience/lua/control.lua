@@ -14,8 +14,7 @@ if act == 'close' or act == 'reset' then
   if from ~= 'closed' or c.state ~= 'closed' then
     move(c, now, 'closed', '', 0, actor, note)
   end
-  c.forced = ''
-  redis.call('HDEL', CIRCUIT, 'forced', 'forced_until', 'actor', 'note')
+  end_forced(c)
   redis.call('HSET', CIRCUIT, 'failures', 0, 'tat', 0)
   redis.call('DEL', WINDOW, REPORTERS)
   for _, name in ipairs(redis.call('HKEYS', CIRCUIT)) do

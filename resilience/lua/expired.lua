@@ -9,18 +9,17 @@ local c = load(now)
 local policy, most = policy_for(c), tonumber(ARGV[4])
 local out = {}
 
-local function lease(set, before, why)
+local function lease_those(set, before, why)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', before, 'LIMIT', 0, most - #out / 2)) do
     if not redis.call('ZSCORE', LEASES, id) then
       leave_lanes(id)
-      redis.call('ZADD', LEASES, now + tonumber(ARGV[5]), id)
-      redis.call('HSET', TOKENS, id, ARGV[3])
+      lease(id, ARGV[3], now + tonumber(ARGV[5]))
       out[#out + 1] = why
-      out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
+      out[#out + 1] = text_of(id)
     end
   end
 end
 
-lease(EXPIRES, now, 'expired')
-lease(SINCE, now - policy.age, 'overdue')
+lease_those(EXPIRES, now, 'expired')
+lease_those(SINCE, now - policy.age, 'overdue')
 return out

@@ -11,10 +11,9 @@ for i = 5, #ARGV do
   if group and not member then
     for _, id in ipairs(followers(group, most + redis.call('ZCARD', LEASES))) do
       if #out / 2 < most and not redis.call('ZSCORE', LEASES, id) then
-        redis.call('ZADD', LEASES, now + tonumber(ARGV[4]), id)
-        redis.call('HSET', TOKENS, id, ARGV[2])
+        lease(id, ARGV[2], now + tonumber(ARGV[4]))
         out[#out + 1] = ARGV[i]
-        out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
+        out[#out + 1] = text_of(id)
       end
     end
   end

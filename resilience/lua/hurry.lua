@@ -8,9 +8,9 @@ local now = clock()
 local c = load(now)
 for _, id in ipairs(redis.call('ZRANGE', DUE, 0, 9999)) do
   redis.call('ZREM', DUE, id)
-  redis.call('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
+  into_lane(id)
 end
 if c.forced == '' and c.state == 'open' and c.reason ~= 'retired' then
   move(c, now, 'half_open', c.reason, 0, ARGV[3], ARGV[2])
 end
-return { shown(c), redis.call('ZCARD', ON_DEMAND) + redis.call('ZCARD', SCHEDULED) }
+return { shown(c), in_lanes() }

@@ -6,6 +6,6 @@
 local out = {}
 local first = tonumber(ARGV[3])
 for _, id in ipairs(redis.call('ZRANGE', ON_DEMAND, first, first + tonumber(ARGV[2]) - 1)) do
-  out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
+  out[#out + 1] = text_of(id)
 end
 return out

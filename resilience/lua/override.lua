@@ -6,7 +6,7 @@
 local now = clock()
 local c = load(now)
 if ARGV[2] == '' then
-  redis.call('HDEL', CIRCUIT, 'override', 'override_until', 'override_actor', 'override_note')
+  end_override(c)
 else
   redis.call('HSET', CIRCUIT, 'override', ARGV[2], 'override_until', now + tonumber(ARGV[3]),
     'override_note', ARGV[4], 'override_actor', ARGV[5])

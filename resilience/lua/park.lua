@@ -86,10 +86,9 @@ for i = 5, #ARGV, 7 do
   else
     redis.call('ZREM', PROBES, reservation(id))
     leave_lanes(id)
+    end_lease(id)
     redis.call('ZREM', EXPIRES, id)
-    redis.call('ZREM', LEASES, id)
     redis.call('ZREM', RETURNING, id)
-    redis.call('HDEL', TOKENS, id)
     local t = trail(id)
     if t.since == 0 then
       t.since = now
@@ -105,12 +104,12 @@ for i = 5, #ARGV, 7 do
     if expires > 0 then
       redis.call('ZADD', EXPIRES, expires, id)
     end
-    if follows(id, group, t.order) then
-      delay = 0 -- its leader's is enough
-    elseif delay > 0 then
-      redis.call('ZADD', DUE, now + delay, id)
-    else
-      redis.call('ZADD', lane == 'd' and ON_DEMAND or SCHEDULED, t.order, id)
+    if not follows(id, group, t.order) then -- else its leader's delay is enough
+      if delay > 0 then
+        redis.call('ZADD', DUE, now + delay, id)
+      else
+        redis.call('ZADD', lane_of(lane), t.order, id)
+      end
     end
     parked = parked + 1
     out[#out + 1] = 1

@@ -11,12 +11,11 @@ if #ids == 0 then
 end
 local out = {}
 for _, id in ipairs(ids) do
-  local message = redis.call('HGET', MESSAGES, id)
-  if #out < tonumber(ARGV[3]) and message and not redis.call('ZSCORE', LEASES, id) then
+  local parked = redis.call('HEXISTS', MESSAGES, id) == 1
+  if #out < tonumber(ARGV[3]) and parked and not redis.call('ZSCORE', LEASES, id) then
     leave_lanes(id)
-    redis.call('ZADD', LEASES, now + tonumber(ARGV[4]), id)
-    redis.call('HSET', TOKENS, id, ARGV[2])
-    out[#out + 1] = string.sub(message, 2)
+    lease(id, ARGV[2], now + tonumber(ARGV[4]))
+    out[#out + 1] = text_of(id)
   end
 end
 return out

@@ -64,6 +64,16 @@ local function record(c, now, from, to, reason, actor, note)
     'retry_at', int(c.retry_at), 'actor', actor or '', 'note', note or '')
 end
 
+local function end_forced(c)
+  c.forced = ''
+  redis.call('HDEL', CIRCUIT, 'forced', 'forced_until', 'actor', 'note')
+end
+
+local function end_override(c)
+  c.override = ''
+  redis.call('HDEL', CIRCUIT, 'override', 'override_until', 'override_actor', 'override_note')
+end
+
 -- The circuit, and what of it concerns a caller with this key.
 local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
@@ -81,15 +91,13 @@ local function load(now, key)
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
-    c.forced = ''
-    redis.call('HDEL', CIRCUIT, 'forced', 'forced_until', 'actor', 'note')
+    end_forced(c)
     if from ~= c.state then
       record(c, now, from, c.state, c.reason, '', 'time limit reached')
     end
   end
   if c.override ~= '' and tonumber(f[11]) <= now then
-    c.override = ''
-    redis.call('HDEL', CIRCUIT, 'override', 'override_until', 'override_actor', 'override_note')
+    end_override(c)
   end
   return c
 end
@@ -220,9 +228,14 @@ local function unseen(c, now)
   return math.max(c.viewed_until - now, 0)
 end
 
--- Tasks that wait for this circuit, those just handed to a releaser included.
+-- Tasks that wait for nothing but this circuit.
+local function in_lanes()
+  return redis.call('ZCARD', ON_DEMAND) + redis.call('ZCARD', SCHEDULED)
+end
+
+-- The same, those just handed to a releaser included.
 local function waiting()
-  return redis.call('ZCARD', ON_DEMAND) + redis.call('ZCARD', SCHEDULED) + redis.call('ZCARD', LEASES)
+  return in_lanes() + redis.call('ZCARD', LEASES)
 end
 
 -- Calls and reservations whose lease runs. A lapsed one stays on record until its era ends, so that a
@@ -273,6 +286,27 @@ local function lane_of(message)
   return string.sub(message, 1, 1) == 'd' and ON_DEMAND or SCHEDULED
 end
 
+local function text_of(id)
+  return string.sub(redis.call('HGET', MESSAGES, id), 2)
+end
+
+local function leave_lanes(id)
+  for _, set in ipairs({ ON_DEMAND, SCHEDULED, DUE }) do
+    redis.call('ZREM', set, id)
+  end
+end
+
+-- Until then nobody else is handed this message, and who has the token may settle it.
+local function lease(id, token, ends)
+  redis.call('ZADD', LEASES, ends, id)
+  redis.call('HSET', TOKENS, id, token)
+end
+
+local function end_lease(id)
+  redis.call('ZREM', LEASES, id)
+  redis.call('HDEL', TOKENS, id)
+end
+
 -- Coalescing. Of identical tasks, a group, one leads: it waits in a lane, runs, and its answer is the others'. Those
 -- follow: each is in the lot, and in no lane.
 -- GROUPED    task -> its group, if it leads; its member of FOLLOWERS, if it follows
@@ -302,6 +336,14 @@ local function group_of(id)
   end
 end
 
+-- Back to where it waits: a lane, or behind its leader.
+local function into_lane(id)
+  local _, member = group_of(id)
+  if not member then
+    redis.call('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
+  end
+end
+
 -- A leader's place goes to the first that follows, in its lane at once; without any the group is no more.
 local function succeed(group)
   local leader = redis.call('HGET', LEADERS, group)
@@ -317,7 +359,7 @@ local function succeed(group)
   redis.call('HSET', GROUPED, id, group)
   redis.call('HSET', LEADERS, group, id)
   if not redis.call('ZSCORE', LEASES, id) then -- else it is about to end, or its lease lapses
-    redis.call('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
+    into_lane(id)
   end
 end
 
@@ -371,10 +413,10 @@ local function leave_lot(id, dropped)
     return false
   end
   redis.call('HINCRBY', CIRCUIT, 'bytes', -size)
-  redis.call('HDEL', TOKENS, id)
-  for _, set in ipairs({ ON_DEMAND, SCHEDULED, DUE, LEASES, SINCE, EXPIRES }) do
-    redis.call('ZREM', set, id)
-  end
+  leave_lanes(id)
+  end_lease(id)
+  redis.call('ZREM', SINCE, id)
+  redis.call('ZREM', EXPIRES, id)
   redis.call('HINCRBY', CIRCUIT, dropped and 'dropped:' .. dropped or 'released', 1)
   leave_group(id, dropped)
   return true
@@ -384,19 +426,5 @@ end
 local function drop_old_trails(now)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', RETURNING, '-inf', now - DAY, 'LIMIT', 0, 20)) do
     forget_trail(id)
-  end
-end
-
-local function leave_lanes(id)
-  for _, set in ipairs({ ON_DEMAND, SCHEDULED, DUE }) do
-    redis.call('ZREM', set, id)
-  end
-end
-
--- Back to where it waits: a lane, or behind its leader.
-local function into_lane(id)
-  local _, member = group_of(id)
-  if not member then
-    redis.call('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
   end
 end

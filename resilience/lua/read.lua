@@ -6,9 +6,7 @@
 -- does  ends what has reached its time limit
 local now = clock()
 local c = load(now)
-if c.state == 'open' and (c.reason == 'auth' or c.reason == 'retired') then
-  reexamined(c, now)
-end
+reexamined(c, now) -- so that the time shown is one to come, also where nobody asks for a permit
 local oldest = redis.call('ZRANGE', SINCE, 0, 0, 'WITHSCORES')
 local out = {
   now, in_flight(now), redis.call('HLEN', MESSAGES), waiting(), tonumber(oldest[2] or 0),

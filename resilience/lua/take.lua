@@ -7,7 +7,7 @@
 --       Never more than the service has room for; half-open never more than the free probes. Each place
 --       is taken with a reservation.
 local now = clock()
-local token, most, lease, reserve = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local token, most, ends, reserve = ARGV[4], tonumber(ARGV[5]), now + tonumber(ARGV[6]), tonumber(ARGV[7])
 local c = load(now, ARGV[3])
 local policy = policy_for(c)
 
@@ -16,18 +16,16 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 10
   into_lane(id)
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 1000)) do
-  redis.call('ZREM', LEASES, id)
-  redis.call('HDEL', TOKENS, id)
+  end_lease(id)
   into_lane(id)
 end
 
 local out = { shown(c) }
-local ready = redis.call('ZCARD', ON_DEMAND) + redis.call('ZCARD', SCHEDULED)
 local way = stance(c, now)
 -- Waiting is no answer any more: they leave, and fail clearly or try another service.
 local gone = c.forced == '' and c.state == 'open' and (c.reason == 'retired' or c.reason == 'entitlement')
 local freely = gone or c.forced == 'disabled' or (policy.observe and c.forced ~= 'open')
-if ready == 0 or (way == 'refuse' and not freely) then
+if in_lanes() == 0 or (way == 'refuse' and not freely) then
   return out
 end
 local reserved = not freely and (way == 'try' or limited(c, policy))
@@ -52,13 +50,12 @@ for _, lane in ipairs({ ON_DEMAND, SCHEDULED }) do
   if left > 0 then
     for _, id in ipairs(redis.call('ZRANGE', lane, 0, left - 1)) do
       leave_lanes(id)
-      redis.call('ZADD', LEASES, now + lease, id)
-      redis.call('HSET', TOKENS, id, token)
+      lease(id, token, ends)
       if reserved then
         redis.call('ZADD', PROBES, now + reserve, reservation(id))
       end
       out[#out + 1] = id
-      out[#out + 1] = string.sub(redis.call('HGET', MESSAGES, id), 2)
+      out[#out + 1] = text_of(id)
     end
   end
 end
