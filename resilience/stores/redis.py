@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from itertools import groupby
 from operator import attrgetter
@@ -275,19 +275,14 @@ class Scripts:
         """
         client, source = self.client, _source(name)
         now = str(self._clock()) if self._clock else ""
-        urgent = name != GROWING
-        if isinstance(client, Cluster):
-            call = (*keys_of(service), now, *arguments)
-            return self._evaluate(source, len(SUFFIXES) + 1, [call], urgent=urgent)[0]
-        call = (circuit_of(service), now, *arguments)
-        try:
-            return self._line.ask("EVALSHA", _sha(source), 1, *call)
-        except NoScriptError:
-            return self._evaluate(source, 1, [call], urgent=urgent)[0]
-        except LOST as error:
-            if urgent and isinstance(error, OutOfMemoryError):
-                return self._evaluate(ALLOW_OOM + source, 1, [call])[0]
-            raise self._lost(error) from error
+        if not isinstance(client, Cluster):
+            try:
+                return self._line.ask("EVALSHA", _sha(source), 1, circuit_of(service), now, *arguments)
+            except (NoScriptError, OutOfMemoryError):
+                pass  # nothing is written yet, and the longer way knows what to do
+            except LOST as error:
+                raise self._lost(error) from error
+        return self.run_many(name, [(service, arguments)])[0]
 
     def run_confirmed(self, name: str, service: str, *arguments: str | bytes | float) -> Any:
         """One script, and the replicas' word that they have what it wrote; still one round trip.
@@ -297,11 +292,11 @@ class Scripts:
         """
         if not self._replicas:
             return self.run(name, service, *arguments)
-        now = str(self._clock()) if self._clock else ""
-        prepared = [(*keys_of(service), now, *arguments)]
-        return self._evaluate(_source(name), len(SUFFIXES) + 1, prepared, self._replicas)[0]
+        return self.run_many(name, [(service, arguments)], self._replicas)[0]
 
-    def run_many(self, name: str, calls: Iterable[tuple[str, Sequence[str | bytes | float]]]) -> list[Any]:
+    def run_many(
+        self, name: str, calls: Iterable[tuple[str, Sequence[str | bytes | float]]], replicas: int = 0
+    ) -> list[Any]:
         """One script for several services, still one round trip; on a cluster one for each server.
 
         While a cluster moves a service to another server it may run twice.
@@ -311,7 +306,9 @@ class Scripts:
         """
         now = str(self._clock()) if self._clock else ""
         prepared = [(*keys_of(service), now, *arguments) for service, arguments in calls]
-        return self._evaluate(_source(name), len(SUFFIXES) + 1, prepared, urgent=name != GROWING)
+        keys, urgent = len(SUFFIXES) + 1, name != GROWING
+        send = partial(_send, source=_source(name), keys=keys, replicas=replicas, urgent=urgent)
+        return self._spread(prepared, send)
 
     def evaluate(self, source: str, keys: Sequence[str], *arguments: str | bytes | float) -> Any:
         """A script of the caller's own, on keys of its own.
@@ -319,22 +316,14 @@ class Scripts:
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
-        return self._evaluate(source, len(keys), [(*keys, *arguments)])[0]
+        return self._spread([(*keys, *arguments)], partial(_send, source=source, keys=len(keys)))[0]
 
-    def _evaluate(
+    def _spread(
         self,
-        source: str,
-        keys: int,
         prepared: list[tuple[Any, ...]],
-        replicas: int = 0,
-        *,
-        urgent: bool = False,
+        send: Callable[[redis.Redis, list[tuple[Any, ...]]], list[Any]],
     ) -> list[Any]:
         client = self.client
-
-        def send(server: redis.Redis, part: list[tuple[Any, ...]]) -> list[Any]:
-            return _send(server, source, keys, part, replicas, urgent=urgent)
-
         try:
             return client.spread(prepared, send) if isinstance(client, Cluster) else send(client, prepared)
         except NotReplicatedError as error:  # it answers, so it is not lost
@@ -409,9 +398,9 @@ class NotReplicatedError(Exception):
 
 def _send(
     server: redis.Redis,
+    prepared: list[tuple[Any, ...]],
     source: str,
     keys: int,
-    prepared: list[tuple[Any, ...]],
     replicas: int = 0,
     *,
     urgent: bool = False,
@@ -427,7 +416,7 @@ def _send(
             answers[place] = answer
     full = [place for place, answer in enumerate(answers) if isinstance(answer, OutOfMemoryError)]
     if full and urgent:  # it was stopped before its first write
-        again = _send(server, ALLOW_OOM + source, keys, [prepared[place] for place in full])
+        again = _send(server, [prepared[place] for place in full], ALLOW_OOM + source, keys)
         for place, answer in zip(full, again, strict=True):
             answers[place] = answer
     for answer in answers:
