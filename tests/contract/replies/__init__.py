@@ -5,6 +5,9 @@ A module has
     DOCUMENTED   the replies and their classes, the successes among them
     BY_STATUS    optional: status → class, where the provider's own rule differs from everyone's
     BY_BODY      optional: body → class, where a body that nobody else sends is documented
+
+A document, or a part of one, that the simulator sends too is written down in `workers.simulator.replies`; the
+class of a reply, and the record it becomes, never are.
 """
 
 import json
@@ -13,11 +16,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 
 from tasks.providers import PROVIDERS
+from workers.simulator.replies.reply import BAD_GATEWAY_PAGE
 
-BAD_GATEWAY = (
-    "<html><head><title>502 Bad Gateway</title></head>"
-    "<body><center><h1>502 Bad Gateway</h1></center></body></html>"
-)
+BAD_GATEWAY = BAD_GATEWAY_PAGE
 
 
 @dataclass(frozen=True)

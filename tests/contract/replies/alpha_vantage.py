@@ -1,4 +1,5 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import alpha_vantage as simulated
 
 BURST = (
     "Thank you for using Alpha Vantage! Please consider spreading out your free API requests more "
@@ -28,25 +29,8 @@ PREMIUM = (
     "Thank you for using Alpha Vantage! This is a premium endpoint. You may subscribe to any of the premium "
     "plans at https://www.alphavantage.co/premium/ to instantly unlock all premium endpoints"
 )
-QUOTE = {
-    "01. symbol": "MSFT",
-    "02. open": "112.6300",
-    "03. high": "113.1700",
-    "04. low": "110.6400",
-    "05. price": "112.1300",
-    "06. volume": "29062853",
-    "07. latest trading day": "2018-10-05",
-    "08. previous close": "112.7900",
-    "09. change": "-0.6600",
-    "10. change percent": "-0.5852%",
-}
-DAY = {
-    "1. open": "206.9900",
-    "2. high": "208.4700",
-    "3. low": "206.2500",
-    "4. close": "208.2500",
-    "5. volume": "3416107",
-}
+QUOTE = simulated.QUOTE
+DAY = simulated.BAR
 BARS = {
     "Meta Data": {
         "1. Information": "Daily Prices (open, high, low, close) and Volumes",
@@ -58,23 +42,12 @@ BARS = {
     "Time Series (Daily)": {"2024-11-04": {**DAY, "4. close": "207.0000"}, "2024-11-01": DAY},
 }
 FEED = {
+    **simulated.FEED,
     "items": "1",
-    "sentiment_score_definition": "x <= -0.35: Bearish; ...",
-    "relevance_score_definition": "0 < x <= 1, with a higher score indicating higher relevance.",
     "feed": [
         {
-            "title": "IBM Launches New AI Platform",
-            "url": "https://example.com/ibm-ai",
+            **simulated.ARTICLE,
             "time_published": "20250120T100000",
-            "authors": ["Jane Doe"],
-            "summary": "...",
-            "banner_image": None,
-            "source": "ExampleNews",
-            "category_within_source": "n/a",
-            "source_domain": "example.com",
-            "topics": [{"topic": "Technology", "relevance_score": "0.5"}],
-            "overall_sentiment_score": 0.4567,
-            "overall_sentiment_label": "Bullish",
             "ticker_sentiment": [
                 {
                     "ticker": "IBM",

@@ -1,40 +1,23 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import eodhd as simulated
 
 QUOTE = {
+    **simulated.QUOTE,
     "code": "AAPL.US",
     "timestamp": 1729888080,
-    "gmtoffset": 0,
-    "open": 229.74,
-    "high": 233.22,
-    "low": 229.57,
     "close": 231.41,
-    "volume": 37931706,
-    "previousClose": 230.57,
     "change": 0.84,
     "change_p": 0.3643,
 }
-UNKNOWN = {"code": "ZZZTOP.US", **dict.fromkeys(list(QUOTE)[1:], "NA")}
-BARS = [
-    {
-        "date": "2022-01-03",
-        "open": 177.83,
-        "high": 182.88,
-        "low": 177.71,
-        "close": 182.01,
-        "adjusted_close": 179.2736,
-        "volume": 104487900,
-    }
-]
+UNKNOWN = simulated.UNKNOWN_QUOTE
+BARS = [{"date": "2022-01-03", **simulated.BAR}]
 NOTICE = "Data is limited by one year as you have free subscription."
 NEWS = [
     {
+        **simulated.ARTICLE,
         "date": "2024-06-05T20:35:00+00:00",
-        "title": "Usher and Apple CEO Tim Cook had a meeting...",
-        "content": "...",
         "link": "https://finance.yahoo.com/news/...",
         "symbols": ["AAPL.US"],
-        "tags": [],
-        "sentiment": {"polarity": 0.997, "neg": 0.024, "neu": 0.871, "pos": 0.105},
     }
 ]
 DAILY = "You exceeded your daily API requests limit.  Please contact support@eodhistoricaldata.com"

@@ -1,46 +1,20 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import finnhub as simulated
 
-QUOTE = {
-    "c": 261.74,
-    "d": 2.29,
-    "dp": 0.8826,
-    "h": 263.31,
-    "l": 260.68,
-    "o": 261.07,
-    "pc": 259.45,
-    "t": 1582641000,
-}
+QUOTE = simulated.QUOTE
 LIMIT = {"error": "API limit reached. Please try again later. Remaining Limit: 0"}
 LIMIT_HEADERS = {
     "X-Ratelimit-Limit": "60",
     "X-Ratelimit-Remaining": "0",
     "X-Ratelimit-Reset": "<unix seconds>",
 }
-NEWS = [
-    {
-        "category": "company news",
-        "datetime": 1569550360,
-        "headline": "More sops needed to boost electronic manufacturing: Top govt official",
-        "id": 25286,
-        "image": "https://img.etimg.com/photo.jpg",
-        "related": "AAPL",
-        "source": "The Economic Times India",
-        "summary": "NEW DELHI | CHENNAI: ...",
-        "url": "https://economictimes.indiatimes.com/...",
-    }
-]
+NEWS = [{**simulated.ARTICLE, "id": 25286, "datetime": 1569550360, "related": "AAPL"}]
 FILINGS = [
     {
-        "accessNumber": "0001193125-20-050884",
+        **simulated.FILING,
         "symbol": "AAPL",
-        "cik": "320193",
-        "form": "8-K",
         "filedDate": "2020-02-27 00:00:00",
         "acceptedDate": "2020-02-27 06:14:21",
-        "reportUrl": "https://www.sec.gov/ix?doc=/Archives/edgar/data/320193/000119312520050884/"
-        "d865740d8k.htm",
-        "filingUrl": "https://www.sec.gov/Archives/edgar/data/320193/000119312520050884/"
-        "0001193125-20-050884-index.html",
     }
 ]
 

@@ -1,47 +1,20 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import fmp as simulated
 
 QUOTE = {
+    **simulated.QUOTE,
     "symbol": "AAPL",
-    "name": "Apple Inc.",
     "price": 232.8,
     "changePercentage": 2.1008,
     "change": 4.79,
-    "volume": 44489128,
-    "dayLow": 226.65,
-    "dayHigh": 233.13,
-    "yearHigh": 260.1,
-    "yearLow": 164.08,
-    "marketCap": 3500823120000,
-    "priceAvg50": 240.2278,
-    "priceAvg200": 219.98755,
-    "exchange": "NASDAQ",
-    "open": 227.2,
-    "previousClose": 228.01,
     "timestamp": 1738702801,
 }
-BARS = [
-    {
-        "symbol": "AAPL",
-        "date": "2025-02-04",
-        "open": 227.2,
-        "high": 233.13,
-        "low": 226.65,
-        "close": 232.8,
-        "volume": 44489128,
-        "change": 5.6,
-        "changePercent": 2.46479,
-        "vwap": 230.86,
-    }
-]
+BARS = [{**simulated.BAR, "symbol": "AAPL", "date": "2025-02-04"}]
 NEWS = [
     {
+        **simulated.ARTICLE,
         "symbol": "AAPL",
         "publishedDate": "2025-02-03 21:05:14",
-        "publisher": "Zacks Investment Research",
-        "title": "...",
-        "image": "https://images.financialmodelingprep.com/news/...",
-        "site": "zacks.com",
-        "text": "...",
         "url": "https://www.zacks.com/...",
     }
 ]

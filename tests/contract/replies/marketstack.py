@@ -1,26 +1,7 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import marketstack as simulated
 
-BAR = {
-    "open": 129.8,
-    "high": 133.04,
-    "low": 129.47,
-    "close": 132.995,
-    "volume": 106686703.0,
-    "adj_high": 133.04,
-    "adj_low": 129.47,
-    "adj_close": 132.995,
-    "adj_open": 129.8,
-    "adj_volume": 106686703.0,
-    "split_factor": 1.0,
-    "dividend": 0.0,
-    "name": "Apple Inc",
-    "exchange_code": "NASDAQ",
-    "asset_type": "Stock",
-    "price_currency": "usd",
-    "symbol": "AAPL",
-    "exchange": "XNAS",
-    "date": "2021-04-09T00:00:00+0000",
-}
+BAR = {**simulated.BAR, "symbol": "AAPL", "date": "2021-04-09T00:00:00+0000"}
 
 
 def page(*rows: object) -> dict[str, object]:

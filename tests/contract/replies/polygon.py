@@ -1,28 +1,8 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import polygon as simulated
 
-REQUEST = "657e430f1ae768891f018e08e03598d8"
-TICKER = {
-    "day": {"c": 120.4229, "h": 120.53, "l": 118.81, "o": 119.62, "v": 28727868, "vw": 119.725},
-    "lastQuote": {"P": 120.47, "S": 4, "p": 120.46, "s": 8, "t": 1605195918507251700},
-    "lastTrade": {"c": [14, 41], "i": "4046", "p": 120.47, "s": 236, "t": 1605195918306274000, "x": 10},
-    "min": {
-        "av": 28724441,
-        "c": 120.4201,
-        "h": 120.468,
-        "l": 120.37,
-        "n": 762,
-        "o": 120.435,
-        "t": 1684428720000,
-        "v": 270796,
-        "vw": 120.4129,
-    },
-    "prevDay": {"c": 119.49, "h": 119.63, "l": 116.44, "o": 117.19, "v": 110597265, "vw": 118.4998},
-    "ticker": "AAPL",
-    "todaysChange": 0.98,
-    "todaysChangePerc": 0.82,
-    "updated": 1605195918306274000,
-}
-QUOTE = {"request_id": REQUEST, "status": "OK", "ticker": TICKER}
+TICKER = simulated.TICKER
+QUOTE = {"request_id": simulated.REQUEST, "status": "OK", "ticker": TICKER}
 NO_TRADES = {name: value for name, value in TICKER.items() if name not in ("lastTrade", "lastQuote")}
 AT_NIGHT = {**NO_TRADES, "min": dict.fromkeys(TICKER["min"], 0), "day": dict.fromkeys(TICKER["day"], 0)}
 BARS = {
@@ -32,16 +12,7 @@ BARS = {
     "queryCount": 2,
     "request_id": "6a7e466379af0a71039d60cc78e72282",
     "results": [
-        {
-            "c": 75.0875,
-            "h": 75.15,
-            "l": 73.7975,
-            "n": 1,
-            "o": 74.06,
-            "t": 1577941200000,
-            "v": 135647456,
-            "vw": 74.6099,
-        },
+        {**simulated.BAR, "t": 1577941200000},
         {
             "c": 74.3575,
             "h": 75.145,
@@ -70,27 +41,7 @@ NEWS = {
     "count": 1,
     "next_url": "https://api.massive.com:443/v2/reference/news?cursor=...",
     "request_id": "831afdb0b8078549fed053476984947a",
-    "results": [
-        {
-            "id": "8ec638777ca03b553ae516761c2a22ba2fdd2f37befae3ab6fdab74e9e5193eb",
-            "publisher": {
-                "name": "Investing.com",
-                "homepage_url": "https://www.investing.com/",
-                "logo_url": "https://s3.massive.com/public/assets/news/logos/investing.png",
-                "favicon_url": "https://s3.massive.com/public/assets/news/favicons/investing.ico",
-            },
-            "title": "Markets are underestimating Fed cuts: UBS By Investing.com - Investing.com UK",
-            "author": "Sam Boughedda",
-            "published_utc": "2024-06-24T18:33:53Z",
-            "article_url": "https://uk.investing.com/...",
-            "tickers": ["UBS"],
-            "amp_url": "https://m.uk.investing.com/...",
-            "image_url": "https://i-invdn-com.investing.com/news/LYNXNPEC4I0AL_L.jpg",
-            "description": "UBS analysts warn ...",
-            "keywords": ["Federal Reserve", "interest rates", "economic data"],
-            "insights": [{"ticker": "UBS", "sentiment": "positive", "sentiment_reasoning": "..."}],
-        }
-    ],
+    "results": [{**simulated.ARTICLE, "published_utc": "2024-06-24T18:33:53Z", "tickers": ["UBS"]}],
     "status": "OK",
 }
 LIMIT = {

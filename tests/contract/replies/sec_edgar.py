@@ -1,20 +1,10 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import sec_edgar as simulated
 
 RECENT = {
-    "accessionNumber": ["0001193125-20-050884", "0001193125-20-039203"],
+    **simulated.RECENT,
     "filingDate": ["2020-02-27", "2020-02-18"],
-    "reportDate": ["2020-02-26", "2020-02-17"],
     "acceptanceDateTime": ["2020-02-27T06:14:21.000Z", "2020-02-18T06:24:57.000Z"],
-    "act": ["34", "34"],
-    "form": ["8-K", "8-K"],
-    "fileNumber": ["001-36743", "001-36743"],
-    "filmNumber": ["20658900", "20621801"],
-    "items": ["5.07", "2.02,9.01"],
-    "size": [201321, 190422],
-    "isXBRL": [1, 1],
-    "isInlineXBRL": [1, 1],
-    "primaryDocument": ["d865740d8k.htm", "d845033d8k.htm"],
-    "primaryDocDescription": ["8-K", "8-K"],
 }
 SUBMISSIONS = {
     "cik": "320193",
@@ -33,10 +23,7 @@ UNDECLARED = (
     "<html><head><title>SEC.gov | Your Request Originates from an Undeclared Automated Tool</title></head>"
     "<body><h1>Your Request Originates from an Undeclared Automated Tool</h1></body></html>"
 )
-NO_SUCH_KEY = (
-    '<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchKey</Code>'
-    "<Message>The specified key does not exist.</Message></Error>"
-)
+NO_SUCH_KEY = simulated.NO_SUCH_KEY.body
 HTML = {"Content-Type": "text/html"}
 
 DOCUMENTED = [

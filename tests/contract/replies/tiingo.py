@@ -1,53 +1,23 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import tiingo as simulated
 
 QUOTE = {
+    **simulated.QUOTE,
     "ticker": "IBM",
     "timestamp": "2024-06-24T10:28:57.053159184-04:00",
     "lastSaleTimestamp": "2024-06-24T10:28:57.053159184-04:00",
     "quoteTimestamp": "2024-06-24T10:28:50.950142514-04:00",
-    "open": 174.69,
-    "high": 178.46,
-    "low": 174.31,
-    "mid": 179.55,
     "tngoLast": 177.97,
     "last": 177.97,
-    "lastSize": 10,
-    "bidSize": 400,
-    "bidPrice": 174.1,
-    "askPrice": 185.0,
-    "askSize": 162,
-    "prevClose": 172.46,
-    "volume": 39782,
 }
 CLOSED = dict.fromkeys(("mid", "last", "lastSize", "bidSize", "bidPrice", "askPrice", "askSize"))
-BARS = [
-    {
-        "date": "2023-01-03T00:00:00.000Z",
-        "close": 125.07,
-        "high": 130.9,
-        "low": 124.17,
-        "open": 130.28,
-        "volume": 112117471,
-        "adjClose": 124.378105644,
-        "adjHigh": 130.1758537523,
-        "adjLow": 123.4830844953,
-        "adjOpen": 129.5592836276,
-        "adjVolume": 112117471,
-        "divCash": 0.0,
-        "splitFactor": 1.0,
-    }
-]
+BARS = [{"date": "2023-01-03T00:00:00.000Z", **simulated.BAR}]
 NEWS = [
     {
-        "id": 25286,
+        **simulated.ARTICLE,
         "publishedDate": "2016-01-11T23:13:00Z",
-        "title": "Tech giants may be stronger than you think",
-        "url": "http://www.cnbc.com/2016/01/11/...",
-        "description": "Technology companies could soon rebound ...",
-        "source": "cnbc.com",
         "crawlDate": "2016-01-12T21:07:28.073309+00:00",
         "tickers": ["googl", "aapl"],
-        "tags": ["Technology"],
     }
 ]
 UPGRADE = "Then upgrade at https://api.tiingo.com/pricing to have your limits increased."

@@ -1,31 +1,14 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import tradier as simulated
 
 SPY = {
+    **simulated.QUOTE,
     "symbol": "SPY",
-    "description": "SPDR S&P 500",
-    "exch": "P",
-    "type": "etf",
     "last": 547.94,
     "change": 1.57,
-    "volume": 16616657,
-    "open": 547.16,
-    "high": 550.28,
-    "low": 546.67,
-    "close": None,
-    "bid": 547.95,
-    "ask": 547.96,
     "change_percentage": 0.29,
-    "average_volume": 57774558,
-    "last_volume": 100,
     "trade_date": 1719589860990,
-    "prevclose": 546.37,
-    "week_52_high": 550.12,
-    "week_52_low": 409.21,
-    "bidsize": 2,
-    "bidexch": "P",
     "bid_date": 1719589861000,
-    "asksize": 2,
-    "askexch": "Q",
     "ask_date": 1719589860000,
     "root_symbols": "SPY",
 }
@@ -36,14 +19,7 @@ LIMITS = {
     "X-Ratelimit-Available": "199",
     "X-Ratelimit-Expiry": "1719590820000",
 }
-DAY = {
-    "date": "2024-02-01",
-    "open": 183.985,
-    "high": 186.95,
-    "low": 183.82,
-    "close": 186.86,
-    "volume": 64885408,
-}
+DAY = {"date": "2024-02-01", **simulated.DAY}
 USED_UP = {
     "X-Ratelimit-Allowed": "120",
     "X-Ratelimit-Used": "121",

@@ -1,58 +1,10 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import twelvedata as simulated
 
-QUOTE = {
-    "symbol": "AAPL",
-    "name": "Apple Inc",
-    "exchange": "NASDAQ",
-    "mic_code": "XNAS",
-    "currency": "USD",
-    "datetime": "2021-09-16",
-    "timestamp": 1631772000,
-    "last_quote_at": 1631772000,
-    "open": "148.44000",
-    "high": "148.96840",
-    "low": "147.22099",
-    "close": "148.85001",
-    "volume": "67903927",
-    "previous_close": "149.09000",
-    "change": "-0.23999",
-    "percent_change": "-0.16097",
-    "average_volume": "83571571",
-    "is_market_open": False,
-    "fifty_two_week": {
-        "low": "103.10000",
-        "high": "157.25999",
-        "low_change": "45.75001",
-        "high_change": "-8.40999",
-        "low_change_percent": "44.37440",
-        "high_change_percent": "-5.34782",
-        "range": "103.099998 - 157.259995",
-    },
-}
-META = {
-    "symbol": "AAPL",
-    "interval": "1day",
-    "currency": "USD",
-    "exchange_timezone": "America/New_York",
-    "exchange": "NASDAQ",
-    "mic_code": "XNAS",
-    "type": "Common Stock",
-}
+QUOTE = simulated.QUOTE
+META = {"symbol": "AAPL", **simulated.META}
 # The documented example is of a minute, "2021-09-16 15:59:00"; a day has no time.
-BARS = {
-    "meta": META,
-    "values": [
-        {
-            "datetime": "2021-09-16",
-            "open": "148.73500",
-            "high": "148.86000",
-            "low": "148.73000",
-            "close": "148.85001",
-            "volume": "624277",
-        }
-    ],
-    "status": "ok",
-}
+BARS = {"meta": META, "values": [{"datetime": "2021-09-16", **simulated.BAR}], "status": "ok"}
 MINUTE = (
     "You have run out of API credits for the current minute. 9 API credits were used, with the current limit "
     "being 8. Wait for the next minute or consider upgrading your plan at https://twelvedata.com/pricing"

@@ -1,4 +1,5 @@
 from tests.contract.replies import Documented
+from workers.simulator.replies import us_treasury as simulated
 
 PAGE = "&page%5Bnumber%5D=1&page%5Bsize%5D=100"
 RATE = {
@@ -9,14 +10,7 @@ RATE = {
 }
 RATES = {
     "data": [RATE],
-    "meta": {
-        "count": 1,
-        "labels": {"record_date": "Record Date", "avg_interest_rate_amt": "Average Interest Rate Amount"},
-        "dataTypes": {"record_date": "DATE", "avg_interest_rate_amt": "PERCENTAGE"},
-        "dataFormats": {"record_date": "YYYY-MM-DD", "avg_interest_rate_amt": "10.2%"},
-        "total-count": 1,
-        "total-pages": 1,
-    },
+    "meta": simulated.ENVELOPE["meta"],
     "links": {"self": PAGE, "first": PAGE, "prev": None, "next": None, "last": PAGE},
 }
 TIPS = "Treasury Inflation-Protected Securities (TIPS)"

@@ -1,18 +1,11 @@
 from tests.contract.replies import BAD_GATEWAY, Documented
+from workers.simulator.replies import yahoo as simulated
 
 META = {
-    "currency": "USD",
+    **simulated.META,
     "symbol": "AAPL",
-    "exchangeName": "NMS",
-    "instrumentType": "EQUITY",
     "regularMarketTime": 1729886401,
-    "gmtoffset": -14400,
-    "timezone": "EDT",
-    "exchangeTimezoneName": "America/New_York",
     "regularMarketPrice": 231.41,
-    "chartPreviousClose": 230.57,
-    "dataGranularity": "1d",
-    "range": "1d",
 }
 DAY = {
     "open": [229.74],

@@ -51,7 +51,7 @@ def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: dateti
             }
         ],
     }
-    return {**_FEED, "items": "1", "feed": [article]}
+    return {**FEED, "items": "1", "feed": [article]}
 
 
 QUOTE = {
@@ -73,7 +73,7 @@ BAR = {
     "4. close": "208.2500",
     "5. volume": "3416107",
 }
-_FEED = {
+FEED = {
     "sentiment_score_definition": "x <= -0.35: Bearish; ...",
     "relevance_score_definition": "0 < x <= 1, with a higher score indicating higher relevance.",
 }
@@ -105,7 +105,7 @@ REPLIES = Replies(
         ),
         "bars": Answers(BAR, bars, unknown_symbol=INVALID_CALL, start=Decimal("208.25")),
         # undocumented: a feed without an article
-        "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, {**_FEED, "items": "0", "feed": []})),
+        "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, {**FEED, "items": "0", "feed": []})),
     },
     server_error=BAD_GATEWAY,
     throttle=Reply(

@@ -66,26 +66,27 @@ LIMIT = Reply(
     {"message": "API rate limit exceeded"},
     {"Retry-After": "{to_next_minute}", "RateLimit-Reset": "{to_next_minute}"},
 )
+BROKEN = Reply(
+    500,
+    {
+        "data": None,
+        "errors": [
+            {
+                "code": "database_query_error",
+                "id": "ERR_12345",
+                "value": "Unable to fetch data for symbol: INVALID",
+            }
+        ],
+        "ok": False,
+    },
+)
 
 REPLIES = Replies(
     endpoints={
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),
         "quote": Answers(QUOTE, quote, unknown_symbol=Reply(200, {}), start=Decimal("13.59")),
     },
-    server_error=Reply(
-        500,
-        {
-            "data": None,
-            "errors": [
-                {
-                    "code": "database_query_error",
-                    "id": "ERR_12345",
-                    "value": "Unable to fetch data for symbol: INVALID",
-                }
-            ],
-            "ok": False,
-        },
-    ),
+    server_error=BROKEN,
     throttle=LIMIT,
     quota=LIMIT,  # none but the licence's own limit is documented
     bad_key=Reply(401, {"message": "Unauthorized"}),  # undocumented

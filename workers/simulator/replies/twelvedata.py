@@ -24,15 +24,7 @@ def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: dateti
 def bars(sample: Mapping[str, str], symbol: str, price: Decimal, now: datetime) -> object:
     days = last_days(now, 100)
     return {
-        "meta": {
-            "symbol": symbol,
-            "interval": "1day",
-            "currency": "USD",
-            "exchange_timezone": "America/New_York",
-            "exchange": "NASDAQ",
-            "mic_code": "XNAS",
-            "type": "Common Stock",
-        },
+        "meta": {"symbol": symbol, **META},
         "values": [
             {
                 "datetime": day.isoformat(),
@@ -77,6 +69,14 @@ QUOTE = {
         "high_change_percent": "-5.34782",
         "range": "103.099998 - 157.259995",
     },
+}
+META = {
+    "interval": "1day",
+    "currency": "USD",
+    "exchange_timezone": "America/New_York",
+    "exchange": "NASDAQ",
+    "mic_code": "XNAS",
+    "type": "Common Stock",
 }
 BAR = {
     "open": "148.73500",
