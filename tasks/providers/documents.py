@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -280,6 +280,21 @@ class Node:
         if value < 0 or value != value.to_integral_value():
             raise SchemaDriftError(f"{self.child(key).path} is no count")
         return int(value)
+
+    def ohlcv(self, keys: Iterable[str] = ("open", "high", "low", "close", "volume")) -> Fields:
+        """The bar that the object here is: four prices above zero, and a volume where one is told.
+
+        Args:
+            keys: What they are called here, in the order of the default.
+        """
+        opened, high, low, close, volume = keys
+        return {
+            "open": self.price(opened),
+            "high": self.price(high),
+            "low": self.price(low),
+            "close": self.price(close),
+            "volume": self.maybe(Node.number, volume),
+        }
 
     def percent(self, key: str) -> Decimal:
         """A JSON number in percent, as a fraction."""

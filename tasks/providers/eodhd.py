@@ -33,12 +33,8 @@ def bars(reply: Node) -> list[Fields]:
     return [
         {
             "timestamp": row.session("date", NEW_YORK),
-            "open": row.price("open"),
-            "high": row.price("high"),
-            "low": row.price("low"),
-            "close": row.price("close"),
+            **row.ohlcv(),
             "adj_close": row.maybe(Node.number, "adjusted_close"),
-            "volume": row.maybe(Node.number, "volume"),
         }
         for row in reply.rows()
         if not _is_notice(row)

@@ -36,11 +36,7 @@ def bars(reply: Node) -> list[Fields]:
         {
             "symbol": row.symbol("symbol"),
             "timestamp": row.session("date", NEW_YORK),
-            "open": row.price("open"),
-            "high": row.price("high"),
-            "low": row.price("low"),
-            "close": row.price("close"),
-            "volume": row.maybe(Node.number, "volume"),
+            **row.ohlcv(),
             "vwap": row.maybe(Node.number, "vwap"),
         }
         for row in reply.rows()

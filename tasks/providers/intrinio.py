@@ -29,11 +29,7 @@ def bars(reply: Node) -> list[Fields]:
         {
             "symbol": symbol,
             "timestamp": row.session("date", NEW_YORK),
-            "open": row.price("open"),
-            "high": row.price("high"),
-            "low": row.price("low"),
-            "close": row.price("close"),
-            "volume": row.maybe(Node.number, "volume"),
+            **row.ohlcv(),
             "adj_close": row.maybe(Node.number, "adj_close"),
             "dividend": row.maybe(Node.number, "dividend"),
             "split_ratio": row.maybe(Node.number, "split_ratio"),

@@ -14,12 +14,8 @@ def bars(reply: Node) -> list[Fields]:
         {
             "symbol": row.symbol("symbol"),
             "timestamp": datetime.combine(row.instant("date").date(), time(), NEW_YORK),
-            "open": row.price("open"),
-            "high": row.price("high"),
-            "low": row.price("low"),
-            "close": row.price("close"),
+            **row.ohlcv(),
             "adj_close": row.maybe(Node.number, "adj_close"),
-            "volume": row.maybe(Node.number, "volume"),
             "dividend": row.maybe(Node.number, "dividend"),
             # split_factor may stand for another distribution too.
         }

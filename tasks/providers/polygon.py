@@ -42,11 +42,7 @@ def bars(reply: Node) -> list[Fields] | None:
         {
             "symbol": symbol,
             "timestamp": row.milliseconds("t"),
-            "open": row.price("o"),
-            "high": row.price("h"),
-            "low": row.price("l"),
-            "close": row.price("c"),
-            "volume": row.maybe(Node.number, "v"),
+            **row.ohlcv(("o", "h", "l", "c", "v")),
             "vwap": row.maybe(Node.number, "vw"),
             "trade_count": row.maybe(Node.count, "n"),
             "adjustment": "split" if adjusted else "raw",

@@ -38,11 +38,7 @@ def bars(reply: Node) -> list[Fields]:
     return [
         {
             "timestamp": datetime.combine(row.instant("date").date(), time(), NEW_YORK),
-            "open": row.price("open"),
-            "high": row.price("high"),
-            "low": row.price("low"),
-            "close": row.price("close"),
-            "volume": row.maybe(Node.number, "volume"),
+            **row.ohlcv(),
             "adj_close": row.maybe(Node.number, "adjClose"),
             "dividend": row.maybe(Node.number, "divCash"),
             "split_ratio": row.maybe(Node.number, "splitFactor"),

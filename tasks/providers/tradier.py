@@ -37,11 +37,7 @@ def bars(reply: Node) -> list[Fields]:
     return [
         {
             "timestamp": row.session("date", NEW_YORK),
-            "open": row.price("open"),
-            "high": row.price("high"),
-            "low": row.price("low"),
-            "close": row.price("close"),
-            "volume": row.maybe(Node.number, "volume"),
+            **row.ohlcv(),
         }
         for row in (_each(told.child("day")) if told else ())
     ]

@@ -621,6 +621,21 @@ def test_tiingos_windows_end_on_its_own_clock() -> None:
         assert NOW + timedelta(seconds=hold) == until
 
 
+@pytest.mark.parametrize(
+    ("service", "prices"),
+    [
+        ("eodhd", ("177.83", "182.88", "177.71", "182.01", "104487900")),
+        ("polygon", ("74.06", "75.15", "73.7975", "75.0875", "135647456")),
+    ],
+)
+def test_a_documented_bar_has_each_price_and_the_volume_in_its_place(
+    service: str, prices: tuple[str, ...]
+) -> None:
+    bars = judge(service, "bars", 200, {}, encoded(MODULES[service].BARS), symbol="AAPL").record
+    first = bars[0]
+    assert (first.open, first.high, first.low, first.close, first.volume) == tuple(map(Decimal, prices))
+
+
 def test_yahoos_days_are_the_exchanges_and_what_is_null_or_live_again_is_no_day() -> None:
     bars = judge("yahoo", "bars", 200, {}, encoded(MODULES["yahoo"].DAYS), symbol="AAPL").record
     assert [(bar.timestamp, bar.close, bar.adj_close) for bar in bars] == [
