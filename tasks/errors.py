@@ -4,8 +4,9 @@
     ├── UnknownServiceError   no provider of that name in the catalogue
     ├── UnknownDatasetError   no such dataset, or the provider does not serve it
     ├── InvalidSymbolError    a symbol that could not be one
-    ├── MissingKeyError       the provider needs a key and none is set
-    ├── MissingContactError   the provider wants to know who asks, and nothing is set
+    ├── MissingSettingError   an environment variable that the provider needs is not set
+    │   ├── MissingKeyError       it needs a key
+    │   └── MissingContactError   it wants to know who asks
     └── SettingsError         an environment variable holds something unusable
 
 A provider's own answers, bad ones included, are no exceptions: they are `tasks.providers.Judgement` values.
@@ -14,6 +15,7 @@ and a JSON result backend, which rebuild an exception from `args`.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 def _shown(value: object) -> str:
@@ -83,37 +85,36 @@ class InvalidSymbolError(InputError):
         return f"invalid symbol {_shown(self.symbol)}; {self.remedy}"
 
 
-class MissingKeyError(InputError):
-    """The provider needs a key and none is set.
+class MissingSettingError(InputError):
+    """Base of what says that an environment variable the provider needs is not set.
 
     Args:
-        variable: The environment variable that should hold it.
+        variable: Its name.
     """
+
+    remedy: ClassVar[str]
 
     def __init__(self, variable: str) -> None:
         super().__init__(variable)
         self.variable = variable
 
     def __str__(self) -> str:
-        return f"{self.variable} is not set; put it in the environment or .env"
+        return f"{self.variable} is not set; {self.remedy}"
 
 
-class MissingContactError(InputError):
-    """The provider answers nobody who does not say who asks, and nothing is set.
+class MissingKeyError(MissingSettingError):
+    """The provider needs a key and none is set."""
 
-    Args:
-        variable: The environment variable that should hold it.
-    """
+    remedy = "put it in the environment or .env"
 
-    def __init__(self, variable: str) -> None:
-        super().__init__(variable)
-        self.variable = variable
 
-    def __str__(self) -> str:
-        return (
-            f"{self.variable} is not set; put a name and an e-mail address in the environment or .env, "
-            "as in Example Research admin@example.com"
-        )
+class MissingContactError(MissingSettingError):
+    """The provider answers nobody who does not say who asks, and nothing is set."""
+
+    remedy = (
+        "put a name and an e-mail address in the environment or .env, "
+        "as in Example Research admin@example.com"
+    )
 
 
 class SettingsError(InputError):

@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from tasks.errors import MissingContactError, MissingKeyError
+from tasks.errors import MissingSettingError
 from tasks.providers.catalogue import find_endpoint, find_provider
 from tasks.providers.holds import AUTH_HOLD, RETIRED_HOLD
 from tasks.providers.redaction import KeyFilter, redact
@@ -109,7 +109,7 @@ def call(
         return Judgement(Verdict.RETIRED, RETIRED_HOLD, f"{provider.name}: {provider.note}")
     try:
         key, contact = require_key(service, settings), require_contact(service, settings)
-    except (MissingKeyError, MissingContactError) as error:
+    except MissingSettingError as error:
         return Judgement(Verdict.AUTH, AUTH_HOLD, str(error))
     _key_filter.keys |= settings.keys()
     base_url = settings.base_url(service)
