@@ -36,6 +36,15 @@ def parked(fleet: Fleet, count: int) -> None:
     wait_for(lambda: fleet.circuit()["parked"] == count, 30, f"{count} parked: {fleet.circuit()}")
 
 
+def parked_in_order(fleet: Fleet, count: int) -> list[AsyncResult]:
+    """So many tasks that ask the same, each parked before the next is sent: the first is the leader."""
+    results = []
+    for number in range(count):
+        results.append(fleet.app.quote.delay("X"))
+        parked(fleet, number + 1)
+    return results
+
+
 def final(results: list[AsyncResult]) -> Counter[str]:
     wait_for(lambda: all(result.ready() for result in results), 60, "every task ends")
     return Counter(result.state for result in results)
@@ -112,10 +121,7 @@ def test_a_failure_is_everybodys(make_fleet: MakeFleet) -> None:
 
 def test_a_revoked_leader_is_nobody_elses_end(make_fleet: MakeFleet) -> None:
     fleet = shut_fleet(make_fleet)
-    results = []
-    for number in range(5):
-        results.append(fleet.app.quote.delay("X"))
-        parked(fleet, number + 1)
+    results = parked_in_order(fleet, 5)
     results[0].revoke()
     let_go()
     assert final(results) == {"REVOKED": 1, "SUCCESS": 4}
@@ -137,10 +143,7 @@ def test_nor_is_one_that_expires(make_fleet: MakeFleet) -> None:
 
 def test_a_revoked_task_gets_no_answer(make_fleet: MakeFleet) -> None:
     fleet = shut_fleet(make_fleet)
-    results = []
-    for number in range(5):
-        results.append(fleet.app.quote.delay("X"))
-        parked(fleet, number + 1)
+    results = parked_in_order(fleet, 5)
     results[3].revoke()
     let_go()
     assert final(results) == {"REVOKED": 1, "SUCCESS": 4}
@@ -150,10 +153,7 @@ def test_a_revoked_task_gets_no_answer(make_fleet: MakeFleet) -> None:
 
 def test_a_worker_killed_before_it_passes_an_answer_on_leaves_that_to_the_next(make_fleet: MakeFleet) -> None:
     fleet = shut_fleet(make_fleet)
-    results = []
-    for number in range(20):
-        results.append(fleet.app.quote.delay("X"))
-        parked(fleet, number + 1)
+    results = parked_in_order(fleet, 20)
     worker = fleet.workers[0]
     fleet.provider.set("mode:dead", "slow")
     let_go()
