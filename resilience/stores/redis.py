@@ -7,6 +7,7 @@ All keys of a service lie under one hash tag, so the same scripts run on a clust
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -22,7 +23,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 import redis
 from hiredis import pack_command
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
+from redis.connection import AbstractConnection, parse_url
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -179,6 +180,17 @@ def _credentials(parts: SplitResult) -> dict[str, str | None]:
     return {"username": unquote(username) or None, "password": unquote(password) or None}
 
 
+class _Closing:
+    """Closes a connection as soon as nobody has this: redis-py's own waits for gc."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # nobody could be told
+            self.connection.disconnect()
+
+
 class Line(threading.local):
     """A connection for each thread: a pool and its bookkeeping cost more than the script that is asked for.
 
@@ -188,6 +200,7 @@ class Line(threading.local):
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
         self._connection = pool.connection_class(**pool.connection_kwargs)
+        self._closing = _Closing(self._connection)  # with the thread, or when this line is left for another
         self._used = 0.0
         self._pending = False
 

