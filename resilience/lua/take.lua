@@ -4,8 +4,8 @@
 -- out   {state, id, message, id, message, ...}
 -- does  moves what has come due, and what a dead releaser left, back into its lane; open -> half_open
 --       when retry_at has come and somebody waits; leases on-demand before scheduled, each in order.
---       Never more than the service has room for; half-open never more than the free probes. Each place
---       is taken with a reservation.
+--       Never more than the service has room for; half-open one, and after its success never more than the
+--       free probes. Each place is taken with a reservation.
 local now = clock()
 local token, most, ends, reserve = ARGV[4], tonumber(ARGV[5]), now + tonumber(ARGV[6]), tonumber(ARGV[7])
 local c = load(now, ARGV[3])
@@ -38,8 +38,9 @@ if reserved then
       move(c, now, 'half_open', c.reason, 0)
       out[1] = shown(c)
     end
-    -- Not below one probe: the limit may have been lowered meanwhile, and acquire will close it.
-    local wanted = math.max(policy.successes - c.successes, 1)
+    -- The first goes alone: if it fails, the others were published for nothing. Later never below one: the limit
+    -- may have been lowered meanwhile, and acquire will close it.
+    local wanted = c.successes == 0 and 1 or math.max(policy.successes - c.successes, 1)
     places = math.min(places, policy.probes, wanted)
   end
   most = math.min(most, places - in_flight(now))

@@ -6,12 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import resilience.stores.redis
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
 from tests.circuits import Clock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resilience.stores import Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """What a store decides is tested here, not how soon: a busy machine is slower than a worker waits for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resilience.stores.redis, "SOCKET_SECONDS", 10.0)
+        yield
 
 
 @pytest.fixture

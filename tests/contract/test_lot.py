@@ -97,6 +97,22 @@ def test_nothing_leaves_before_its_time_and_then_only_the_probes(desk):
     assert desk.breaker.acquire("a").probe
 
 
+def test_the_first_probe_goes_alone_and_the_others_after_its_success(url):
+    """Published with it, they would come back for nothing where it fails."""
+    desk = Desk(url, half_open_max_calls=3)
+    desk.trip()
+    desk.park("a", "b", "c", "d", "e")
+    desk.forward(10)
+    assert desk.take() == ["a"]
+    permit = desk.breaker.acquire("a")
+    assert desk.take() == []
+    desk.breaker.report(permit, Verdict.SUCCESS, owner="a")
+    assert desk.take() == ["b", "c"], "three successes are needed"
+    for ident in ("b", "c"):
+        desk.breaker.report(desk.breaker.acquire(ident), Verdict.SUCCESS, owner=ident)
+    assert desk.state is CircuitState.CLOSED
+
+
 def test_on_demand_goes_first_and_each_lane_in_order(desk):
     desk.trip()
     desk.park("s1", "s2")
