@@ -169,6 +169,8 @@ def call(service: str, task_id: str, seconds: float) -> None:
         mode = (provider.get(f"mode:{service}") or b"ok").decode()
         if collapsed:
             raise ConnectionError(f"{service} has collapsed")
+        if mode == "once":  # well for one call
+            provider.set(f"mode:{service}", "hang")
         if mode == "hang":
             provider.rpush("pids", os.getpid())
             time.sleep(3600)

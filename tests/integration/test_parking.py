@@ -107,20 +107,22 @@ def test_eight_processes_in_turn_make_exactly_the_threshold_of_calls(make_fleet:
 
 
 @rules_of_the_store
-@pytest.mark.parametrize("limit", [1, 3])
-def test_probes_in_flight_and_killed_with_their_process(make_fleet: MakeFleet, limit: int) -> None:
+@pytest.mark.parametrize(("limit", "well"), [(1, 0), (3, 0), (3, 1)])
+def test_probes_in_flight_and_killed_with_their_process(make_fleet: MakeFleet, limit: int, well: int) -> None:
     fleet, results = outage(make_fleet, 20, concurrency=8, timeout=1, threshold=1, probes=limit, call=1)
     fleet.provider.delete("calls:dead")
-    fleet.mode("hang")
+    fleet.mode("once" if well else "hang")
+    # The first goes alone, the others when it has succeeded.
+    hang = limit - well if well else 1
     wait_for(
-        lambda: fleet.circuit()["half_open_in_flight"] == fleet.provider.llen("pids") == limit, 20, "probes"
+        lambda: fleet.circuit()["half_open_in_flight"] == fleet.provider.llen("pids") == hang, 20, "probes"
     )
-    assert len(fleet.calls()) == limit
+    assert len(fleet.calls()) == hang + well
     fleet.mode("ok")
     for pid in fleet.provider.lrange("pids", 0, -1):
         os.kill(int(pid), signal.SIGKILL)
     killed = time.monotonic()
-    wait_for(lambda: len(fleet.calls()) > limit, 20, "another probe")
+    wait_for(lambda: len(fleet.calls()) > hang + well, 20, "another probe")
     assert time.monotonic() - killed < 1 + LEASE_GRACE_SECONDS + 2
     assert final(results) == {"SUCCESS": 20}
 
