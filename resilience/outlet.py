@@ -23,6 +23,24 @@ BROKER_SECONDS = 1.0
 REST = 10
 
 
+def make_brief(connection: Any) -> None:
+    """Have a connection, not open yet, wait BROKER_SECONDS at most for an answer and repeat nothing."""
+    kind = connection.transport.driver_type
+    if kind == "amqp":
+        connection.connect_timeout = BROKER_SECONDS
+        limits = {"read_timeout": BROKER_SECONDS, "write_timeout": BROKER_SECONDS}
+    elif kind == "redis":
+        limits = {
+            "socket_timeout": BROKER_SECONDS,
+            "socket_connect_timeout": BROKER_SECONDS,
+            "max_retries": 0,
+            "connect_retries_timeout": BROKER_SECONDS,
+        }
+    else:
+        return
+    connection.transport_options = {**connection.transport_options, **limits}
+
+
 class Outlet:
     """A connection to the broker beside the consumer's, none of whose acts lasts longer than BROKER_SECONDS.
 
@@ -116,22 +134,13 @@ class Outlet:
         if kind == "amqp":
             for _ in range(self._failures % len(connection.alt or [""])):
                 connection.maybe_switch_next()  # of a cluster's nodes, another each time
-            connection.connect_timeout = BROKER_SECONDS
+        make_brief(connection)  # the next look tries again
+        if kind == "amqp":
             connection.transport_options = {
                 **connection.transport_options,
-                "read_timeout": BROKER_SECONDS,
-                "write_timeout": BROKER_SECONDS,
                 "confirm_publish": False,  # a batch is confirmed as one
                 "on_blocked": self._on_blocked,
                 "on_unblocked": self._on_unblocked,
-            }
-        elif kind == "redis":
-            connection.transport_options = {
-                **connection.transport_options,
-                "socket_timeout": BROKER_SECONDS,
-                "socket_connect_timeout": BROKER_SECONDS,
-                "max_retries": 0,  # the next look tries again
-                "connect_retries_timeout": BROKER_SECONDS,
             }
         self.connection = connection
         if kind == "amqp":  # no heartbeats: there is nobody to answer them

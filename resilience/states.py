@@ -30,6 +30,18 @@ BACKEND_SECONDS = 0.5
 REST = 20
 
 
+def brief(backend: RedisBackend) -> RedisBackend:
+    """Another like it that waits BACKEND_SECONDS at most and repeats nothing; Celery's own do for minutes."""
+    quick = type(backend)(app=backend.app, url=backend.url)
+    quick.connparams = {
+        **backend.connparams,
+        "socket_timeout": BACKEND_SECONDS,
+        "socket_connect_timeout": BACKEND_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return quick
+
+
 class ParkedStates:
     """Writes the state of many tasks at once, never over a final one, and reads the final ones."""
 
@@ -86,16 +98,8 @@ class ParkedStates:
         self._rests_until = now + REST * (now - started)
 
     def _quick_one(self, backend: RedisBackend) -> RedisBackend:
-        """Like it, but it waits BACKEND_SECONDS at most and repeats nothing; Celery's own do for minutes."""
         if backend not in self._quick:
-            quick = type(backend)(app=backend.app, url=backend.url)
-            quick.connparams = {
-                **backend.connparams,
-                "socket_timeout": BACKEND_SECONDS,
-                "socket_connect_timeout": BACKEND_SECONDS,
-                "retry": Retry(NoBackoff(), 0),
-            }
-            self._quick[backend] = quick
+            self._quick[backend] = brief(backend)
         return self._quick[backend]
 
 
