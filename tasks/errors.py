@@ -3,6 +3,7 @@
     InputError (a ValueError)
     ├── UnknownServiceError   no provider of that name in the catalogue
     ├── UnknownDatasetError   no such dataset, or the provider does not serve it
+    ├── UnknownAdjustmentError  nobody has the dataset adjusted so
     ├── InvalidSymbolError    a symbol that could not be one
     ├── MissingSettingError   an environment variable that the provider needs is not set
     │   ├── MissingKeyError       it needs a key
@@ -62,6 +63,24 @@ class UnknownDatasetError(InputError):
         if self.service is None:
             return f"unknown dataset {_shown(self.dataset)}; known are {known}"
         return f"{self.service} does not serve the dataset {_shown(self.dataset)}; it serves {known}"
+
+
+class UnknownAdjustmentError(InputError):
+    """Nobody who could be asked has the dataset adjusted so.
+
+    Args:
+        adjustment: What was asked for.
+        dataset: Of what.
+        known: The adjustments that can be had; none where the dataset knows of none.
+    """
+
+    def __init__(self, adjustment: object, dataset: str, known: Sequence[str]) -> None:
+        super().__init__(adjustment, dataset, list(known))
+        self.adjustment, self.dataset, self.known = adjustment, dataset, list(known)
+
+    def __str__(self) -> str:
+        remedy = f"known here: {', '.join(self.known)}" if self.known else "it has none: leave it out"
+        return f"unknown adjustment {_shown(self.adjustment)} of {self.dataset}; {remedy}"
 
 
 class InvalidSymbolError(InputError):

@@ -15,10 +15,10 @@ from celery.utils.log import get_task_logger
 from resilience import Reason, ResilientTask, StoreUnavailableError, Verdict, get_circuit_breaker
 from resilience.parking import Lane
 from resilience.stores import shared_scripts
-from resilience.task import Outcome
-from tasks import last_good
+from resilience.task import Outcome, forget_elsewhere
+from tasks import last_good, not_found
 from tasks.errors import InputError, SettingsError, UnknownDatasetError
-from tasks.providers import PROVIDERS, clean_symbol, find_endpoint, find_provider, providers_of
+from tasks.providers import PROVIDERS, clean_symbol, find_provider, providers_of, resolve_adjustment
 from tasks.providers import Verdict as Answer
 from tasks.providers.holds import RETIRED_HOLD
 from tasks.providers.http import call
@@ -93,7 +93,9 @@ class FetchTask(ResilientTask):
     soft_time_limit = 60
     time_limit = 75
 
-    def run(self, dataset: str, symbol: str, provider: str | None = None) -> dict[str, Any]:  # noqa: ARG002 - see candidates
+    def run(
+        self, dataset: str, symbol: str, provider: str | None = None, *, adjustment: str | None = None
+    ) -> dict[str, Any]:
         """Ask the provider the task was let through to.
 
         Returns:
@@ -109,6 +111,9 @@ class FetchTask(ResilientTask):
         # A probe may have less time than any other call; called directly, it has its row's.
         seconds = getattr(self.request, "call_seconds", None)
         judgement = call(service, dataset, symbol, settings=provider_settings(), deadline_seconds=seconds)
+        if judgement.verdict is Answer.NOT_FOUND:
+            question = question_of(dataset, symbol, self._only(provider), adjustment)
+            _keep_word({question, not_found.key_of(dataset, symbol, service)}, service, judgement.detail)
         if judgement.record is None:
             raise _error(service, dataset, symbol, judgement)
         fetched_at = None
@@ -125,20 +130,48 @@ class FetchTask(ResilientTask):
             "fetched_at": fetched_at,
         }
 
-    def candidates(self, dataset: str, symbol: str, provider: str | None = None) -> tuple[str, ...]:
+    def candidates_of(self, task_id: str, args: Any, kwargs: Any) -> tuple[str, ...]:
+        """As any task's, unless the question has been answered lately: then no permit is asked for.
+
+        Raises:
+            FetchError: A provider knows no such symbol, or did not a moment ago.
+        """
+        services = super().candidates_of(task_id, args, kwargs)
+        told = self._told(*args, **kwargs)
+        if told:
+            forget_elsewhere(task_id, "", services)  # it may have been released as a probe
+            raise told
+        return services
+
+    def candidates(
+        self, dataset: str, symbol: str, provider: str | None = None, *, adjustment: str | None = None
+    ) -> tuple[str, ...]:
         """Scheduled, or with a provider named: that one. On demand: the dataset's order."""
         symbol = clean_symbol(symbol)
-        for name in (dataset, provider or ""):
+        for name in (dataset, provider or "", adjustment or ""):
             if not isinstance(name, str):  # a message's arguments are whatever its sender wrote
                 raise InputError(f"{str(name)[:80]!r} is no text: give a dataset's and a provider's name")
-        if provider or self.lane is not Lane.ON_DEMAND:
-            service = provider or self.service
-            find_endpoint(find_provider(service), dataset).spelling(symbol)
+        service = self._only(provider)
+        if service:
+            resolve_adjustment(dataset, symbol, service, adjustment)
             return (service,)
-        services = providers_of(dataset, symbol)
+        services = providers_of(dataset, symbol, adjustment)
         if not services:
             raise UnknownDatasetError(dataset, served_datasets())
         return services
+
+    def _only(self, provider: str | None) -> str | None:
+        """The one provider that may be asked, None for any in the dataset's order."""
+        return provider or (None if self.lane is Lane.ON_DEMAND else self.service)
+
+    def _told(
+        self, dataset: str, symbol: str, provider: str | None = None, *, adjustment: str | None = None
+    ) -> FetchError | None:
+        """What a provider has lately said to the same question."""
+        symbol = clean_symbol(symbol)
+        told = not_found.recall(question_of(dataset, symbol, self._only(provider), adjustment))
+        verdict = Answer.NOT_FOUND.value
+        return FetchError(told.service, dataset, symbol, verdict, str(told)) if told else None
 
     def judge(self, error: Exception) -> Outcome:
         """By the class of the reply; an error of any other kind says nothing about the provider."""
@@ -260,20 +293,43 @@ def announce_retired() -> None:
             breaker.reset(f"{service.upper()}_BASE_URL names another address")
 
 
-def flight_key(dataset: str, symbol: str, provider: str | None = None) -> str:
+def question_of(dataset: str, symbol: str, provider: str | None, adjustment: str | None) -> str:
+    """Where it stands that whoever was asked knows no such symbol; see ``not_found``.
+
+    Args:
+        dataset: What.
+        symbol: Of what; clean.
+        provider: The only one that may be asked; None: any in the dataset's order.
+        adjustment: See ``resolve_adjustment``.
+    """
+    adjustment = resolve_adjustment(dataset, symbol, provider, adjustment)
+    return not_found.key_of(dataset, symbol, provider, adjustment)
+
+
+def flight_key(dataset: str, symbol: str, provider: str | None = None, adjustment: str | None = None) -> str:
     """Where the id of the one refresh of a key that is under way is kept."""
-    return f"refresh:1:{dataset}:{symbol}:{provider or ''}"
+    return f"refresh:1:{dataset}:{symbol}:{provider or ''}" + (f":{adjustment}" if adjustment else "")
 
 
-def end_flight(task_id: str, dataset: str, symbol: str, provider: str | None = None) -> None:
+def end_flight(
+    task_id: str, dataset: str, symbol: str, provider: str | None = None, adjustment: str | None = None
+) -> None:
     """Forget a refresh, unless another has taken its place."""
+    key = flight_key(dataset, symbol.upper(), provider, adjustment)
     try:
-        shared_scripts().evaluate(_FORGET, (flight_key(dataset, symbol.upper(), provider),), task_id)
+        shared_scripts().evaluate(_FORGET, (key,), task_id)
     except StoreUnavailableError:
         return  # its key expires
 
 
 _FORGET = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+def _keep_word(questions: set[str], service: str, detail: str) -> None:
+    try:
+        not_found.remember(questions, service, detail)
+    except StoreUnavailableError as error:
+        logger.warning("that %s knows no such symbol is not kept: %s", service, error)
 
 
 def _error(service: str, dataset: str, symbol: str, judgement: Judgement) -> FetchError:

@@ -1,5 +1,7 @@
 """The last good value of each (dataset, symbol), kept in the shared store beside the circuits.
 
+Of bars there is one for each adjustment: a series that changes it halfway shows price jumps nobody traded.
+
 ``fetched_at`` is the store's clock, so a worker with a wrong one cannot make a value look younger.
 """
 
@@ -13,7 +15,9 @@ from resilience.circuit import from_micros
 from resilience.errors import StoreUnavailableError
 from resilience.policy import MICROSECONDS
 from resilience.stores import shared_scripts
-from tasks.records import as_json, as_of, newest
+from tasks import not_found
+from tasks.records import adjustment_of, as_json, as_of, newest
+from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,30 +26,8 @@ if TYPE_CHECKING:
 
 # All under one hash tag: a value and its provider's line are written by one script, so on one server.
 PREFIX = "last_good:1:{all}:"
-
-
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """What a dataset's age means.
-
-    Attributes:
-        target_seconds: Older than this is stale.
-        max_seconds: Older than this is no value any more.
-    """
-
-    target_seconds: float
-    max_seconds: float
-
-
-DAY = 86_400
-FRESHNESS = {
-    # A long weekend lies between the last trade and the next.
-    "quote": Freshness(60, 5 * DAY),
-    "bars": Freshness(DAY, 10 * DAY),
-    "news": Freshness(900, 5 * DAY),
-    "filings": Freshness(DAY, 30 * DAY),
-    "observations": Freshness(DAY, 90 * DAY),
-}
+# A value that is none any more is kept for as long again, so that it can be told from one that never was.
+KEPT_FOR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +39,7 @@ class Entry:
         value: The record, or the list of them, as plain JSON.
         as_of: The provider's own time of it (ISO 8601).
         fetched_at: When it was fetched, on the store's clock.
-        age_seconds: How long ago that is, on the same clock.
+        age_seconds: How long ago that is, on the same clock; below zero where that was set back since.
     """
 
     provider: str
@@ -68,7 +50,10 @@ class Entry:
 
 
 def remember(dataset: str, symbol: str, value: Value) -> datetime:
-    """Keep a value, no empty list; the latest fetched wins.
+    """Keep a value, no empty list; the latest fetched wins, of bars the latest of the same adjustment.
+
+    Whoever said that there is no such symbol is disproved by it, where the dataset's order was asked or this
+    provider.
 
     Returns:
         Its ``fetched_at``.
@@ -76,34 +61,45 @@ def remember(dataset: str, symbol: str, value: Value) -> datetime:
     Raises:
         StoreUnavailableError: The store does not answer; the value is not kept.
     """
-    record = newest(value)
+    record, adjustment = newest(value), adjustment_of(value)
     assert record is not None  # noqa: S101 - see above
-    key = f"{PREFIX}{dataset}:{symbol}"
-    keep = round(FRESHNESS[dataset].max_seconds)
+    keep = round(provider_settings().freshness(dataset).max_seconds * KEPT_FOR)
     text, when = json.dumps(as_json(value)), as_of(value) or ""
-    micros = shared_scripts().evaluate(
-        _REMEMBER, (key, f"{PREFIX}providers"), record.provider, text, when, keep, symbol
+    keys = (
+        _key(dataset, symbol, adjustment),
+        f"{PREFIX}providers",
+        not_found.key_of(dataset, symbol, record.provider),
+        not_found.key_of(dataset, symbol, None, adjustment),
     )
+    micros = shared_scripts().evaluate(_REMEMBER, keys, record.provider, text, when, keep, symbol)
     fetched_at = from_micros(micros)
     assert fetched_at is not None  # noqa: S101 - a server's clock is not at the epoch
     return fetched_at
 
 
-def recall(dataset: str, symbol: str) -> Entry | None:
-    """The kept value, None where there is none or it is too old to be one.
+def recall(dataset: str, symbol: str, adjustment: str | None = None) -> Entry | None:
+    """The kept value, however old; None where there is none.
+
+    Args:
+        dataset: What.
+        symbol: Of what.
+        adjustment: Of bars: what their prices are adjusted for.
 
     Raises:
         StoreUnavailableError: The store does not answer.
     """
-    row = shared_scripts().evaluate(_RECALL, (f"{PREFIX}{dataset}:{symbol}",))
-    if not row[1]:
-        return None
+    row = shared_scripts().evaluate(_RECALL, (_key(dataset, symbol, adjustment),))
     now, provider, value, as_of, micros = row
-    fetched_at = from_micros(micros)
-    age = max(0.0, (now - int(micros)) / MICROSECONDS)
-    if fetched_at is None or age > FRESHNESS[dataset].max_seconds:
+    fetched_at = from_micros(micros or 0)
+    if fetched_at is None:
         return None
+    age = (now - int(micros)) / MICROSECONDS
     return Entry(provider.decode(), json.loads(value), as_of.decode() or None, fetched_at, age)
+
+
+def _key(dataset: str, symbol: str, adjustment: str | None) -> str:
+    """Symbols are in upper case, so none ends like an adjustment."""
+    return f"{PREFIX}{dataset}:{symbol}" + (f":{adjustment}" if adjustment else "")
 
 
 def by_provider() -> dict[str, tuple[str, float]]:
@@ -119,7 +115,7 @@ def by_provider() -> dict[str, tuple[str, float]]:
     return found
 
 
-# KEYS  1 the value  2 each provider's latest
+# KEYS  1 the value  2 each provider's latest  3, 4 where it may stand that there is no such symbol
 # ARGV  1 provider  2 value  3 as_of  4 seconds to keep it  5 symbol     out  fetched_at (us)
 _REMEMBER = """
 local time = redis.call('TIME')
@@ -127,6 +123,7 @@ local now = string.format('%.0f', tonumber(time[1]) * 1000000 + tonumber(time[2]
 redis.call('HSET', KEYS[1], 'provider', ARGV[1], 'value', ARGV[2], 'as_of', ARGV[3], 'fetched_at', now)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[1], now .. ' ' .. ARGV[5])
+redis.call('DEL', KEYS[3], KEYS[4])
 return now
 """
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import current_app, states
+from celery.backends.redis import RedisBackend
 
 from resilience import (
     CircuitBreakerOpenError,
@@ -17,27 +19,64 @@ from resilience import (
     StoreUnavailableError,
     get_circuit_breaker,
 )
+from resilience.outlet import BROKER_SECONDS, make_brief
 from resilience.parking import Lane
-from resilience.states import PARKED
+from resilience.states import PARKED, brief
 from resilience.stores import shared_scripts
 from resilience.task import NEVER_WAITS
-from tasks import last_good
+from tasks import last_good, not_found
 from tasks.errors import InputError, UnknownDatasetError
-from tasks.fetch import FetchError, end_flight, flight_key, is_retired, queue_of, served_datasets
-from tasks.providers import clean_symbol, find_endpoint, find_provider, providers_of
+from tasks.fetch import (
+    FetchError,
+    end_flight,
+    flight_key,
+    is_retired,
+    question_of,
+    queue_of,
+    served_datasets,
+)
+from tasks.providers import (
+    Verdict,
+    adjustments_of,
+    clean_symbol,
+    providers_of,
+    resolve_adjustment,
+)
+from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
-    from celery.result import AsyncResult
+    from collections.abc import Iterator
+
+    from celery import Celery
+    from celery.backends.base import Backend
+    from kombu.connection import Connection
 
     from resilience.circuit import Circuit
+    from tasks.settings import Freshness
 
 # A refresh nobody has heard of for this long is asked for again.
 FLIGHT_SECONDS = 3600
 POLL_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 3600
-
-
+# A server that takes over for another may have a clock that is behind by so much.
+SKEW_SECONDS = 5
 SERVERS = "see that the servers at CELERY_BROKER_URL, CELERY_RESULT_BACKEND and RESILIENCE_STORE_URL answer"
+
+
+class Question(NamedTuple):
+    """What a refresh asks; its parts are its task's arguments.
+
+    Attributes:
+        dataset: What.
+        symbol: Of what, clean.
+        provider: Of whom; None: any in the dataset's order,
+        adjustment: that gives values adjusted for this.
+    """
+
+    dataset: str
+    symbol: str
+    provider: str | None
+    adjustment: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,69 +113,107 @@ class Reading:
         return asdict(self)
 
 
-def latest(dataset: str, symbol: str) -> Reading:
+def latest(dataset: str, symbol: str, adjustment: str | None = None) -> Reading:
     """The last good value, at once. Never calls a provider.
 
+    Args:
+        dataset: What.
+        symbol: Of what.
+        adjustment: Of bars: raw, split or all; None: that of the first provider in the dataset's order, whose
+            place only the catalogue decides. A value of another is never read in its place.
+
     Raises:
-        tasks.errors.InputError: An unknown dataset, or a symbol that cannot be one.
+        tasks.errors.InputError: An unknown dataset or adjustment, or a symbol that cannot be one.
     """
     symbol = _checked(dataset, symbol)
-    try:
-        entry = last_good.recall(dataset, symbol)
-    except StoreUnavailableError as error:
-        return Reading("failed", reason=str(error))
-    if entry is None:
-        return Reading("failed", reason=f"no {dataset} of {symbol} has been fetched yet; refresh it")
-    circuit = get_circuit_breaker(entry.provider).read()
-    reason = _why_stale(dataset, entry.age_seconds, circuit)
-    return Reading(
-        outcome="stale" if reason else "fresh",
-        provider=entry.provider,
-        value=entry.value,
-        as_of=entry.as_of,
-        fetched_at=entry.fetched_at.isoformat(),
-        age_seconds=round(entry.age_seconds, 3),
-        stale=bool(reason),
-        reason=reason,
-        retry_at=circuit.retry_at.isoformat() if reason and circuit.retry_at else None,
-    )
+    return _latest(dataset, symbol, resolve_adjustment(dataset, symbol, None, adjustment))
 
 
-def refresh(dataset: str, symbol: str, *, provider: str | None = None, wait: float | None = None) -> Reading:
+def refresh(
+    dataset: str,
+    symbol: str,
+    *,
+    provider: str | None = None,
+    adjustment: str | None = None,
+    wait: float | None = None,
+) -> Reading:
     """Ask a provider for a fresh value, on demand. One refresh of a key runs at a time; others join it.
 
     Args:
         dataset: What.
         symbol: Of what.
         provider: This one and no other; None: the first in the dataset's order whose circuit lets it.
-        wait: Seconds to wait for the answer at most; None: do not.
+        adjustment: As ``latest``; with a provider, what it gives.
+        wait: Seconds to wait for the answer at most; None: do not. A server that hangs is waited for a second
+            longer.
 
     Returns:
         The fresh value if it came in time. Otherwise the last good one, marked stale, while the refresh
-        stays queued or parked.
+        stays queued or parked. Where a provider said a short time ago that it knows no such symbol, that.
 
     Raises:
-        tasks.errors.InputError: An unknown service, dataset, a symbol or a wait that cannot be one.
+        tasks.errors.InputError: An unknown service, dataset or adjustment, no symbol, or no wait.
     """
     symbol = _checked(dataset, symbol)
-    if provider:
-        find_endpoint(find_provider(provider), dataset).spelling(symbol)
-    else:
-        providers_of(dataset, symbol)
+    adjustment = resolve_adjustment(dataset, symbol, provider, adjustment)
     if wait is not None and not 0 <= wait <= LONGEST_WAIT_SECONDS:
         raise InputError(f"wait={wait!r}: give seconds, from 0 to {LONGEST_WAIT_SECONDS}")
+    question = Question(dataset, symbol, provider, adjustment)
+    ends = time.monotonic() + (wait or 0)
+    told = not_found.recall(question_of(dataset, symbol, provider, adjustment))
+    if told:
+        verdict = Verdict.NOT_FOUND.value
+        return _failed(question, FetchError(told.service, dataset, symbol, verdict, str(told)))
+    with _results(current_app) as results:
+        try:
+            task_id = _take_off(question, results)
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a broker or a store raises is an outage of ours
+            reason = f"cannot queue the refresh ({type(error).__name__}): {SERVERS}"
+            return _fall_back(question, reason=reason)
+        try:
+            return _answer(results, task_id, question, ends)
+        except Exception as error:  # noqa: BLE001 - the same, of a result backend
+            reason = f"the refresh is queued, its result cannot be read ({type(error).__name__}): {SERVERS}"
+            return _fall_back(question, reason=reason, outcome="parked")
+
+
+def _latest(dataset: str, symbol: str, adjustment: str | None) -> Reading:
+    freshness = provider_settings().freshness(dataset)
     try:
-        result = _take_off(dataset, symbol, provider)
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a broker or a store raises is an outage of ours
-        reason = f"cannot queue the refresh ({type(error).__name__}): {SERVERS}"
-        return _fall_back(dataset, symbol, reason=reason)
-    try:
-        return _answer(result, dataset, symbol, wait or 0)
-    except Exception as error:  # noqa: BLE001 - the same, of a result backend
-        reason = f"the refresh is queued, its result cannot be read ({type(error).__name__}): {SERVERS}"
-        return _fall_back(dataset, symbol, reason=reason, outcome="parked")
+        entry = last_good.recall(dataset, symbol, adjustment)
+        if entry is None:
+            return Reading("failed", reason=_why_none(dataset, symbol, adjustment))
+    except StoreUnavailableError as error:
+        return Reading("failed", reason=str(error))
+    if entry.age_seconds > freshness.max_seconds:
+        too_old = (
+            f"the last {dataset} of {symbol}, by {entry.provider}, is {entry.age_seconds:.0f} s old; over "
+            f"{dataset.upper()}_MAX_SECONDS={freshness.max_seconds:.0f} is no value; refresh it"
+        )
+        return Reading("failed", reason=too_old)
+    circuit = get_circuit_breaker(entry.provider).read()
+    reason = _why_stale(freshness, entry.age_seconds, circuit)
+    return Reading(
+        outcome="stale" if reason else "fresh",
+        provider=entry.provider,
+        value=entry.value,
+        as_of=entry.as_of,
+        fetched_at=entry.fetched_at.isoformat(),
+        age_seconds=round(max(0.0, entry.age_seconds), 3),
+        stale=bool(reason),
+        reason=reason,
+        retry_at=circuit.retry_at.isoformat() if reason and circuit.retry_at else None,
+    )
+
+
+def _why_none(dataset: str, symbol: str, adjustment: str | None) -> str:
+    named = f"{adjustment} {dataset}" if adjustment else dataset
+    others = [other for other in adjustments_of(dataset) if other != adjustment]
+    kept = [other for other in others if last_good.recall(dataset, symbol, other)]
+    hint = f", or read those kept with adjustment={' or '.join(kept)}" if kept else ""
+    return f"no {named} of {symbol} is kept: none was fetched, or too long ago; refresh it{hint}"
 
 
 def _checked(dataset: str, symbol: str) -> str:
@@ -145,37 +222,94 @@ def _checked(dataset: str, symbol: str) -> str:
     return clean_symbol(symbol)
 
 
-def _why_stale(dataset: str, age: float, circuit: Circuit) -> str | None:
-    """A value is stale when it is older than its dataset's target, or its provider cannot be asked."""
+def _why_stale(freshness: Freshness, age: float, circuit: Circuit) -> str | None:
+    """Older than its dataset's target, of an age nobody knows, or of a provider that cannot be asked."""
     if circuit.state.shut:
         return f"the circuit of {circuit.service} is {circuit.state}: {circuit.reason or Reason.FAILURES}"
-    target = last_good.FRESHNESS[dataset].target_seconds
-    return f"older than {target:.0f} s" if age > target else None
+    if age < -SKEW_SECONDS:
+        return f"the store's clock was set back: by it, this is fetched in {-age:.0f} s"
+    return f"older than {freshness.fresh_seconds:.0f} s" if age > freshness.fresh_seconds else None
 
 
-def _take_off(dataset: str, symbol: str, provider: str | None) -> AsyncResult:
-    """Send the refresh, or join the one that is under way."""
-    service = provider or _first_choice(dataset, symbol)
-    scripts, key = shared_scripts(), flight_key(dataset, symbol, provider)
-    task_id, over = str(uuid.uuid4()), ""
-    while (flying := scripts.evaluate(_TAKE_OFF, (key,), task_id, over, FLIGHT_SECONDS).decode()) != task_id:
-        result = current_app.AsyncResult(flying)
-        if result.state not in states.READY_STATES:
-            return result
-        over = flying
-    keywords = {"provider": provider} if provider else {}
+@contextlib.contextmanager
+def _results(app: Celery) -> Iterator[Backend]:
+    """The result backend, and none that keeps a caller waiting when it hangs."""
+    if not isinstance(app.backend, RedisBackend):
+        yield app.backend
+        return
+    backend = brief(app.backend)
     try:
-        return current_app.send_task(
-            f"tasks.{service}.refresh",
-            (dataset, symbol),
-            keywords,
-            task_id=task_id,
-            queue=queue_of(service, Lane.ON_DEMAND),
-            ignore_result=False,
-        )
+        yield backend
+    finally:
+        backend.client.connection_pool.disconnect()
+
+
+def _take_off(question: Question, results: Backend) -> str:
+    """Send the refresh, or find the one that is under way; its task's id."""
+    task_id, over = str(uuid.uuid4()), ""
+    while (flying := _flight(question, task_id, over)) != task_id:
+        if not _is_over(results, flying):
+            return flying
+        over = flying
+    try:
+        _send(current_app, _first_choice(question), question, task_id, results)
     except Exception:
-        end_flight(task_id, dataset, symbol, provider)  # or others would join what never left
+        end_flight(task_id, *question)  # or others would join what never left
         raise
+    return task_id
+
+
+def _is_over(results: Backend, task_id: str) -> bool:
+    try:
+        return results.get_task_meta(task_id)["status"] in states.READY_STATES
+    except Exception:  # noqa: BLE001 - whatever a backend raises; another refresh's result could not be read either
+        return False
+
+
+def _flight(question: Question, task_id: str, over: str) -> str:
+    key = flight_key(*question)
+    return str(shared_scripts().evaluate(_TAKE_OFF, (key,), task_id, over, FLIGHT_SECONDS), "ascii")
+
+
+def _send(app: Celery, service: str, question: Question, task_id: str, results: Backend) -> None:
+    """On a connection of its own, because those of the app's pool wait for a broker that hangs."""
+    name, queue = f"tasks.{service}.refresh", queue_of(service, Lane.ON_DEMAND)
+    named = zip(question._fields[2:], question[2:], strict=True)
+    message = app.amqp.create_task_message(
+        task_id,
+        name,
+        question[:2],
+        {field: value for field, value in named if value},
+        reply_to=app.thread_oid,
+        create_sent_event=app.conf.task_send_sent_event,
+    )
+    connection = app.connection_for_write()
+    try:
+        _connect(connection)
+        producer = app.amqp.Producer(connection, auto_declare=False)
+        if not isinstance(results, RedisBackend):  # that would subscribe, and the result is polled
+            results.on_task_call(producer, task_id)
+        app.amqp.send_task_message(
+            producer, name, message, queue=queue, retry=False, confirm_timeout=BROKER_SECONDS
+        )
+    except BaseException:
+        connection.collect()  # to close it in order could hang, too
+        raise
+    connection.release()
+
+
+def _connect(connection: Connection) -> None:
+    """To the first of the broker's addresses that answers."""
+    for left in reversed(range(len(connection.alt) or 1)):
+        make_brief(connection)
+        try:
+            connection.ensure_connection(max_retries=0, timeout=BROKER_SECONDS)
+        except Exception:
+            if not left:
+                raise
+            connection.maybe_switch_next()
+        else:
+            return
 
 
 # KEYS  1 the flight     ARGV  1 the id of a new one  2 the id of one known to be over  3 seconds to keep it
@@ -190,34 +324,34 @@ return ARGV[1]
 """
 
 
-def _first_choice(dataset: str, symbol: str) -> str:
+def _first_choice(question: Question) -> str:
     """Whose queue it goes to; the task asks all circuits again when it runs."""
-    able = providers_of(dataset, symbol)
+    if question.provider:
+        return question.provider
+    able = providers_of(question.dataset, question.symbol, question.adjustment)
     living = [name for name in able if not is_retired(name)]
     order = living or list(able)
     shut = (CircuitState.OPEN, CircuitState.FORCED_OPEN)
     return next((name for name in order if get_circuit_breaker(name).read().state not in shut), order[0])
 
 
-def _answer(result: AsyncResult, dataset: str, symbol: str, wait: float) -> Reading:
-    ends = time.monotonic() + wait
+def _answer(results: Backend, task_id: str, question: Question, ends: float) -> Reading:
     while True:
-        meta = result.backend.get_task_meta(result.id)
+        meta = results.get_task_meta(task_id)
         state, info = meta["status"], meta["result"]
         if state == states.SUCCESS:
-            return _fresh(dataset, symbol, info)
+            return _fresh(question, info)
         if state in states.READY_STATES:
-            return _failed(dataset, symbol, info)
+            return _failed(question, info)
         parked = state == PARKED and isinstance(info, dict)
         left = ends - time.monotonic()
         if left <= 0 or (parked and _seconds_until(info["retry_at"]) > left):
             break  # nobody waits for what cannot come in time
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(POLL_SECONDS, left))
     if not parked:
-        return _fall_back(dataset, symbol, reason="the refresh is queued", outcome="parked")
+        return _fall_back(question, reason="the refresh is queued", outcome="parked")
     reading = _fall_back(
-        dataset,
-        symbol,
+        question,
         outcome="parked",
         reason=f"waiting for {info['service']}: {info['reason'] or Reason.FAILURES}",
         retry_at=info["retry_at"],
@@ -229,9 +363,9 @@ def _seconds_until(when: str) -> float:
     return (datetime.fromisoformat(when) - datetime.now(UTC)).total_seconds()
 
 
-def _fresh(dataset: str, symbol: str, answer: dict[str, Any]) -> Reading:
+def _fresh(question: Question, answer: dict[str, Any]) -> Reading:
     """The task's own answer: what is kept may be another provider's, or not kept at all."""
-    kept = latest(dataset, symbol)
+    kept = _latest(question.dataset, question.symbol, question.adjustment)
     same = kept.fetched_at == answer["fetched_at"]
     age = kept.age_seconds if same else None
     return Reading(
@@ -239,7 +373,7 @@ def _fresh(dataset: str, symbol: str, answer: dict[str, Any]) -> Reading:
     )
 
 
-def _failed(dataset: str, symbol: str, error: Any) -> Reading:
+def _failed(question: Question, error: Any) -> Reading:
     """The provider's answer was no, or the task ended without one."""
     verdict = error.verdict if isinstance(error, FetchError) else None
     if isinstance(error, CircuitBreakerOpenError) and error.reason in NEVER_WAITS:
@@ -252,14 +386,14 @@ def _failed(dataset: str, symbol: str, error: Any) -> Reading:
     )
     if verdict in ("not_found", "caller_error", "empty"):
         return reading  # an old value would be passed off as an answer
-    return replace(_fall_back(dataset, symbol, reason=reading.reason, outcome="failed"), verdict=verdict)
+    return replace(_fall_back(question, reason=reading.reason, outcome="failed"), verdict=verdict)
 
 
 def _fall_back(
-    dataset: str, symbol: str, *, reason: str | None, retry_at: str | None = None, outcome: str = "failed"
+    question: Question, *, reason: str | None, retry_at: str | None = None, outcome: str = "failed"
 ) -> Reading:
     """The last good value, marked stale; without one, what is known of the refresh."""
-    reading = latest(dataset, symbol)
+    reading = _latest(question.dataset, question.symbol, question.adjustment)
     if reading.value is None:
         return Reading(outcome, reason=reason, retry_at=retry_at)
     return replace(reading, outcome="stale", stale=True, reason=reason, retry_at=retry_at or reading.retry_at)

@@ -306,6 +306,11 @@ def as_of(value: Value) -> str | None:
     return next(str(plain[name]) for name in record.time_fields if plain[name] is not None)
 
 
+def adjustment_of(value: Value) -> Adjustment | None:
+    """What its prices are adjusted for, where they are: values of two adjustments are never mixed."""
+    return getattr(newest(value), "adjustment", None)
+
+
 def _instant(record: Record) -> datetime:
     when = record.as_of
     return when if isinstance(when, datetime) else datetime.combine(when, time(), UTC)

@@ -5,16 +5,23 @@ Each provider of the catalogue has its variables; a new row brings its own:
     <SERVICE>_API_KEY    the key, as in FINNHUB_API_KEY; of a pair, `id:secret`
     <SERVICE>_BASE_URL   another address than the catalogue's, as for a local simulator
     <SERVICE>_CONTACT    who asks, where the provider wants to know (SEC_EDGAR_CONTACT)
+
+And so has each dataset, for whoever fetches or reads it:
+
+    <DATASET>_FRESH_SECONDS   an older value is stale, as in QUOTE_FRESH_SECONDS
+    <DATASET>_MAX_SECONDS     an older value is none
+    NOT_FOUND_SECONDS         so long a provider that knows no such symbol is not asked again; 0: it is
 """
 
 import re
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from hashlib import blake2b
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, ValidationError, ValidationInfo, create_model, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.errors import MissingContactError, MissingKeyError, SettingsError
@@ -24,6 +31,32 @@ _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 _BAD_KEY = "it holds a space, a line break or a character beyond ASCII"
 _CONTACT = re.compile(r"(?=.*[^ @]@[^ @])[ -~]{3,200}")
 _HIDDEN = re.compile(r"[^/@]*@|[?#].*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """What the age of a dataset's value means.
+
+    Attributes:
+        fresh_seconds: Older than this is stale.
+        max_seconds: Older than this is no value any more.
+    """
+
+    fresh_seconds: float
+    max_seconds: float
+
+
+DAY = 86_400
+LONGEST_SECONDS = 366 * DAY
+# Unless set otherwise. A long weekend lies between the last trade and the next.
+FRESHNESS = {
+    "quote": Freshness(60, 5 * DAY),
+    "bars": Freshness(DAY, 10 * DAY),
+    "news": Freshness(900, 5 * DAY),
+    "filings": Freshness(DAY, 30 * DAY),
+    "observations": Freshness(DAY, 90 * DAY),
+}
+NOT_FOUND_SECONDS = 600.0
 
 
 def _key_problem(key: str) -> str | None:
@@ -54,6 +87,12 @@ def _contact_problem(contact: str) -> str | None:
     return None if _CONTACT.fullmatch(contact) else "it holds no e-mail address, or more than plain ASCII"
 
 
+def _freshness_problem(variable: str, seconds: float, max_seconds: float | None) -> str | None:
+    if max_seconds is None or seconds <= max_seconds:
+        return None
+    return f"it is more than {variable.replace('fresh', 'max').upper()}, which is {max_seconds:g}"
+
+
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -78,6 +117,9 @@ class _Settings(BaseSettings):
             )
         elif isinstance(value, str) and str(field.field_name).endswith("_contact"):
             problem = _contact_problem(value)
+        elif isinstance(value, float):
+            name = str(field.field_name)
+            problem = _freshness_problem(name, value, field.data.get(name.replace("_fresh_", "_max_")))
         elif isinstance(value, str):
             problem = _url_problem(value)
         if problem:
@@ -90,12 +132,21 @@ _fields |= {f"{service}_base_url": (str | None, None) for service in PROVIDERS}
 _fields |= {
     f"{service}_contact": (str | None, None) for service, row in PROVIDERS.items() if row.contact_required
 }
+_fields |= {
+    f"{dataset}_max_seconds": (float, Field(known.max_seconds, ge=1, le=LONGEST_SECONDS))
+    for dataset, known in FRESHNESS.items()
+}
+_fields |= {  # after those above, which they are compared with, whichever of the two is set
+    f"{dataset}_fresh_seconds": (float, Field(known.fresh_seconds, ge=1, validate_default=True))
+    for dataset, known in FRESHNESS.items()
+}
+_fields |= {"not_found_seconds": (float, Field(NOT_FOUND_SECONDS, ge=0, le=DAY))}
 _Build = Callable[..., _Settings]  # the fields are not known to a type checker
 _variables = cast("_Build", create_model("Variables", __base__=_Settings, **_fields))
 
 
 class ProviderSettings:
-    """Keys and addresses of the providers.
+    """Keys and addresses of the providers, and what the age of their values means.
 
     Args:
         values: Variables by their names in lower case, above the environment: `finnhub_api_key="..."`.
@@ -146,6 +197,17 @@ class ProviderSettings:
         url: str | None = getattr(self._values, f"{find_provider(service).service}_base_url")
         return url
 
+    def freshness(self, dataset: str) -> Freshness:
+        """What the age of a dataset's value means."""
+        read = partial(getattr, self._values)
+        return Freshness(read(f"{dataset}_fresh_seconds"), read(f"{dataset}_max_seconds"))
+
+    @property
+    def not_found_seconds(self) -> float:
+        """How long a provider's word that it knows no such symbol stands for a call; 0: not at all."""
+        seconds: float = self._values.not_found_seconds  # type: ignore[attr-defined]  # the fields are made
+        return seconds
+
     def keys(self) -> frozenset[str]:
         """Every key that is set, as its provider is shown it, for masking."""
         return frozenset(text for service in PROVIDERS for text in self._spellings(service))
@@ -168,6 +230,10 @@ def _explained(error: ValidationError) -> SettingsError:
         )
     if variable.endswith("_CONTACT"):
         return SettingsError(variable, why, "write a name and an e-mail address")
+    if variable.endswith("_SECONDS"):
+        shown = str(first["input"])[:80]
+        longest = DAY if variable.startswith("NOT_FOUND") else LONGEST_SECONDS
+        return SettingsError(variable, f"{shown!r}: {why}", f"write seconds, {longest} at most, as in 600")
     return SettingsError(variable, why, "write the key alone, without quotes inside it, on one line")
 
 

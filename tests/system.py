@@ -183,7 +183,13 @@ class System:
             return not (lots or unacked or any(self.broker.llen(name) for name in QUEUES))
 
         wait_for(quiet, 30, "nothing waits")
-        for pattern in ("circuit:1:{finnhub}*", "circuit:1:{alpha_vantage}*", "last_good:*", "refresh:*"):
+        for pattern in (
+            "circuit:1:{finnhub}*",
+            "circuit:1:{alpha_vantage}*",
+            "last_good:*",
+            "not_found:*",
+            "refresh:*",
+        ):
             for key in list(self.store.scan_iter(pattern)):
                 era = self.store.hget(key, "generation") if key.endswith(b"}") else None
                 self.store.delete(key)

@@ -39,6 +39,7 @@ COLOURS = {
 # What is not tried again by itself, and when it is.
 UNPROBED = {"auth": "with a new key", "retired": "after a reset"}
 
+adjusted = click.option("--adjustment", help="Of bars: raw, split or all.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -269,25 +270,36 @@ def drop(
 @click.command(cls=_ClearCommand)
 @click.argument("dataset")
 @click.argument("symbol")
+@adjusted
 @as_json
-def latest(dataset: str, symbol: str, as_json: bool) -> None:  # noqa: FBT001
+def latest(dataset: str, symbol: str, adjustment: str | None, as_json: bool) -> None:  # noqa: FBT001
     """The last good value of SYMBOL, at once, with its honest age."""
     import tasks  # noqa: PLC0415 - only where a value is read
 
-    _print_reading(tasks.latest(dataset, symbol), as_json)
+    _print_reading(tasks.latest(dataset, symbol, adjustment), as_json)
 
 
 @click.command(cls=_ClearCommand)
 @click.argument("dataset")
 @click.argument("symbol")
 @click.option("--provider", help="This one and no other.")
+@adjusted
 @click.option("--wait", type=float, help="Seconds to wait for the answer at most.")
 @as_json
-def refresh(dataset: str, symbol: str, provider: str | None, wait: float | None, as_json: bool) -> None:  # noqa: FBT001
+def refresh(  # click passes one argument for each option
+    dataset: str,
+    symbol: str,
+    provider: str | None,
+    adjustment: str | None,
+    wait: float | None,
+    as_json: bool,  # noqa: FBT001 - click passes flags so
+) -> None:
     """Ask a provider for SYMBOL now."""
     import tasks  # noqa: PLC0415 - as above
 
-    _print_reading(tasks.refresh(dataset, symbol, provider=provider, wait=wait), as_json)
+    _print_reading(
+        tasks.refresh(dataset, symbol, provider=provider, adjustment=adjustment, wait=wait), as_json
+    )
 
 
 @click.command(cls=_ClearCommand)

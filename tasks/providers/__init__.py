@@ -4,7 +4,15 @@
 settings can read the catalogue.
 """
 
-from tasks.providers.catalogue import ORDER, PROVIDERS, find_endpoint, find_provider, providers_of
+from tasks.providers.catalogue import (
+    ORDER,
+    PROVIDERS,
+    adjustments_of,
+    find_endpoint,
+    find_provider,
+    providers_of,
+    resolve_adjustment,
+)
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Until, Verdict, Window
 from tasks.providers.symbols import clean_symbol
 from tasks.providers.verdicts import Judgement, judge
@@ -22,9 +30,11 @@ __all__ = [
     "Until",
     "Verdict",
     "Window",
+    "adjustments_of",
     "clean_symbol",
     "find_endpoint",
     "find_provider",
     "judge",
     "providers_of",
+    "resolve_adjustment",
 ]

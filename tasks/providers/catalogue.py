@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 
-from tasks.errors import InvalidSymbolError, UnknownDatasetError, UnknownServiceError
+from tasks.errors import InvalidSymbolError, UnknownAdjustmentError, UnknownDatasetError, UnknownServiceError
 from tasks.providers.rows import Endpoint, Provider
 from tasks.records import DATASETS
 
@@ -96,16 +96,20 @@ def find_endpoint(provider: Provider, dataset: str) -> Endpoint:
     return provider.endpoints[dataset]
 
 
-def providers_of(dataset: str, symbol: str | None = None) -> tuple[str, ...]:
+def providers_of(dataset: str, symbol: str | None = None, adjustment: str | None = None) -> tuple[str, ...]:
     """The services that serve a dataset, in fail-over order; empty where none does yet.
 
     Args:
         dataset: What.
-        symbol: Clean. Only those that can have such a symbol.
+        symbol: Clean. Only those that can have such a symbol and give values that can stand for one another:
+            bars of one adjustment.
+        adjustment: Which; None: what the first of them gives that is not retired. The circuits have no say
+            in it, so it is always the same.
 
     Raises:
         UnknownDatasetError: There is no such dataset.
         InvalidSymbolError: None of them can have such a symbol.
+        UnknownAdjustmentError: None of those that can gives such values.
     """
     if dataset not in DATASETS:
         raise UnknownDatasetError(dataset, tuple(DATASETS))
@@ -123,4 +127,45 @@ def providers_of(dataset: str, symbol: str | None = None) -> tuple[str, ...]:
             problem = problem or error
     if problem and not able:
         raise problem
-    return tuple(able)
+    return _equivalent(dataset, able, adjustment)
+
+
+def adjustments_of(dataset: str) -> tuple[str, ...]:
+    """What a dataset's values may be adjusted for, in fail-over order; nothing where they are not."""
+    found = (PROVIDERS[service].endpoints[dataset].adjustment for service in ORDER.get(dataset, ()))
+    return tuple(dict.fromkeys(adjustment for adjustment in found if adjustment))
+
+
+def resolve_adjustment(
+    dataset: str, symbol: str, service: str | None = None, adjustment: str | None = None
+) -> str | None:
+    """What the values asked for are adjusted for; None where they are not.
+
+    Args:
+        dataset: What.
+        symbol: Of what; clean.
+        service: The only one that may be asked; None: any in the dataset's order.
+        adjustment: What they should be adjusted for; None: as the service gives them, see ``providers_of``.
+
+    Raises:
+        UnknownServiceError: The catalogue has none.
+        UnknownDatasetError: There is no such dataset, or the service does not serve it.
+        InvalidSymbolError: It cannot have such a symbol.
+        UnknownAdjustmentError: It does not give such values.
+    """
+    service = service or providers_of(dataset, symbol, adjustment)[0]
+    endpoint = find_endpoint(find_provider(service), dataset)
+    endpoint.spelling(symbol)
+    if adjustment not in (None, endpoint.adjustment):
+        known = [endpoint.adjustment] if endpoint.adjustment else []
+        raise UnknownAdjustmentError(adjustment, f"{service}'s {dataset}", known)
+    return endpoint.adjustment
+
+
+def _equivalent(dataset: str, services: list[str], adjustment: str | None) -> tuple[str, ...]:
+    given = {name: PROVIDERS[name].endpoints[dataset].adjustment for name in services}
+    wanted = adjustment or next((given[name] for name in services if not PROVIDERS[name].retired), None)
+    found = tuple(name for name in services if given[name] == wanted)
+    if adjustment and not found:
+        raise UnknownAdjustmentError(adjustment, dataset, sorted(filter(None, set(given.values()))))
+    return found

@@ -35,6 +35,7 @@ from tasks.providers.redaction import KeyFilter, redact
 from tasks.providers.rows import Endpoint, Provider, Verdict
 from tasks.providers.symbols import clean_symbol
 from tasks.providers.verdicts import Judgement, judge
+from tasks.records import adjustment_of
 from tasks.settings import ProviderSettings, provider_settings, require_contact, require_key
 
 _T = TypeVar("_T")
@@ -125,6 +126,9 @@ def call(
         judgement = judge(
             service, dataset, reply.status, reply.headers, reply.body, now=datetime.now(UTC), symbol=symbol
         )
+        if judgement.record and adjustment_of(judgement.record) != endpoint.adjustment:
+            wrong = f"prices are {adjustment_of(judgement.record)}, asked for {endpoint.adjustment}"
+            judgement = Judgement(Verdict.PROVIDER_FAILURE, detail=f"{provider.name}: {wrong}")
     return replace(judgement, detail=redact(judgement.detail, settings.keys()))
 
 

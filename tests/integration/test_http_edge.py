@@ -31,6 +31,7 @@ from tasks.providers.documents import Node
 from tasks.providers.http import call
 from tasks.records import as_of
 from tasks.settings import ProviderSettings
+from tests.contract.replies.polygon import BARS
 from tests.simulator_fixture import KEYS
 from workers.simulator import Mode, SimulatorClient
 
@@ -303,6 +304,22 @@ def test_without_a_key_a_provider_that_needs_none_is_asked(monkeypatch: pytest.M
         settings = ProviderSettings(finnhub_base_url=addresses.base_url("finnhub"))
         assert call("finnhub", "quote", "AAPL", settings=settings).verdict == "success"
     assert b"x-finnhub-token" not in heard[0].lower()
+
+
+@pytest.mark.parametrize(("adjusted", "verdict"), [(False, "success"), (True, "provider_failure")])
+def test_bars_that_are_not_adjusted_as_asked_for_are_a_failure(
+    adjusted: bool,  # noqa: FBT001 - pytest passes parameters by name
+    verdict: str,
+) -> None:
+    reply = json.dumps({**BARS, "adjusted": adjusted}).encode()
+    with server_saying(response(reply)) as (addresses, heard):
+        settings = ProviderSettings(
+            polygon_base_url=addresses.base_url("polygon"), polygon_api_key=KEYS["polygon_api_key"]
+        )
+        judgement = call("polygon", "bars", BARS["ticker"], settings=settings)
+    assert b"adjusted=false" in heard[0]
+    assert judgement.verdict == verdict
+    assert adjusted == ("prices are split, asked for raw" in judgement.detail)
 
 
 def test_csv_is_asked_for_and_read(monkeypatch: pytest.MonkeyPatch) -> None:

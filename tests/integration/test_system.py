@@ -17,6 +17,7 @@ from tasks.errors import InputError
 from tasks.providers.catalogue import ORDER, PROVIDERS
 from tasks.records import DATASETS, as_of, in_order
 from tests.fleet import wait_for
+from tests.ports import free_port
 from tests.system import FINAL, KEYS, System
 
 if TYPE_CHECKING:
@@ -310,12 +311,10 @@ def test_many_refreshes_of_one_key_at_once_make_one_call(system):
     assert system.calls() == 2, "the next one is a new one"
 
 
-def test_a_refresh_that_could_not_be_sent_blocks_no_later_one(system, monkeypatch):
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ConnectionError
-
+@pytest.mark.usefixtures("system")
+def test_a_refresh_that_could_not_be_sent_blocks_no_later_one(monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(system.app, "send_task", refuse)
+        patch.setenv("CELERY_BROKER_WRITE_URL", f"redis://127.0.0.1:{free_port()}/0")
         reading = refresh("quote", "AAPL", provider="finnhub", wait=5)
     assert reading.outcome == "failed"
     assert "CELERY_BROKER_URL" in reading.reason

@@ -9,6 +9,7 @@ import pytest
 from resilience.parking import Lane
 from tasks.fetch import queue_of
 from tasks.providers import PROVIDERS
+from tasks.records import DATASETS
 from tests.fleet import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
@@ -28,6 +29,14 @@ def test_a_providers_settings_reach_the_workers(service: str) -> None:
     assert wanted <= passed_on
     told = (ROOT / ".env.example").read_text("utf-8")
     assert row.retired or all(f"#{name}=" in told for name in wanted - {f"{prefix}_BASE_URL"})
+
+
+def test_what_the_age_of_a_value_means_reaches_whoever_fetches_or_reads_one() -> None:
+    wanted = {f"{dataset.upper()}_{kind}_SECONDS" for dataset in DATASETS for kind in ("FRESH", "MAX")}
+    wanted |= {"NOT_FOUND_SECONDS"}
+    assert wanted <= set(re.findall(r"^    ([A-Z_]+):$", COMPOSE, re.MULTILINE))
+    told = (ROOT / ".env.example").read_text("utf-8")
+    assert all(f"#{name}=" in told for name in wanted)
 
 
 def test_the_worker_for_what_is_on_demand_takes_it_from_all() -> None:

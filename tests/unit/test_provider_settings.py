@@ -10,12 +10,20 @@ from tasks.errors import (
     MissingContactError,
     MissingKeyError,
     SettingsError,
+    UnknownAdjustmentError,
     UnknownServiceError,
 )
 from tasks.fetch import limits
-from tasks.providers import ORDER, PROVIDERS, catalogue, clean_symbol, providers_of
+from tasks.providers import ORDER, PROVIDERS, adjustments_of, catalogue, clean_symbol, providers_of
 from tasks.records import DATASETS
-from tasks.settings import ProviderSettings, provider_settings, require_contact, require_key
+from tasks.settings import (
+    FRESHNESS,
+    Freshness,
+    ProviderSettings,
+    provider_settings,
+    require_contact,
+    require_key,
+)
 
 KEY = "sekret0123456789"
 
@@ -23,6 +31,10 @@ KEY = "sekret0123456789"
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No provider variable, and an empty current directory."""
+    for dataset in DATASETS:
+        monkeypatch.delenv(f"{dataset.upper()}_FRESH_SECONDS", raising=False)
+        monkeypatch.delenv(f"{dataset.upper()}_MAX_SECONDS", raising=False)
+    monkeypatch.delenv("NOT_FOUND_SECONDS", raising=False)
     for service in PROVIDERS:
         monkeypatch.delenv(f"{service.upper()}_API_KEY", raising=False)
         monkeypatch.delenv(f"{service.upper()}_BASE_URL", raising=False)
@@ -153,6 +165,62 @@ def test_the_order_of_a_dataset_names_the_providers_that_serve_it() -> None:
         assert set(services) == {service for service, row in PROVIDERS.items() if dataset in row.endpoints}
         assert len(set(services)) == len(services)
     assert set(ORDER) <= set(DATASETS)
+
+
+def test_bars_of_one_adjustment_fail_over_to_each_other_and_the_first_in_the_order_says_to_which() -> None:
+    given = {service: PROVIDERS[service].endpoints["bars"].adjustment for service in ORDER["bars"]}
+    default = [service for service in ORDER["bars"] if given[service] == "raw"]
+    assert providers_of("bars", "AAPL") == providers_of("bars", "AAPL", "raw") == tuple(default)
+    assert {given[service] for service in providers_of("bars", "AAPL", "split")} == {"split"}
+    assert adjustments_of("bars") == ("raw", "split", "all")
+    assert adjustments_of("quote") == ()
+    for adjustment, dataset in (("half", "bars"), ("raw", "quote")):
+        with pytest.raises(UnknownAdjustmentError, match=rf"unknown adjustment '{adjustment}' of {dataset};"):
+            providers_of(dataset, "AAPL", adjustment)
+
+
+def test_a_retired_provider_does_not_say_what_bars_are_adjusted_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = providers_of("bars", "AAPL")
+    gone = {service: replace(PROVIDERS[service], retired="2026-01-01", note="gone") for service in first}
+    monkeypatch.setattr(catalogue, "PROVIDERS", {**PROVIDERS, **gone})
+    assert providers_of("bars", "AAPL") == providers_of("bars", "AAPL", "split")
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_dataset_has_its_limits_of_age(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ProviderSettings().freshness(dataset) == FRESHNESS[dataset]
+    monkeypatch.setenv(f"{dataset.upper()}_FRESH_SECONDS", " 1.5 ")
+    monkeypatch.setenv(f"{dataset.upper()}_MAX_SECONDS", "90")
+    assert ProviderSettings().freshness(dataset) == Freshness(1.5, 90)
+    assert ProviderSettings().not_found_seconds == 600
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("QUOTE_MAX_SECONDS", "5d", "valid number"),
+        ("QUOTE_MAX_SECONDS", "nan", "less than or equal|greater than or equal"),
+        ("QUOTE_MAX_SECONDS", "inf", "less than or equal"),
+        ("QUOTE_MAX_SECONDS", "0", "greater than or equal to 1"),
+        ("QUOTE_FRESH_SECONDS", "-1", "greater than or equal to 1"),
+        ("QUOTE_FRESH_SECONDS", "432001", "more than QUOTE_MAX_SECONDS, which is 432000"),
+        ("NOT_FOUND_SECONDS", "-1", "greater than or equal to 0"),
+        ("NOT_FOUND_SECONDS", "86401", "less than or equal to 86400"),
+    ],
+)
+def test_a_bad_limit_is_told_with_variable_value_and_remedy(
+    variable: str, value: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=rf"^{variable}: '{value}': .*({why}).*; write seconds") as caught:
+        ProviderSettings()
+    assert caught.value.__suppress_context__
+
+
+def test_a_limit_below_what_is_fresh_by_default_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARS_MAX_SECONDS", "600")
+    with pytest.raises(SettingsError, match="BARS_FRESH_SECONDS: '86400': it is more than BARS_MAX_SECONDS"):
+        ProviderSettings()
 
 
 def test_a_contact_is_asked_for_with_its_variable_and_must_hold_an_address(
