@@ -116,6 +116,8 @@ class FetchTask(ResilientTask):
             _keep_word({question, not_found.key_of(dataset, symbol, service)}, service, judgement.detail)
         if judgement.record is None:
             raise _error(service, dataset, symbol, judgement)
+        if judgement.detail and judgement.record:
+            logger.info("%s of %s: %s", dataset, symbol, judgement.detail)
         fetched_at = None
         try:
             if judgement.record:

@@ -68,7 +68,7 @@ def news(reply: Node) -> list[Fields]:
             "symbols": row.texts("symbols"),
         }
         for row in reply.child("news").rows()
-        if row.maybe(Node.url, "url", "")
+        if row.maybe(Node.child, "url", "")
     ]
 
 

@@ -50,7 +50,7 @@ class Judgement:
     Attributes:
         verdict: The class.
         hold_seconds: How long to leave the provider (or the key, or the dataset) alone; None for no hold.
-        detail: One short line for people, free of keys.
+        detail: One short line for people, free of keys; of a success, what of the reply was of no use.
         record: The value: of a success the record, or the records in order, of `empty` no records. None for
             any other class, and where neither the reply nor the caller says what a record is about.
     """
@@ -177,7 +177,14 @@ def _by_body(
             verdict = endpoint.no_rows if found == [] and not DATASETS[dataset].alone else Verdict.NOT_FOUND
             detail = f"{provider.name}: no {dataset} for {symbol or 'the symbol'}"
             return Judgement(verdict, detail=detail, record=_nothing(dataset, verdict))
-        return Judgement(Verdict.SUCCESS, record=_value(provider, endpoint, DATASETS[dataset], found, symbol))
+        rows = [found] if isinstance(found, Mapping) else list(found)
+        usable = _readable(DATASETS[dataset], rows)
+        left_out = f"{provider.name}: of {len(rows)} articles {len(usable)} have an http or https URL"
+        return Judgement(
+            Verdict.SUCCESS,
+            detail=left_out if len(usable) < len(rows) else "",
+            record=_value(provider, endpoint, DATASETS[dataset], usable, symbol),
+        )
     except SchemaDriftError as error:
         return failed(f"schema drift: {error}")
 
@@ -187,14 +194,17 @@ def _nothing(dataset: str, verdict: Verdict) -> tuple[Record, ...] | None:
     return () if verdict is Verdict.EMPTY and not DATASETS[dataset].alone else None
 
 
+def _readable(kind: type[Record], rows: Sequence[Fields]) -> Sequence[Fields]:
+    """Without the articles whose one URL is none: the others are not lost for them."""
+    usable = [fields for fields in rows if kind is not NewsArticle or fields["url"] is not None]
+    if not usable:
+        raise SchemaDriftError(f"none of {len(rows)} articles has an http or https URL")
+    return usable
+
+
 def _value(
-    provider: Provider,
-    endpoint: Endpoint,
-    kind: type[Record],
-    found: Fields | Sequence[Fields],
-    symbol: str | None,
+    provider: Provider, endpoint: Endpoint, kind: type[Record], rows: Sequence[Fields], symbol: str | None
 ) -> Value | None:
-    rows = [found] if isinstance(found, Mapping) else list(found)
     records = []
     for fields in rows:
         complete = _complete(provider, endpoint, kind, fields, symbol)

@@ -661,6 +661,67 @@ def test_the_documented_news_become_articles() -> None:
     assert article.published_at == datetime(2025, 1, 20, 10, tzinfo=UTC)
 
 
+def news_linked(*urls: str, **more: str) -> bytes:
+    """Finnhub's documented article, once with each URL."""
+    (article,) = MODULES["finnhub"].NEWS
+    return encoded([{**article, "id": n, "url": url, **more} for n, url in enumerate(urls)])
+
+
+@pytest.mark.parametrize(
+    ("url", "stored"),
+    [
+        ("https://example.com/a-b_c~d/?q=1&r=%41,(2)#s", "https://example.com/a-b_c~d/?q=1&r=%41,(2)#s"),
+        ("https://example.com/größe", "https://example.com/gr%C3%B6%C3%9Fe"),
+        ("https://example.com/a b?q=日本#é", "https://example.com/a%20b?q=%E6%97%A5%E6%9C%AC#%C3%A9"),
+        ("https://bücher.example:8443/x", "https://xn--bcher-kva.example:8443/x"),
+        (' https://example.com/"<x>|{y}^`\\ ', "https://example.com/%22%3Cx%3E%7C%7By%7D%5E%60%5C"),
+        ("HTTP://example.com/x", "http://example.com/x"),
+        ("http://[2001:db8::1]:80/x", "http://[2001:db8::1]:80/x"),
+        ("https://example.com/\x00", "https://example.com/%00"),
+    ],
+)
+def test_an_iri_is_stored_as_the_uri_it_stands_for(url: str, stored: str) -> None:
+    (article,) = judge("finnhub", "news", 200, {}, news_linked(url)).record
+    assert article.url == stored
+
+
+NO_URLS = [
+    *("", "/relative", "//example.com/x", "example.com", "ftp://example.com/x", "javascript:alert(1)"),
+    *("https://", "https:///path", "https://exa mple.com/", "http://[::1", f"https://{'ü' * 64}.com/"),
+    *("https://example.com:port/", "https://example.com/\ud800", "https://example.com/" + "x" * 8_000),
+]
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+def test_an_article_whose_link_is_none_is_left_out_and_the_others_live(url: str) -> None:
+    body = news_linked("https://example.com/1", url, "https://example.com/2")
+    judgement = judge("finnhub", "news", 200, {}, body)
+    assert judgement.verdict == "success"
+    assert [article.article_id for article in judgement.record] == ["0", "2"]
+    assert "of 3 articles 2 have" in judgement.detail
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+def test_a_picture_whose_link_is_none_is_no_picture(url: str) -> None:
+    (article,) = judge("finnhub", "news", 200, {}, news_linked("https://example.com/1", image=url)).record
+    assert article.image_url is None
+
+
+def test_a_reply_without_any_link_is_drift() -> None:
+    for body in (news_linked("nope", "neither"), news_linked(5)):
+        assert judge("finnhub", "news", 200, {}, body).verdict == "provider_failure"
+
+
+def test_alpacas_articles_without_a_link_are_documented_and_an_odd_link_is_told() -> None:
+    told = MODULES["alpaca"]
+    assert (
+        judge("alpaca", "news", 200, {}, encoded(told.news({**told.ARTICLE, "url": ""}))).verdict == "empty"
+    )
+    odd = encoded(told.news(told.ARTICLE, {**told.ARTICLE, "url": "nope"}))
+    judgement = judge("alpaca", "news", 200, {}, odd)
+    assert (len(judgement.record), "of 2 articles 1 have" in judgement.detail) == (1, True)
+
+
 def test_the_documented_filings_become_records_the_newest_first() -> None:
     body = encoded(MODULES["sec_edgar"].SUBMISSIONS)
     first, second = judge("sec_edgar", "filings", 200, {}, body, symbol="0000320193").record
