@@ -7,6 +7,7 @@ tasks.<service>.refresh   on demand; the first provider in the dataset's order w
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,11 @@ from resilience import Reason, ResilientTask, StoreUnavailableError, Verdict, ge
 from resilience.parking import Lane
 from resilience.stores import shared_scripts
 from resilience.task import Outcome, forget_elsewhere
-from tasks import last_good, not_found
+from tasks import entitlement, last_good, not_found
 from tasks.errors import InputError, SettingsError, UnknownDatasetError
 from tasks.providers import PROVIDERS, clean_symbol, find_provider, providers_of, resolve_adjustment
 from tasks.providers import Verdict as Answer
-from tasks.providers.holds import RETIRED_HOLD
+from tasks.providers.holds import ENTITLEMENT_HOLD, RETIRED_HOLD
 from tasks.providers.http import call
 from tasks.records import DATASETS, as_json, as_of
 from tasks.settings import provider_settings
@@ -114,6 +115,8 @@ class FetchTask(ResilientTask):
         if judgement.verdict is Answer.NOT_FOUND:
             question = question_of(dataset, symbol, self._only(provider), adjustment)
             _keep_word({question, not_found.key_of(dataset, symbol, service)}, service, judgement.detail)
+        if judgement.verdict is Answer.ENTITLEMENT:
+            note_entitlement(service, dataset, symbol, judgement)
         if judgement.record is None:
             raise _error(service, dataset, symbol, judgement)
         if judgement.detail and judgement.record:
@@ -148,7 +151,12 @@ class FetchTask(ResilientTask):
     def candidates(
         self, dataset: str, symbol: str, provider: str | None = None, *, adjustment: str | None = None
     ) -> tuple[str, ...]:
-        """Scheduled, or with a provider named: that one. On demand: the dataset's order."""
+        """Scheduled, or with a provider named: that one. On demand: the dataset's order.
+
+        Raises:
+            FetchError: None of them has it in its plan, as they have said: nobody is asked.
+            tasks.errors.InputError: As ``run``.
+        """
         symbol = clean_symbol(symbol)
         for name in (dataset, provider or "", adjustment or ""):
             if not isinstance(name, str):  # a message's arguments are whatever its sender wrote
@@ -156,11 +164,11 @@ class FetchTask(ResilientTask):
         service = self._only(provider)
         if service:
             resolve_adjustment(dataset, symbol, service, adjustment)
-            return (service,)
+            return in_plan((service,), dataset, symbol)
         services = providers_of(dataset, symbol, adjustment)
         if not services:
             raise UnknownDatasetError(dataset, served_datasets())
-        return services
+        return in_plan(services, dataset, symbol)
 
     def _only(self, provider: str | None) -> str | None:
         """The one provider that may be asked, None for any in the dataset's order."""
@@ -278,6 +286,42 @@ def key_in_use(service: str) -> str:
         return provider_settings().fingerprint(service)
     except SettingsError:
         return ""  # the call itself says what is wrong with it
+
+
+def in_plan(services: tuple[str, ...], dataset: str, symbol: str) -> tuple[str, ...]:
+    """Those that have not said that this is in no plan of the key in use.
+
+    Raises:
+        FetchError: All have.
+    """
+    until = {
+        service: entitlement.missing_until(service, dataset, key_in_use(service), symbol)
+        for service in services
+    }
+    able = tuple(service for service in services if until[service] is None)
+    if able:
+        return able
+    service, when = next((service, when) for service, when in until.items() if when)
+    left = (when - datetime.now(UTC)).total_seconds()
+    detail = f"it is not in the plan, as the provider said; not asked again before {when:%Y-%m-%d %H:%M} UTC"
+    remedy = f"{detail}, with another key, or after circuits reset {service}"
+    raise FetchError(service, dataset, symbol, Answer.ENTITLEMENT.value, remedy, max(left, 1.0))
+
+
+def note_entitlement(service: str, dataset: str, symbol: str, judgement: Judgement) -> None:
+    """Have the fleet know what a plan lacks; the first to hear it tells the operators."""
+    seconds = judgement.hold_seconds or ENTITLEMENT_HOLD
+    try:
+        new = entitlement.note(service, dataset, key_in_use(service), symbol, seconds)
+    except StoreUnavailableError as error:
+        logger.warning("%s of %s is not in the plan of %s, not noted: %s", dataset, symbol, service, error)
+        return
+    if new:
+        logger.warning(
+            "%s of %s: %s; not asked again for %.0f h: take it off the schedule, use another key, or run "
+            "circuits reset %s once the plan has it",
+            *(dataset, symbol, judgement.detail, seconds / 3600, service),
+        )
 
 
 def announce_retired() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -225,6 +226,7 @@ class System:
         self.app.backend.client.connection_pool.disconnect()
 
     def close(self) -> None:
+        gc.collect()  # a result unsubscribes when it is collected, and the server must answer then
         family = [psutil.Process(process.pid) for process in self.processes if process.poll() is None]
         family += [child for member in family for child in member.children(recursive=True)]
         for process in reversed(self.processes):

@@ -18,6 +18,7 @@ from resilience.policy import MAX_SECONDS, parse_change
 from resilience.release import drop as drop_parked
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
+from tasks import entitlement
 from tasks.errors import InputError
 from workers.simulator.client import SimulatorClient, SimulatorError
 
@@ -98,6 +99,7 @@ def list_circuits(as_json: bool) -> None:  # noqa: FBT001 - click passes flags s
     report = publishing.report()
     for row in report["circuit_breakers"]:
         _must_be_shared(row)
+    entitlement.add_to(report["circuit_breakers"])
     if as_json:
         click.echo(json.dumps(report))
         return
@@ -122,7 +124,7 @@ def list_circuits(as_json: bool) -> None:  # noqa: FBT001 - click passes flags s
 @as_json
 def show(service: str, as_json: bool) -> None:  # noqa: FBT001
     """One circuit, with its evidence."""
-    _print(_must_be_shared(_known(service).get_state()), as_json)
+    _print(_must_be_shared(_state(_known(service))), as_json)
 
 
 def _control(name: str, act: str, text: str) -> None:
@@ -138,13 +140,17 @@ def _control(name: str, act: str, text: str) -> None:
         breaker = _known(service)
         limit = {} if seconds is None or act == "reset" else {"seconds": seconds}
         getattr(breaker, act)(reason=reason, actor=actor, **limit)
-        _print(breaker.get_state(), as_json)
+        if act == "reset":
+            entitlement.forget(service)
+        _print(_state(breaker), as_json)
 
 
 _control("open", "force_open", "Refuse every call of the fleet, for a time limit.")
 _control("close", "force_close", "Close now; with a time limit, failures do not open it until then.")
 _control("disable", "disable", "Let every call pass, still measured, for a time limit.")
-_control("reset", "reset", "Closed, no failures, no hold, no operator's word.")
+_control(
+    "reset", "reset", "Closed, no failures, no hold, no operator's word; what a plan lacks is asked again."
+)
 
 
 @circuits.command("set")
@@ -169,7 +175,7 @@ def set_policy(  # click passes one argument for each option
         breaker.override(wanted, seconds or EVER, reason, actor)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
-    _print(breaker.get_state(), as_json)
+    _print(_state(breaker), as_json)
 
 
 @circuits.command("unset")
@@ -179,7 +185,7 @@ def unset_policy(service: str, as_json: bool) -> None:  # noqa: FBT001
     """Back to the policy of the settings file."""
     breaker = _known(service)
     breaker.end_override()
-    _print(breaker.get_state(), as_json)
+    _print(_state(breaker), as_json)
 
 
 @circuits.command()
@@ -342,6 +348,13 @@ def _known(service: str) -> CircuitBreaker:
     return get_circuit_breaker(service)
 
 
+def _state(breaker: CircuitBreaker) -> dict[str, Any]:
+    """The circuit, and what its provider's plan lacks."""
+    row = breaker.get_state()
+    entitlement.add_to([row])
+    return row
+
+
 def _must_be_shared(row: dict[str, Any]) -> dict[str, Any]:
     """While the store is lost a process sees only circuits of its own; an operator asks for the fleet's."""
     if not row["shared"]:
@@ -370,8 +383,16 @@ def _print(row: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
         click.echo(json.dumps(row))
         return
     width = max(map(len, row), default=0)
+    if "not_in_plan" in row:
+        row = row | {"not_in_plan": ", ".join(_missing(noted) for noted in row["not_in_plan"])}
     for name, value in row.items():
         click.echo(f"{name:<{width}}  {'' if value is None else value}")
+
+
+def _missing(noted: dict[str, Any]) -> str:
+    """One thing a plan lacks, in words."""
+    symbol = f" of {noted['symbol']}" if noted["symbol"] else ""
+    return f"{noted['dataset']}{symbol} until {noted['until']} (key {noted['key'] or 'none'})"
 
 
 def _print_reading(reading: Reading, as_json: bool) -> None:  # noqa: FBT001

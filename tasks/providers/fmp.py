@@ -83,5 +83,6 @@ ROW = Provider(
         # A plan has endpoints, and of some of them only certain symbols.
         Matcher(Verdict.ENTITLEMENT, "the data is not in this plan", statuses=frozenset({402})),
     ),
+    plan_lists_symbols=True,
     quota=Quota(250, 86_400, burst=5),
 )

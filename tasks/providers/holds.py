@@ -17,7 +17,7 @@ FLOOR, CEILING = 1.0, 3_600.0
 AUTH_HOLD = 300.0
 """Until a refused key is looked at again."""
 
-ENTITLEMENT_HOLD = 3_600.0
+ENTITLEMENT_HOLD = 86_400.0
 """Until a dataset outside the plan is tried again."""
 
 RETIRED_HOLD = 86_400.0

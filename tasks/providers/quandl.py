@@ -78,6 +78,7 @@ ROW = Provider(
         # Of one series, so it is no reason to leave the provider alone.
         Matcher(Verdict.NOT_FOUND, "the series is retired", _CODE, equals="QECx06"),
     ),
+    plan_lists_symbols=True,
     quota=Quota(50_000, 86_400, burst=50),  # stays within 300 in ten seconds and 2 000 in ten minutes
     max_concurrent=1,
 )

@@ -285,6 +285,8 @@ class Provider:
         quota_hold: How long a used-up quota holds.
         reset: The header that tells when the rate limit ends; believed where it is plausible.
         headers: Fixed headers beside the usual ones.
+        plan_lists_symbols: Whether a plan may have a dataset of some symbols only; that one is not in it then
+            says nothing of the others.
         retired: The day the provider went away for good; it is not called unless a base URL is set by hand.
         note: Why it was retired, and what to use instead.
         key_required: Whether it answers nobody without a key.
@@ -305,6 +307,7 @@ class Provider:
     quota_hold: Hold = Window.DAY
     reset: Reset | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    plan_lists_symbols: bool = False
     retired: date | None = None
     note: str = ""
     key_required: bool = True

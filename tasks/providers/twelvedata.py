@@ -83,6 +83,7 @@ ROW = Provider(
         ),
     ),
     # 8 credits a minute and 800 a day, one for each call made here: evenly over the day, 8 at once.
+    plan_lists_symbols=True,
     quota=Quota(800, 86_400, burst=8),
     rate_hold=Window.MINUTE,
     quota_hold=Window.DAY,  # when its day starts is undocumented; UTC's, as its clients found

@@ -4,20 +4,14 @@ import gzip
 import json
 import logging
 import os
-import re
 import shutil
 import signal
-import socket
-import socketserver
 import ssl
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +27,7 @@ from tasks.records import as_of
 from tasks.settings import ProviderSettings
 from tests.contract.replies.polygon import BARS
 from tests.simulator_fixture import KEYS
+from tests.wire import response, server_saying
 from workers.simulator import Mode, SimulatorClient
 
 SHORT = 0.5  # a deadline, in seconds, for calls that must run into it
@@ -56,66 +51,6 @@ def ask(
     dataset = dataset or next(iter(PROVIDERS[service].endpoints))
     symbol = symbol or PROVIDERS[service].endpoints[dataset].example
     return call(service, dataset, symbol, settings=settings, deadline_seconds=deadline_seconds)
-
-
-def request_of(connection: socket.socket) -> bytes:
-    """A request's head, and its body, which may come after it."""
-    heard = connection.recv(65_536)
-    head, _, body = heard.partition(b"\r\n\r\n")
-    told = re.search(rb"(?i)\r\nContent-Length: ([0-9]+)", head)
-    missing = int(told[1]) - len(body) if told else 0
-    while missing > 0 and (more := connection.recv(missing)):
-        heard, missing = heard + more, missing - len(more)
-    return heard
-
-
-@contextmanager
-def server_saying(
-    reply: bytes | Callable[[bytes], bytes], *, reset: bool = False, context: ssl.SSLContext | None = None
-) -> Iterator[tuple[ProviderSettings, list[bytes]]]:
-    """A server that answers each connection with these bytes; yields settings and what it heard."""
-    heard = []
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            if context is not None:
-                try:
-                    self.request = context.wrap_socket(self.request, server_side=True)
-                except OSError:
-                    return
-            heard.append(request_of(self.request))
-            if reset:
-                linger = struct.pack("ii", 1, 0)
-                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                return
-            try:
-                self.request.sendall(reply(heard[-1]) if callable(reply) else reply)
-            except OSError:
-                pass  # the client has heard enough
-            finally:
-                self.request.close()
-
-    class Server(socketserver.ThreadingTCPServer):
-        block_on_close = True
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        scheme = "http" if context is None else "https"
-        base_url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield (
-                ProviderSettings(**KEYS, **{f"{service}_base_url": base_url for service in PROVIDERS}),
-                heard,
-            )
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def response(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", *headers]
-    return "\r\n".join([*head, "", ""]).encode() + body
 
 
 @pytest.mark.parametrize("service", PROVIDERS)

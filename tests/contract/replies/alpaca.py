@@ -45,8 +45,8 @@ DOCUMENTED = [
             Documented(dataset, 429, {"message": "too many requests."}, "rate_limit", 60, LIMIT_HEADERS),
             Documented(dataset, 401, {"message": "unauthorized."}, "auth", 300),
             Documented(dataset, 403, {"message": "forbidden."}, "auth", 300),
-            Documented(dataset, 403, {"message": RECENT}, "entitlement", 3_600),
-            Documented(dataset, 422, {"message": RECENT}, "entitlement", 3_600),
+            Documented(dataset, 403, {"message": RECENT}, "entitlement", 86_400),
+            Documented(dataset, 422, {"message": RECENT}, "entitlement", 86_400),
             Documented(dataset, 400, {"message": "invalid symbol: ..."}, "caller_error"),
             Documented(dataset, 502, BAD_GATEWAY, "provider_failure"),
         )

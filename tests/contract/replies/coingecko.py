@@ -35,8 +35,8 @@ DOCUMENTED = [
     Documented("quote", 200, LIMIT, "rate_limit", 60),
     Documented("quote", 401, error(10002, "API Key Missing"), "auth", 300),
     Documented("quote", 401, {"error": error(10010, "Invalid API Key. ...")}, "auth", 300),
-    Documented("quote", 401, {"error": error(10005, PRO)}, "entitlement", 3_600),
-    Documented("quote", 403, error(10005, PRO), "entitlement", 3_600),
+    Documented("quote", 401, {"error": error(10005, PRO)}, "entitlement", 86_400),
+    Documented("quote", 403, error(10005, PRO), "entitlement", 86_400),
     Documented("quote", 408, "", "provider_failure"),
     Documented("quote", 503, "", "provider_failure"),
 ]

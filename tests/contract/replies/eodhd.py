@@ -29,7 +29,7 @@ DOCUMENTED = [
     Documented("quote", 200, {**QUOTE, "code": "BRK-B.US"}, "success", symbol="BRK-B"),
     Documented("quote", 200, {**QUOTE, "code": "MSFT.US"}, "provider_failure"),
     Documented("quote", 200, UNKNOWN, "not_found", symbol="ZZZTOP"),
-    Documented("quote", 403, "Only EOD data allowed for free users", "entitlement", 3_600),
+    Documented("quote", 403, "Only EOD data allowed for free users", "entitlement", 86_400),
     Documented("quote", 402, DAILY, "quota", 86_400),
     Documented("quote", 401, "Unauthenticated", "auth", 300),
     Documented("quote", 404, "Ticker Not Found.", "not_found"),

@@ -21,7 +21,7 @@ FILINGS = [
 DOCUMENTED = [
     Documented("quote", 200, QUOTE, "success"),
     Documented("quote", 429, LIMIT, "rate_limit", 60, LIMIT_HEADERS),
-    Documented("quote", 403, {"error": "You don't have access to this resource."}, "entitlement", 3_600),
+    Documented("quote", 403, {"error": "You don't have access to this resource."}, "entitlement", 86_400),
     Documented(
         "quote", 200, {"c": 0, "d": None, "dp": None, "h": 0, "l": 0, "o": 0, "pc": 0, "t": 0}, "not_found"
     ),
@@ -33,5 +33,5 @@ DOCUMENTED = [
     Documented("news", 429, LIMIT, "rate_limit", 60),
     Documented("filings", 200, FILINGS, "success"),
     Documented("filings", 200, [], "empty"),
-    Documented("filings", 403, {"error": "You don't have access to this resource."}, "entitlement", 3_600),
+    Documented("filings", 403, {"error": "You don't have access to this resource."}, "entitlement", 86_400),
 ]

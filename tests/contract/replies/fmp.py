@@ -48,7 +48,7 @@ DOCUMENTED = [
     Documented("quote", 429, LIMIT, "quota", 86_400),
     Documented("quote", 401, BAD_KEY, "auth", 300),
     Documented("quote", 200, BAD_KEY, "auth", 300),
-    Documented("quote", 402, PREMIUM, "entitlement", 3_600),
+    Documented("quote", 402, PREMIUM, "entitlement", 86_400),
     Documented("quote", 403, LEGACY, "retired", 86_400),
     Documented("quote", 502, BAD_GATEWAY, "provider_failure"),
     Documented("bars", 200, BARS, "success"),

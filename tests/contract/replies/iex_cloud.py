@@ -32,7 +32,7 @@ DOCUMENTED = [
         86_400,
     ),
     Documented(
-        "quote", 402, "The requested data is not available to your current tier.", "entitlement", 3_600
+        "quote", 402, "The requested data is not available to your current tier.", "entitlement", 86_400
     ),
     Documented(
         "quote",
@@ -42,7 +42,7 @@ DOCUMENTED = [
         86_400,
     ),
     Documented(
-        "quote", 451, "The requested data requires additional permission to access.", "entitlement", 3_600
+        "quote", 451, "The requested data requires additional permission to access.", "entitlement", 86_400
     ),
     Documented("quote", 500, "System Error", "provider_failure"),
 ]

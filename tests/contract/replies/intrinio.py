@@ -37,7 +37,7 @@ DOCUMENTED = [
             Documented(dataset, 429, LIMIT, "rate_limit", 30, {"Retry-After": "30"}),
             Documented(dataset, 429, LIMIT, "rate_limit", 60, {"Retry-After": "<seconds>"}),
             Documented(dataset, 401, KEY, "auth", 300),
-            Documented(dataset, 403, PLAN, "entitlement", 3_600),
+            Documented(dataset, 403, PLAN, "entitlement", 86_400),
             Documented(dataset, 404, {"error": "Identifier not found", "message": "..."}, "not_found"),
             Documented(dataset, 500, None, "provider_failure"),
             Documented(dataset, 503, "", "provider_failure"),  # after 25 seconds

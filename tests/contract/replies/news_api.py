@@ -58,7 +58,7 @@ DOCUMENTED = [
     Documented("news", 200, error("apiKeyInvalid", "..."), "auth", 300),
     Documented("news", 400, NO_QUERY, "caller_error"),
     Documented("news", 200, error("parameterInvalid", "..."), "caller_error"),
-    Documented("news", 426, TOO_FAR, "entitlement", 3_600),
+    Documented("news", 426, TOO_FAR, "entitlement", 86_400),
     Documented("news", 500, UNEXPECTED, "provider_failure"),
     Documented("news", 502, BAD_GATEWAY, "provider_failure"),
 ]

@@ -79,7 +79,7 @@ DOCUMENTED = [
         for reply in (
             Documented(dataset, 429, LIMIT, "rate_limit", 60),
             Documented(dataset, 429, "", "rate_limit", 60),
-            Documented(dataset, 403, PLAN, "entitlement", 3_600),
+            Documented(dataset, 403, PLAN, "entitlement", 86_400),
             Documented(dataset, 401, UNKNOWN_KEY, "auth", 300),
             Documented(dataset, 400, MALFORMED, "caller_error"),
             Documented(dataset, 500, INTERNAL, "provider_failure"),

@@ -54,7 +54,7 @@ DOCUMENTED = [
     Documented("observations", 403, error("QEAx03", "..."), "auth", 300),
     Documented("observations", 401, error("QEPx01", "..."), "auth", 300),
     Documented("observations", 403, error("QEPx04", NO_KEY), "auth", 300),
-    Documented("observations", 403, error("QEPx04", NO_PERMISSION), "entitlement", 3_600),
+    Documented("observations", 403, error("QEPx04", NO_PERMISSION), "entitlement", 86_400),
     Documented("observations", 404, error("QECx02", NO_TABLE), "not_found"),
     Documented("observations", 404, error("QECx06", RETIRED), "not_found"),
     Documented("observations", 422, error("QESx08", BAD_FILTER), "caller_error"),

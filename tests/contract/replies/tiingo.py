@@ -41,7 +41,7 @@ DOCUMENTED = [
     Documented("bars", 200, NO_TICKER, "not_found"),
     Documented("news", 200, NEWS, "success"),
     Documented("news", 200, [], "empty"),
-    Documented("news", 403, {"detail": PLAN}, "entitlement", 3_600),
+    Documented("news", 403, {"detail": PLAN}, "entitlement", 86_400),
     *(
         reply
         for dataset in ("quote", "bars", "news")
