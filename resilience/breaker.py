@@ -8,9 +8,9 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from resilience.circuit import Finding, Permit, Reason, Report, Verdict
+from resilience.circuit import Finding, Permit, Reason, Report, Verdict, time_of, to_micros
 from resilience.errors import CircuitBreakerOpenError, ConfigurationError
-from resilience.policy import MAX_SECONDS, Policy, changes_of, effective, override_text
+from resilience.policy import MAX_SECONDS, Policy, changes_of, effective, override_text, quota_interval
 from resilience.stores import Store, default_store, open_store
 from resilience.stores.memory import MemoryStore
 
@@ -24,6 +24,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EVER = 30 * 86_400.0
+# A service asked for these pauses itself, and said, or its documentation does, when they end.
+HOLDS = frozenset({Reason.RATE_LIMITED, Reason.QUOTA})
 
 
 class CircuitBreaker:
@@ -241,6 +243,8 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "reason": circuit.reason.value if circuit.reason else None,
         "since": iso(circuit.since),
         "recovering_since": iso(circuit.recovering_since),
+        "hold_until": iso(circuit.retry_at if circuit.reason in HOLDS else None),
+        **quota(circuit, policy),
         "timeout_seconds": policy.timeout_seconds,
         "half_open_max_calls": policy.half_open_max_calls,
         "half_open_in_flight": circuit.in_flight,
@@ -266,6 +270,30 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "released_total": circuit.released_total,
         "dropped_total": dict(circuit.dropped_total),
         "shared": circuit.shared,
+    }
+
+
+def quota(circuit: Circuit, policy: Policy) -> dict[str, Any]:
+    """What is left of a quota; null where there is none.
+
+    quota_left calls may go at once; where there is none left, the next may go at quota_next_at. If nothing is
+    called until quota_full_at, the whole burst may.
+    """
+    interval, left, next_at, full_at = quota_interval(policy), None, None, None
+    if interval and circuit.read_at:
+        now, burst = to_micros(circuit.read_at), policy.quota_burst
+        used_until = to_micros(circuit.used_until) if circuit.used_until else 0
+        # A slower pace, as after a recovery, notes more than the whole burst can be.
+        used = min(max(used_until - now, 0), burst * interval)
+        left = burst + -used // interval
+        next_at = None if left else time_of(now + used - (burst - 1) * interval)
+        full_at = time_of(now + used) if used else None
+    return {
+        "quota_calls": policy.quota_calls,
+        "quota_seconds": policy.quota_seconds,
+        "quota_left": left,
+        "quota_next_at": iso(next_at),
+        "quota_full_at": iso(full_at),
     }
 
 

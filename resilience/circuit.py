@@ -266,7 +266,11 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """One circuit as it stands, counters included. Times are UTC; counts are since the store began."""
+    """One circuit as it stands, counters included. Times are UTC; counts are since the store began.
+
+    ``used_until`` is when a steady stream at the quota's pace would have used up what has been used (GCRA's
+    theoretical arrival time).
+    """
 
     service: str
     state: CircuitState = CircuitState.CLOSED
@@ -297,6 +301,7 @@ class Circuit:
     parked_ready: int = 0
     parked_since: datetime | None = None
     away: int = 0
+    used_until: datetime | None = None
     parked_total: int = 0
     coalesced_total: int = 0
     released_total: int = 0

@@ -425,6 +425,7 @@ class MemoryStore:
             would_block_total=m.would_block,
             failures_total=m.failures_total,
             trips_total=m.trips,
+            used_until=from_micros(m.tat),
             read_at=from_micros(now),
             shared=False,
         )

@@ -605,6 +605,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         parked_ready=ready,
         parked_since=from_micros(oldest),
         away=away,
+        used_until=from_micros(fields.get("tat")),
         parked_total=counts["parked"],
         coalesced_total=counts["coalesced"],
         released_total=counts["released"],

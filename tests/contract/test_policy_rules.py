@@ -179,6 +179,56 @@ def test_a_quota_is_the_fleets(make: Make) -> None:
     assert not second.acquire()
 
 
+def test_the_state_tells_what_is_left_of_the_quota_and_when_more_comes(make: Make, clock: Clock) -> None:
+    breaker = make(quota_calls=5, quota_seconds=60, quota_burst=3)
+
+    def told() -> list[Any]:
+        shown = breaker.get_state()
+        return [shown[f"quota_{name}"] for name in ("calls", "seconds", "left", "next_at", "full_at")]
+
+    def after(seconds: float) -> str:
+        return clock.time(seconds).isoformat()
+
+    assert told() == [5, 60, 3, None, None]
+    call(breaker)
+    assert told() == [5, 60, 2, None, after(12)]
+    call(breaker)
+    call(breaker)
+    assert told() == [5, 60, 0, after(12), after(36)]
+    refusal = breaker.acquire()
+    assert refusal.retry_at.isoformat() == told()[3], "what is shown is what is kept to"
+    clock.forward(18)
+    assert told() == [5, 60, 1, None, after(18)]
+    clock.forward(18)
+    assert told() == [5, 60, 3, None, None]
+    breaker.override({"quota_calls": 1, "quota_burst": 1}, 60)
+    call(breaker)
+    assert told() == [1, 60, 0, after(60), after(60)]
+
+
+def test_without_a_quota_nothing_is_told_of_one(make: Make) -> None:
+    shown = make().get_state()
+    assert {shown[f"quota_{name}"] for name in ("calls", "seconds", "left", "next_at", "full_at")} == {None}
+
+
+@pytest.mark.parametrize("reason", [Reason.RATE_LIMITED, Reason.QUOTA])
+def test_the_state_tells_when_a_hold_the_service_asked_for_ends(
+    make: Make, clock: Clock, reason: Reason
+) -> None:
+    breaker = make()
+    assert breaker.get_state()["hold_until"] is None
+    breaker.report(granted(breaker), Verdict.HOLD, hold_seconds=90, reason=reason)
+    assert breaker.get_state()["hold_until"] == clock.time(90).isoformat()
+    breaker.force_open(600)
+    assert breaker.get_state()["hold_until"] is None, "an operator's word is no hold"
+
+
+def test_an_open_time_is_no_hold_the_service_asked_for(make: Make) -> None:
+    breaker = make(failure_threshold=1)
+    fail(breaker)
+    assert breaker.get_state()["hold_until"] is None
+
+
 def test_probes_keep_to_the_quota(make: Make, clock: Clock) -> None:
     breaker = make(failure_threshold=1, timeout_seconds=1, quota_calls=1, quota_seconds=60)
     fail(breaker)
