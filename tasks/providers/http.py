@@ -33,6 +33,7 @@ from tasks.providers.catalogue import find_endpoint, find_provider
 from tasks.providers.holds import AUTH_HOLD, RETIRED_HOLD
 from tasks.providers.redaction import KeyFilter, redact
 from tasks.providers.rows import Endpoint, Provider, Verdict
+from tasks.providers.shapes import shape_of, tell_once
 from tasks.providers.symbols import clean_symbol
 from tasks.providers.verdicts import Judgement, judge
 from tasks.records import adjustment_of
@@ -126,6 +127,9 @@ def call(
         judgement = judge(
             service, dataset, reply.status, reply.headers, reply.body, now=datetime.now(UTC), symbol=symbol
         )
+        if not judgement.documented:
+            shape = shape_of(reply.status, reply.headers, reply.body, settings.keys())
+            tell_once(service, dataset, judgement.verdict.value, shape)
         if judgement.record and adjustment_of(judgement.record) != endpoint.adjustment:
             wrong = f"prices are {adjustment_of(judgement.record)}, asked for {endpoint.adjustment}"
             judgement = Judgement(Verdict.PROVIDER_FAILURE, detail=f"{provider.name}: {wrong}")

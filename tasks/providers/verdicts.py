@@ -53,12 +53,15 @@ class Judgement:
         detail: One short line for people, free of keys; of a success, what of the reply was of no use.
         record: The value: of a success the record, or the records in order, of `empty` no records. None for
             any other class, and where neither the reply nor the caller says what a record is about.
+        documented: False where no documented reply is this one: it has the class its status has with anybody,
+            or is no success anybody documented.
     """
 
     verdict: Verdict
     hold_seconds: float | None = None
     detail: str = ""
     record: Value | None = None
+    documented: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,11 @@ def judge(
     now = now.replace(tzinfo=UTC) if now is not None and now.tzinfo is None else now
     reply = _read(endpoint, status, headers, body)
 
-    def judged(verdict: Verdict, detail: str, rule: Hold | None = None) -> Judgement:
+    def judged(
+        verdict: Verdict, detail: str, rule: Hold | None = None, *, documented: bool = True
+    ) -> Judgement:
         hold = hold_seconds(provider, verdict, rule, reply.headers, now)
-        return Judgement(verdict, hold, detail, _nothing(dataset, verdict))
+        return Judgement(verdict, hold, detail, _nothing(dataset, verdict), documented)
 
     for matcher in provider.matchers:
         if matcher.matches(reply.status, reply.document, reply.text):
@@ -120,7 +125,8 @@ def judge(
     verdict = _by_status(reply)
     if verdict is not None:
         said = "an HTML page" if reply.is_html else excerpt(reply.text)
-        return judged(verdict, f"{provider.name} answered {printable(str(status), 20)}{said and ': '}{said}")
+        detail = f"{provider.name} answered {printable(str(status), 20)}{said and ': '}{said}"
+        return judged(verdict, detail, documented=False)
     return _by_body(provider, endpoint, dataset, symbol, reply)
 
 
@@ -164,7 +170,8 @@ def _by_body(
     """The class of a 2xx reply: a record, no row, or a failure that says what is wrong with it."""
 
     def failed(why: object) -> Judgement:
-        return Judgement(Verdict.PROVIDER_FAILURE, detail=f"{provider.name}: {printable(str(why))}")
+        detail = f"{provider.name}: {printable(str(why))}"
+        return Judgement(Verdict.PROVIDER_FAILURE, detail=detail, documented=False)
 
     content_type, wanted = reply.headers.get("content-type", "").lower(), endpoint.reply
     if any(kind in content_type for kind in _WRONG_TYPES[wanted]) and wanted not in content_type:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import pytest
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers import PROVIDERS, Auth, Endpoint, Judgement, http, verdicts
+from tasks.providers import PROVIDERS, Auth, Endpoint, Judgement, http, shapes, verdicts
 from tasks.providers.documents import Node
 from tasks.providers.http import call
 from tasks.records import as_of
@@ -560,3 +560,58 @@ def test_no_key_reaches_a_log_or_a_detail(
         assert spelling not in caplog.text
         assert spelling not in repr(told)
     assert all(key not in str(entry) for entry in simulator.calls())
+
+
+SECRET = KEYS["finnhub_api_key"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {SECRET: {"reason": SECRET}, "info": [{SECRET.upper(): 1, "value": SECRET}]},
+        {SECRET[:8]: True, f"x{SECRET}": None, quote(SECRET, safe=""): "no"},
+        [SECRET],
+    ],
+)
+def test_a_reply_nobody_documented_is_told_once_by_its_shape_alone(
+    document: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "_told", set())
+    body = json.dumps(document).encode()
+    reply = response(body, f"Content-Type: text/{SECRET}", f"X-Echo: {SECRET}", status="418 Teapot")
+    with server_saying(reply) as (settings, _):
+        told = [ask("finnhub", settings) for _ in range(3)]
+    assert {judgement.verdict for judgement in told} == {"caller_error"}
+    lines = [record.getMessage() for record in caplog.records if "nobody documented" in record.getMessage()]
+    assert len(lines) == 1
+    assert "status 418" in lines[0]
+    assert ("less than 1000 bytes" in lines[0]) == (len(body) >= 100)
+    for part in (SECRET, SECRET.upper(), SECRET[:8], quote(SECRET, safe="")):
+        assert part not in caplog.text
+
+
+def test_a_shape_has_names_and_types_two_levels_deep(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "_told", set())
+    body = b'{"error": {"code": 7, "inner": {"deep": 1}}, "ok": false, "why": "no such thing", "id_9": null}'
+    with server_saying(response(body, status="418 Teapot")) as (settings, _):
+        ask("finnhub", settings)
+    assert (
+        "status 418, json, less than 100 bytes, "
+        "{(a name): null, error: {code: number, inner: {…}}, ok: boolean, why: string}" in caplog.text
+    )
+    assert "no such thing" not in caplog.text
+
+
+def test_documented_replies_and_successes_are_not_told(
+    simulator: SimulatorClient,
+    simulated_settings: ProviderSettings,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shapes, "_told", set())
+    for mode in (Mode.OK, Mode.THROTTLE, Mode.QUOTA, Mode.BAD_KEY):
+        simulator.set_mode("alpha_vantage", mode)
+        ask("alpha_vantage", simulated_settings)
+    assert "nobody documented" not in caplog.text
