@@ -94,7 +94,7 @@ class InvalidSymbolError(InputError):
     def __init__(
         self,
         symbol: object,
-        remedy: str = "use 1 to 32 letters, digits or . - ^ = : with at least one letter or digit, "
+        remedy: str = "use 1 to 32 letters, digits or . _ - ^ = : with at least one letter or digit, "
         "as in AAPL, BRK.B or ^GSPC",
     ) -> None:
         super().__init__(symbol, remedy)

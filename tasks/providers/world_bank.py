@@ -7,7 +7,7 @@ from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, SchemaDriftError
 from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
 
-_SERIES = re.compile(r"(?!ALL:)[A-Z0-9]+:[A-Z0-9.]+")  # all is every country: many series in one
+_SERIES = re.compile(r"(?!ALL:)[A-Z0-9]+:[A-Z0-9._]+")  # all is every country: many series in one
 _PERIOD = re.compile(r"([0-9]{4})(Q[1-4]|M[01][0-9])?")
 
 

@@ -12,7 +12,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import InvalidSymbolError, UnknownDatasetError, UnknownServiceError
-from tasks.providers import PROVIDERS, Judgement, Provider, Reset, Until, Verdict, Window, judge, verdicts
+from tasks.providers import (
+    PROVIDERS,
+    Judgement,
+    Provider,
+    Reset,
+    Until,
+    Verdict,
+    Window,
+    judge,
+    providers_of,
+    verdicts,
+)
 from tasks.providers.documents import Node, SchemaDriftError, UnreadableError, parse_csv
 from tasks.providers.holds import hold_seconds
 from tasks.providers.rows import Hold
@@ -762,6 +773,19 @@ def test_the_documented_observations_become_records_and_a_dot_is_no_value() -> N
     ]
     assert as_of(found) == "2026-02-01"
     assert judge("fred", "observations", 200, {}, body).record is None, "nobody says which series it is"
+
+
+@pytest.mark.parametrize(
+    ("symbol", "services", "spelled"),
+    [
+        ("CHRIS:CME_CL1", ("quandl",), "CHRIS/CME_CL1"),
+        ("WB:USA:PER_SI_ALLSI.COV_POP_TOT", ("world_bank",), "USA/indicator/PER_SI_ALLSI.COV_POP_TOT"),
+        ("A_SERIES", ("fred",), "A_SERIES"),
+    ],
+)
+def test_a_series_name_may_have_an_underscore(symbol: str, services: tuple[str, ...], spelled: str) -> None:
+    assert providers_of("observations", symbol) == services
+    assert PROVIDERS[services[0]].endpoints["observations"].spelling(symbol) == spelled
 
 
 def test_of_a_long_list_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ def test_lists_have_the_newest_where_it_belongs() -> None:
 
 
 @pytest.mark.parametrize(
-    "symbol", ["AAPL", "brk.b", "^GSPC", "EURUSD=X", "BINANCE:BTCUSDT", "RDS-A", "7203.T"]
+    "symbol", ["AAPL", "brk.b", "^GSPC", "EURUSD=X", "BINANCE:BTCUSDT", "RDS-A", "7203.T", "CHRIS:CME_CL1"]
 )
 def test_symbols_of_the_field_are_taken(symbol: str) -> None:
     assert clean_symbol(symbol) == symbol.upper()
