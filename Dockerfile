@@ -5,7 +5,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 # What we depend on first, in a layer of its own: our code changes more often.
 RUN python -m venv --without-pip /opt/venv \
- && python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >requirements.txt \
+ && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["calendars"], sep="\n")' >requirements.txt \
  && pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -c constraints.txt hatchling \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt
 COPY README.md LICENSE ./

