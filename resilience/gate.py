@@ -574,8 +574,15 @@ class ResilientRequest(Request):
 
     def _forget(self) -> None:
         """It has ended: nothing is kept of it beside the circuits."""
-        for service in self.task.services:
+        for service in {*self.task.services, *self._candidates()}:
             get_circuit_breaker(service).forget(self.id)
+
+    def _candidates(self) -> tuple[str, ...]:
+        """The services it may use, as far as its arguments can be read."""
+        try:
+            return tuple(self.task.candidates(*self.args, **self.kwargs))
+        except Exception:  # noqa: BLE001 - whatever is wrong with them, the task itself says it
+            return tuple(self.task.services)
 
     def _report_lost(self) -> Report:
         """The permit died with its process; the store finds it by the task.
@@ -583,7 +590,8 @@ class ResilientRequest(Request):
         Where the task could have been calling another service, nothing is said of any.
         """
         lost = Permit(granted=True, service=self.task.service, state=CircuitState.CLOSED, generation=LOST)
-        verdict = Verdict.FAILURE if len(self.task.services) == 1 else Verdict.IGNORED
+        own = {*self.task.services, *self._candidates()} == {self.task.service}
+        verdict = Verdict.FAILURE if own else Verdict.IGNORED
         return get_circuit_breaker(self.task.service).report(
             lost, verdict, owner=self.id, max_attempts=self.task.max_attempts
         )

@@ -1,6 +1,6 @@
 """The fetch tasks: two for each provider of the catalogue, made by ``register(app)``.
 
-tasks.<service>.fetch     scheduled; stays with its provider
+tasks.<service>.fetch     scheduled; stays with its provider, unless its message names others to fall back on
 tasks.<service>.refresh   on demand; the first provider in the dataset's order whose circuit lets it
 """
 
@@ -27,6 +27,8 @@ from tasks.records import DATASETS, as_json, as_of
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from celery import Celery
 
     from tasks.providers import Judgement, Provider
@@ -95,7 +97,13 @@ class FetchTask(ResilientTask):
     time_limit = 75
 
     def run(
-        self, dataset: str, symbol: str, provider: str | None = None, *, adjustment: str | None = None
+        self,
+        dataset: str,
+        symbol: str,
+        provider: str | None = None,
+        *,
+        adjustment: str | None = None,
+        fallbacks: Sequence[str] = (),  # noqa: ARG002 - see candidates
     ) -> dict[str, Any]:
         """Ask the provider the task was let through to.
 
@@ -149,9 +157,15 @@ class FetchTask(ResilientTask):
         return services
 
     def candidates(
-        self, dataset: str, symbol: str, provider: str | None = None, *, adjustment: str | None = None
+        self,
+        dataset: str,
+        symbol: str,
+        provider: str | None = None,
+        *,
+        adjustment: str | None = None,
+        fallbacks: Sequence[str] = (),
     ) -> tuple[str, ...]:
-        """Scheduled, or with a provider named: that one. On demand: the dataset's order.
+        """Scheduled, or with a provider named: that one, then its fallbacks. On demand: the dataset's order.
 
         Raises:
             FetchError: None of them has it in its plan, as they have said: nobody is asked.
@@ -164,7 +178,8 @@ class FetchTask(ResilientTask):
         service = self._only(provider)
         if service:
             resolve_adjustment(dataset, symbol, service, adjustment)
-            return in_plan((service,), dataset, symbol)
+            others = _equivalent(service, dataset, symbol, fallbacks)
+            return in_plan((service, *others), dataset, symbol)
         services = providers_of(dataset, symbol, adjustment)
         if not services:
             raise UnknownDatasetError(dataset, served_datasets())
@@ -175,7 +190,13 @@ class FetchTask(ResilientTask):
         return provider or (None if self.lane is Lane.ON_DEMAND else self.service)
 
     def _told(
-        self, dataset: str, symbol: str, provider: str | None = None, *, adjustment: str | None = None
+        self,
+        dataset: str,
+        symbol: str,
+        provider: str | None = None,
+        *,
+        adjustment: str | None = None,
+        fallbacks: Sequence[str] = (),  # noqa: ARG002 - one provider's word is enough
     ) -> FetchError | None:
         """What a provider has lately said to the same question."""
         symbol = clean_symbol(symbol)
@@ -198,6 +219,17 @@ class FetchTask(ResilientTask):
         super().after_return(status, retval, task_id, args, kwargs, einfo)
         if self.lane is Lane.ON_DEMAND and not isinstance(retval, (InputError, TypeError)):
             end_flight(task_id, *args, **kwargs)  # arguments of no use were never a flight
+
+
+def _equivalent(service: str, dataset: str, symbol: str, others: Sequence[str]) -> Iterator[str]:
+    """Those of the others whose answer is as good as the service's: no bars that are adjusted otherwise."""
+    if not isinstance(others, (list, tuple)) or not all(isinstance(name, str) for name in others):
+        raise InputError(f"fallbacks={str(others)[:80]!r}: give a list of providers' names")
+    wanted = PROVIDERS[service].endpoints[dataset].adjustment
+    able = providers_of(dataset, symbol) if others else ()
+    for name in others:
+        if name in able and name != service and PROVIDERS[name].endpoints[dataset].adjustment == wanted:
+            yield name
 
 
 def register(app: Celery) -> None:
@@ -278,6 +310,14 @@ def is_retired(service: str) -> bool:
     """Gone for good, and no base URL set by hand says otherwise."""
     row = find_provider(service)
     return row.retired is not None and provider_settings().base_url_override(service) is None
+
+
+def is_set_up(service: str) -> bool:
+    """Whether it can be asked: it is not gone, and has the key and the contact that it wants."""
+    row, settings = find_provider(service), provider_settings()
+    has_key = settings.api_key(service) or not row.key_required
+    has_contact = settings.contact(service) or not row.contact_required
+    return bool(has_key and has_contact) and not is_retired(service)
 
 
 def key_in_use(service: str) -> str:
