@@ -27,6 +27,7 @@ from rich.text import Text
 
 from resilience import ConfigurationError, set_default_store
 from tasks.errors import InputError
+from tasks.fetch import is_retired
 from tasks.providers import PROVIDERS
 from tasks.schedule import load
 from tasks.settings import provider_settings
@@ -262,7 +263,10 @@ def main() -> int:
     try:
         config = settings()
         provider_settings()  # an unusable key shows before anything starts
-        scheduled = {fetch.provider for fetch in load(config.schedule_file)}
+        # Whoever is not set up is simulated.
+        scheduled = {
+            fetch.provider for fetch in load(config.schedule_file, lambda service: not is_retired(service))
+        }
         with only_one(config):
             check(config)
             return _serve(Run(config, scheduled))

@@ -216,7 +216,7 @@ def test_an_unusable_state_folder_is_named(run):
 def test_a_broken_schedule_is_named(run):
     bad = run.folder / "[bad].toml"
     assert "SCHEDULE_FILE" in run.fails(SCHEDULE_FILE=str(bad))
-    bad.write_text('[[fetch]]\ndataset = "quote"\n')
+    bad.write_text('[[fetch]]\ndataset = "quote"\nsymbols = ["AAPL"]\nevery_seconds = 5\n')
     line = run.fails(SCHEDULE_FILE=str(bad))
     assert f"{bad}:1: provider is missing" in line
     bad.write_text("")
