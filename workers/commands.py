@@ -1,11 +1,15 @@
-"""``celery -A workers circuits | refresh | latest | simulate``: added through Celery's own plug-in point."""
+"""``celery -A workers circuits | refresh | latest | schedule | simulate``, by Celery's own plug-in point."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
+from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from resilience import CircuitBreaker
     from resilience.parking import Entry, ParkingLot
     from tasks import Reading
+    from tasks.schedule import Demand, Fetch
 
 COLOURS = {
     "closed": "green",
@@ -323,6 +328,73 @@ def simulate(service: str | None, mode: str | None, seconds: float | None, as_js
     if service and mode:
         client.set_mode(service, mode, seconds)
     _print({name: row["mode"] for name, row in client.providers().items()}, as_json)
+
+
+@click.group(cls=_Clear)
+def schedule() -> None:
+    """Look at the schedule."""
+
+
+@schedule.command("check")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@as_json
+def check_schedule(file: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Whether FILE, or the schedule beat would start with, can be used, and what it asks of the providers."""
+    from tasks.schedule import ScheduleError, demand, load  # noqa: PLC0415 - only where a schedule is read
+    from workers.settings import settings  # noqa: PLC0415 - as above
+
+    file = file or settings().schedule_file
+    try:
+        fetches = load(file)
+    except ScheduleError as error:
+        if as_json:
+            click.echo(json.dumps({"problems": [problem._asdict() for problem in error.problems]}))
+        else:
+            click.echo(str(error), err=True)
+        sys.exit(1)
+    demands = demand(fetches)
+    if as_json:
+        tables = [_fetch_table(table) for table in _tables(fetches)]
+        providers = [asdict(asked) for asked in demands]
+        click.echo(json.dumps({"file": str(file), "tables": tables, "providers": providers}))
+        return
+    _print_schedule(fetches, demands)
+
+
+def _tables(fetches: list[Fetch]) -> list[list[Fetch]]:
+    return [list(table) for _, table in groupby(fetches, key=lambda fetch: fetch.table)]
+
+
+def _fetch_table(fetches: list[Fetch]) -> dict[str, Any]:
+    first = fetches[0]
+    return {
+        "dataset": first.dataset,
+        "provider": first.choice or first.provider,
+        "symbols": len(fetches),
+        "when": str(first.timing),
+        "dealt": dict(Counter(fetch.provider for fetch in fetches)),
+    }
+
+
+def _print_schedule(fetches: list[Fetch], demands: list[Demand]) -> None:
+    tables = Table(box=None, header_style="bold")
+    for column in ("dataset", "provider", "symbols", "when"):
+        tables.add_column(column)
+    for row in map(_fetch_table, _tables(fetches)):
+        tables.add_row(*(str(row[name]) for name in ("dataset", "provider", "symbols", "when")))
+    asked = Table(box=None, header_style="bold")
+    for column in ("provider", "symbols", "calls a minute", "calls a day", "quota"):
+        asked.add_column(column)
+    for one in demands:
+        quota = f"{one.quota_calls} in {one.quota_seconds:g} s" if one.quota_seconds else ""
+        asked.add_row(
+            one.provider, str(one.symbols), f"{one.calls_a_minute:.6g}", f"{one.calls_a_day:.6g}", quota
+        )
+    console = Console()
+    console.print(tables, "", asked)
+    for one in demands:
+        if one.warning:
+            click.echo(f"warning: {one.warning}", err=True)
 
 
 def next_try(retry_at: str | None, reason: str | None = None) -> str:
