@@ -226,7 +226,7 @@ def _equivalent(service: str, dataset: str, symbol: str, others: Sequence[str]) 
     if not isinstance(others, (list, tuple)) or not all(isinstance(name, str) for name in others):
         raise InputError(f"fallbacks={str(others)[:80]!r}: give a list of providers' names")
     wanted = PROVIDERS[service].endpoints[dataset].adjustment
-    able = providers_of(dataset, symbol) if others else ()
+    able = providers_of(dataset, symbol, wanted) if others else ()
     for name in others:
         if name in able and name != service and PROVIDERS[name].endpoints[dataset].adjustment == wanted:
             yield name
