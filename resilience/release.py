@@ -8,6 +8,7 @@ lease that lapses, and the batch is offered again.
 from __future__ import annotations
 
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -51,6 +52,7 @@ class Releaser(bootsteps.StartStopStep):
         self.timer_entry: Any = None
         self.outlet = Outlet(consumer.app)
         self.turn = 0
+        self._published: deque[tuple[str, str, list[str]]] = deque()
         self._moved: dict[str, float] = {}
         self._skip: dict[str, int] = {}
         super().__init__(consumer, **options)
@@ -108,6 +110,8 @@ class Releaser(bootsteps.StartStopStep):
 
     def release(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
         """Empty the lots for at most TICK_BUDGET_SECONDS, each time beginning with another service."""
+        if gate.store.lot is not None:
+            self._settle(gate.store.lot)  # before they could be offered again
         names = [name for name, circuit in circuits.items() if circuit.parked]
         self.turn += 1
         start = self.turn % len(names) if names else 0
@@ -155,8 +159,18 @@ class Releaser(bootsteps.StartStopStep):
         """Publish leased messages and forget those the broker has; returns their ids."""
         sent = [message.id for message in self.outlet.send(messages)] if messages else []
         if sent:
-            lot.settle(service, token, sent)
+            self._published.append((service, token, sent))
+            self._settle(lot)
         return sent
+
+    def _settle(self, lot: ParkingLot) -> None:
+        """Forget what is published; where the store fails just then, at the first look when it is back.
+
+        A lease that has lapsed until then is another's, and nothing happens.
+        """
+        while self._published:
+            lot.settle(*self._published[0])
+            self._published.popleft()
 
     def end_revoked(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
         """End what somebody has revoked while it waits: workers forget revoked ids, a lot does not."""

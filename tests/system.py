@@ -241,6 +241,8 @@ class System:
         set_default_store(None)
         # The next server at this address is another, not this one without its memory.
         stores._opened.pop(self.store_url).close()
+        # Who still holds a result has no server left to unsubscribe it from.
+        self.app.backend.remove_pending_result = lambda result: result
         self.hang_up()
         self.app.close()
         pools.reset()  # keyed by address, and the next server may have this one's port

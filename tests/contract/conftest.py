@@ -12,17 +12,13 @@ from resilience.stores.redis import RedisStore
 from tests.circuits import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resilience.stores import Store
 
 
-@pytest.fixture(scope="session", autouse=True)
-def patient() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a store decides is tested here, not how soon: a busy machine is slower than a worker waits for."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resilience.stores.redis, "SOCKET_SECONDS", 10.0)
-        yield
+    monkeypatch.setattr(resilience.stores.redis, "SOCKET_SECONDS", 10.0)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import psutil
 import redis
 
 from resilience import get_circuit_breaker
+from resilience.standby import waiting_room
 from resilience.stores.redis import circuit_of
 from tests.faults.ledger import Ledger
 from tests.fleet import Fleet, Worker, fleet, wait_for
@@ -182,8 +183,9 @@ class Series:
         return int(self.fleet.provider.llen("done")) - self.done_before
 
     def quiet(self) -> bool:
-        """Nothing queued, nothing unacknowledged, nothing parked."""
-        return not (self.fleet.queued() or self.parked())
+        """Nothing held back by the broker, nothing queued, nothing unacknowledged, nothing parked."""
+        held_back = self.fleet.queued(waiting_room("fleet").name) if self.fleet.rabbit else 0
+        return not (held_back or self.fleet.queued() or self.parked())
 
     def wait(self, condition: Callable[[], Any], what: str) -> None:
         """Until it holds; a worker that has ended by itself meanwhile is started again."""
