@@ -46,8 +46,8 @@ def bars(reply: Node) -> list[Fields] | None:
             "vwap": row.maybe(Node.number, "vw"),
             "trade_count": row.maybe(Node.count, "n"),
         }
-        for symbol in told.names()
-        for row in told.child(symbol).rows()
+        for symbol, listed in told.items()
+        for row in listed.rows()
     ] or None
 
 

@@ -28,7 +28,7 @@ def bars(reply: Node) -> list[Fields]:
     told = reply.child("Meta Data")
     symbol, zone = told.symbol("2. Symbol"), told.text("5. Time Zone")
     if zone != "US/Eastern":
-        raise SchemaDriftError(f"$['Meta Data']['5. Time Zone'] is {zone}, not US/Eastern")
+        raise SchemaDriftError("$['Meta Data']['5. Time Zone'] is not US/Eastern")
     return [
         {
             "symbol": symbol,

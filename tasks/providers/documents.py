@@ -181,17 +181,22 @@ class Node:
             for place, values in enumerate(zip(*columns, strict=True))
         ]
 
-    def names(self) -> list[str]:
-        """The keys of the object here."""
+    def items(self) -> list[tuple[str, "Node"]]:
+        """The members of the object here, each with its key.
+
+        Their paths count them: a key that no documentation names is the provider's text, which may echo ours.
+        """
         if not isinstance(self.value, dict):
             raise SchemaDriftError(f"{self.path} is {_kind(self.value)}, not an object")
-        return list(self.value)
+        return [
+            (key, Node(value, f"{self.path}[{place}]"))
+            for place, (key, value) in enumerate(self.value.items())
+        ]
 
     def members(self, name: str) -> list["Node"]:
         """The objects that are members of the object here, each with its key under `name`."""
         found = []
-        for key in self.names():
-            member = self.child(key)
+        for key, member in self.items():
             if not isinstance(member.value, dict):
                 raise SchemaDriftError(f"{member.path} is {_kind(member.value)}, not an object")
             found.append(Node({**member.value, name: key}, member.path))

@@ -8,7 +8,10 @@ from urllib.parse import quote, quote_plus
 MASK = "[redacted]"
 
 _SPEAKS_OF_KEYS = re.compile(r"key|token|secret|password|credential|authori[sz]ation", re.IGNORECASE)
-_LIKE_A_KEY = re.compile(r"(?=[\w-]*[0-9])[\w-]{8,}|[\w-]{16,}")
+_WORD = (
+    r"[^\s\"'<>(){}\[\],;]"  # what ends a key, or the URL it is in; a key may hold any of + / = . and more
+)
+_LIKE_A_KEY = re.compile(rf"(?={_WORD}*[0-9]){_WORD}{{8,}}|{_WORD}{{16,}}")
 _MARKUP = re.compile(r"<[^<>]*>")
 
 
@@ -34,7 +37,9 @@ def excerpt(text: str, limit: int = 160) -> str:
     """
     if _SPEAKS_OF_KEYS.search(text):
         return ""
-    return printable(_LIKE_A_KEY.sub(MASK, _MARKUP.sub(" ", text[: 8 * limit])), limit)
+    # One character more than is looked at, so that the word at the end, which may be half a key, is left out.
+    head = text if len(text) <= 8 * limit else text[: 8 * limit + 1].rpartition(" ")[0]
+    return printable(_LIKE_A_KEY.sub(MASK, _MARKUP.sub(" ", head)), limit)
 
 
 class KeyFilter(logging.Filter):

@@ -174,8 +174,9 @@ def _by_body(
         return Judgement(Verdict.PROVIDER_FAILURE, detail=detail, documented=False)
 
     content_type, wanted = reply.headers.get("content-type", "").lower(), endpoint.reply
-    if any(kind in content_type for kind in _WRONG_TYPES[wanted]) and wanted not in content_type:
-        return failed(f"the reply is {content_type.split(';')[0]}, not {wanted.upper()}")
+    wrong = next((kind for kind in _WRONG_TYPES[wanted] if kind in content_type), None)
+    if wrong and wanted not in content_type:
+        return failed(f"the reply is {wrong.strip('/')}, not {wanted.upper()}")
     if reply.document is ABSENT:
         return failed(reply.why_no_document)
     try:
@@ -232,7 +233,8 @@ def _complete(
     known: dict[str, object] = {"provider": provider.service}
     if symbol is not None and named and symbol not in named:
         if endpoint.spelling(symbol) != named[0]:
-            raise SchemaDriftError(f"the reply is about {named[0]}, not {symbol}")
+            other = excerpt(str(named[0])) or "another"
+            raise SchemaDriftError(f"the reply is about {other}, not {symbol}")
         fields = {**fields, kind.subjects[0]: symbol}  # named as its provider spells it
     if kind.subjects and kind.subjects[0] not in fields:
         if symbol is None:

@@ -8,13 +8,10 @@ from decimal import Decimal
 from hashlib import sha256
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from tasks.errors import InvalidSymbolError, UnknownDatasetError, UnknownServiceError
 from tasks.providers import (
     PROVIDERS,
-    Judgement,
     Provider,
     Reset,
     Until,
@@ -361,107 +358,6 @@ def test_unknown_names_are_told_with_the_known_ones() -> None:
         judge("finnhub", "observations", 200, {}, b"")
     with pytest.raises(InvalidSymbolError, match="use 1 to 32 letters"):
         judge("finnhub", "quote", 200, {}, b"", symbol="a/b")
-
-
-numbers = st.one_of(st.integers(), st.floats(), st.integers(-5, 5))
-documents = st.recursive(
-    st.one_of(st.none(), st.booleans(), numbers, st.text()),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
-    max_leaves=8,
-)
-wrong = documents | st.sampled_from(["", ".", "0", "-1", "null", "9999-12-31", "2024-02-30", "../x", 10**30])
-
-
-def places(document: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-    """The path of every value in a document."""
-    found = [path]
-    members = document.items() if isinstance(document, dict) else ()
-    members = enumerate(document) if isinstance(document, list) else members
-    for key, value in members:
-        found += places(value, (*path, key))
-    return found
-
-
-def changed(document: object, path: tuple[object, ...], value: object) -> object:
-    """The document with another value at a path; ... takes it away."""
-    if not path:
-        return None if value is ... else value
-    here = dict(document) if isinstance(document, dict) else list(document)
-    if len(path) == 1 and value is ...:
-        del here[path[0]]
-    else:
-        here[path[0]] = changed(here[path[0]], path[1:], value)
-    return here
-
-
-def mutated(reply: Documented) -> st.SearchStrategy[bytes]:
-    """A documented success with one thing of it changed."""
-    if isinstance(reply.body, str):  # CSV: a piece of it replaced
-        cut = st.integers(0, len(reply.body))
-        return st.builds(
-            lambda a, b, text: (reply.body[: min(a, b)] + text + reply.body[max(a, b) :]).encode(
-                errors="replace"
-            ),
-            cut,
-            cut,
-            st.text(max_size=8),
-        )
-    return st.builds(
-        lambda path, value: encoded(changed(reply.body, path, value)),
-        st.sampled_from(places(reply.body)),
-        wrong | st.just(...),
-    )
-
-
-endpoints = st.sampled_from(SERVED)
-bodies = st.one_of(st.binary(), documents.map(lambda document: json.dumps(document).encode()))
-header_names = st.one_of(
-    st.text(max_size=12), st.sampled_from(["Retry-After", "X-Ratelimit-Reset", "content-type"])
-)
-
-
-def check_no_harm(judgement: Judgement) -> None:
-    assert isinstance(judgement.verdict, Verdict)
-    assert judgement.detail.isprintable()
-    assert len(judgement.detail) <= 300
-    assert judgement.record is None or judgement.verdict in (Verdict.SUCCESS, Verdict.EMPTY)
-    assert bool(judgement.record) <= (judgement.verdict is Verdict.SUCCESS)
-    assert judgement.hold_seconds is None or judgement.hold_seconds >= 1
-
-
-@settings(max_examples=500, deadline=None)
-@given(
-    endpoint=endpoints,
-    status=st.one_of(st.integers(), st.sampled_from([200, 403, 429, 503])),
-    headers=st.dictionaries(header_names, st.text(), max_size=3),
-    body=bodies,
-    now=st.none() | st.datetimes() | st.datetimes(timezones=st.just(UTC)),
-    symbol=st.none() | st.just("AAPL"),
-)
-@example(("finnhub", "quote"), 200, {}, b'{"c": 1e999999999, "t": 1}', None, None)
-@example(("finnhub", "quote"), 429, {"Retry-After": "Mon, 23 Nov 0000 21:31:00 GMT"}, b"", None, None)
-def test_no_reply_raises(
-    endpoint: tuple[str, str],
-    status: int,
-    headers: dict[str, str],
-    body: bytes,
-    now: datetime | None,
-    symbol: str | None,
-) -> None:
-    check_no_harm(judge(*endpoint, status, headers, body, now=now, symbol=symbol))
-
-
-@pytest.mark.parametrize(
-    ("service", "reply"), SUCCESSES, ids=lambda value: getattr(value, "dataset", str(value))
-)
-@settings(max_examples=200, deadline=None)
-@given(data=st.data())
-def test_a_documented_success_with_anything_changed_raises_nothing(
-    service: str, reply: Documented, data: st.DataObject
-) -> None:
-    symbol = data.draw(st.none() | st.just(about(service, reply)))
-    body = data.draw(mutated(reply))
-    check_no_harm(judge(service, reply.dataset, 200, reply.headers, body, now=NOW, symbol=symbol))
 
 
 def row_with(**changed: object) -> Provider:
