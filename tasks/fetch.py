@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from tasks.providers import Judgement, Provider
+    from tasks.providers import Judgement, Provider, Quota
 
 logger = get_task_logger(__name__)
 
@@ -49,6 +49,9 @@ OUTCOMES = {
 }
 # A provider that is back is called so often in the first second; see ``Policy.ramp_calls``.
 RAMP_CALLS = 5
+# A call may be so much longer on its way than a later one; of a short window it is this part.
+LATE_SECONDS = 1.0
+LATE_PART = 0.25
 # For a hold whose reply names no end.
 DEFAULT_HOLD_SECONDS = 60.0
 
@@ -270,13 +273,21 @@ def limits(row: Provider) -> dict[str, Any]:
     if own_address(row.service):
         return {}
     found: dict[str, Any] = {"max_concurrent": row.max_concurrent}
-    if row.quota:
-        found |= {
-            "quota_calls": row.quota.calls,
-            "quota_seconds": row.quota.seconds,
-            "quota_burst": row.quota.burst,
-        }
-    return found
+    return found | (pace(row.quota) if row.quota else {})
+
+
+def pace(quota: Quota) -> dict[str, Any]:
+    """A quota as fields of a policy, such that no stretch of its window sees more calls than it allows.
+
+    A circuit's burst comes on top of its pace, so it is taken off; and a call reaches its provider a little
+    after its turn, which would bring the one before the window into it.
+    """
+    late = min(LATE_SECONDS, quota.seconds * LATE_PART)
+    return {
+        "quota_calls": quota.calls - quota.burst + 1,
+        "quota_seconds": quota.seconds + late,
+        "quota_burst": quota.burst,
+    }
 
 
 def own_address(service: str) -> bool:

@@ -98,5 +98,5 @@ ROW = Provider(
         ),
     ),
     # A caller who asks for a few symbols does not wait an hour for each.
-    quota=Quota(25, 86_400, burst=5),
+    quota=Quota(25, 86_400),  # and no two in the same second
 )

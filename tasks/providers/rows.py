@@ -83,12 +83,12 @@ class Reset:
 class Quota:
     """How often a provider may be asked, by its documentation of the free plan.
 
-    It becomes the circuit's `quota_calls` and `quota_seconds`; `circuits.toml` tells of other plans.
+    The circuit's pace is made of it (`tasks.fetch.pace`); `circuits.toml` tells of other plans.
 
     Attributes:
-        calls: So many calls,
-        seconds: in so many seconds, evenly spaced.
-        burst: Calls that may go at once after a pause.
+        calls: At most so many calls,
+        seconds: in any so many seconds, evenly spaced.
+        burst: Calls that may go at once after a pause; the others are so many fewer.
     """
 
     calls: int

@@ -299,10 +299,11 @@ def test_a_providers_documented_limits_are_its_circuits_unless_its_address_is_se
 ) -> None:
     assert limits(PROVIDERS["finnhub"]) == {
         "quota_calls": 60,
-        "quota_seconds": 60,
+        "quota_seconds": 61,
         "quota_burst": 1,
         "max_concurrent": None,
     }
+    assert limits(PROVIDERS["fmp"])["quota_calls"] == 246  # and five at once make no more than 250 a day
     assert limits(PROVIDERS["iex_cloud"]) == {"max_concurrent": None}
     monkeypatch.setenv("FINNHUB_BASE_URL", "http://127.0.0.1:8901")
     provider_settings.cache_clear()
