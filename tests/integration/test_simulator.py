@@ -4,10 +4,14 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 
 import pytest
 
 from tasks.providers import PROVIDERS
+from tasks.providers import Verdict as Answer
+from tasks.providers.http import call
+from tasks.settings import ProviderSettings
 from workers.simulator import Mode, SimulatorClient, SimulatorError
 
 COMMAND = [sys.executable, "-m", "workers.simulator"]
@@ -185,3 +189,40 @@ def test_an_unknown_provider_is_told() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "unknown service 'yahu'; known are iex_cloud" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("service", "calls", "refusal", "hold"),
+    [
+        ("polygon", 5, Answer.RATE_LIMIT, 60),  # a minute of the clock: 429
+        ("tradier", 120, Answer.RATE_LIMIT, 60),  # a minute from the first call: 429 and when it ends
+        ("fmp", 250, Answer.QUOTA, 86_400),  # any day's length: 200
+    ],
+)
+def test_a_provider_refuses_what_is_above_its_quota_as_documented_and_counts_it(
+    service: str,
+    calls: int,
+    refusal: Answer,
+    hold: float,
+    simulator: SimulatorClient,
+    simulated_settings: ProviderSettings,
+) -> None:
+    simulator.enforce_quotas()
+    answers = [call(service, "quote", "AAPL", settings=simulated_settings) for _ in range(2 * calls + 1)]
+    verdicts = Counter(answer.verdict for answer in answers)
+    assert verdicts.keys() == {Answer.SUCCESS, refusal}
+    assert all(0 < answer.hold_seconds <= hold for answer in answers if answer.verdict is refusal)
+    state = simulator.providers()[service]
+    assert (state["calls"], state["refusals"]) == (2 * calls + 1, verdicts[refusal])
+    assert state["above"] >= state["refusals"]
+    assert {"calls": calls, "seconds": hold} in state["quotas"]
+    simulator.enforce_quotas(None)
+    assert call(service, "quote", "AAPL", settings=simulated_settings).verdict is Answer.SUCCESS
+
+
+def test_quotas_are_off_unless_asked_for_and_a_wrong_factor_is_refused(simulator: SimulatorClient) -> None:
+    assert all(state["quotas"] == [] for state in simulator.providers().values())
+    with pytest.raises(SimulatorError, match="faster must be a number from 1 to 86400, or null"):
+        simulator.enforce_quotas(0.5)
+    done = subprocess.run([*COMMAND, "--quotas", "0"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "--quotas 0 is not between 1 and 86400" in done.stderr) == (2, True)

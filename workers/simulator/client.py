@@ -37,8 +37,16 @@ class SimulatorClient:
         wanted = {"mode": str(mode), "seconds": seconds}
         return cast("dict[str, Any]", self._ask("POST", f"/providers/{service}", json=wanted))
 
+    def enforce_quotas(self, faster: float | None = 1) -> None:
+        """Let every provider refuse what is above its documented quotas; what was counted is forgotten.
+
+        Args:
+            faster: By how much windows of an hour and more are shorter than documented; None: no quotas.
+        """
+        self._ask("POST", "/quotas", json={"faster": faster})
+
     def providers(self) -> dict[str, dict[str, Any]]:
-        """Every provider's state: mode, seconds, base_url, port, calls, calls_by_mode, in_flight, …."""
+        """Every provider's state: mode, base_url, port, calls, in_flight, refusals, above, …."""
         return cast("dict[str, dict[str, Any]]", self._ask("GET", "/providers"))
 
     def calls(self, service: str | None = None) -> list[dict[str, Any]]:
@@ -47,7 +55,7 @@ class SimulatorClient:
         return cast("list[dict[str, Any]]", self._ask("GET", "/calls", params=params))
 
     def reset(self) -> None:
-        """Default modes, and no calls."""
+        """Default modes, no calls, and the quotas there were at the start."""
         self._ask("POST", "/reset")
 
     def _ask(self, method: str, path: str, **what: Any) -> object:

@@ -3,11 +3,13 @@
 Control API, JSON both ways; an error is `{"error": message}` with status 400 or 404:
 
     GET  /providers            service → mode, seconds, base_url, port, calls, calls_by_mode, in_flight,
-                               max_in_flight, connections
+                               max_in_flight, connections, quotas in force, refusals by them, calls above them
     GET  /providers/<service>  the same of one
     POST /providers/<service>  {"mode": "slow", "seconds": 0.5}; its new state
     GET  /calls[?service=]     the last 10 000 calls: at, service, path, symbol, mode, status
-    POST /reset                default modes, no calls
+    POST /quotas               {"faster": 144}: calls above the documented quotas are refused, windows of an
+                               hour and more so many times shorter; null: none is. Forgets the counts
+    POST /reset                default modes, no calls, the quotas there were at the start
 """
 
 import asyncio
@@ -31,6 +33,9 @@ from workers.simulator.station import Call, Station, bound_socket
 PORT_TAKEN = 2
 """Exit code where a port cannot be had."""
 
+FASTEST = 86_400
+"""A day may last a second."""
+
 _KEPT_CALLS = 10_000
 _LONGEST = 3_600  # seconds a mode may delay
 
@@ -39,7 +44,7 @@ class _PortTakenError(Exception):
     """The message says which port, whose, why and what to do."""
 
 
-def run(host: str, control_port: int, services: Sequence[str] = ()) -> int:
+def run(host: str, control_port: int, services: Sequence[str] = (), faster: float | None = None) -> int:
     """Serve until SIGTERM or SIGINT; when ready, print one JSON line with the addresses.
 
     Args:
@@ -47,6 +52,7 @@ def run(host: str, control_port: int, services: Sequence[str] = ()) -> int:
         control_port: The control API's port; the providers' follow it in the catalogue's order. 0 for free
             ports.
         services: Which providers; all there are replies for where empty.
+        faster: By how much the long windows of the quotas are shorter than documented; None: no quotas.
 
     Returns:
         The exit code: 0, or 2 where a port is taken.
@@ -56,26 +62,26 @@ def run(host: str, control_port: int, services: Sequence[str] = ()) -> int:
     """
     chosen = [find_provider(service).service for service in services] or list(REPLIES)
     try:
-        asyncio.run(_serve(host, control_port, chosen))
+        asyncio.run(_serve(host, control_port, chosen, faster))
     except _PortTakenError as error:
         sys.stderr.write(f"{error}\n")
         return PORT_TAKEN
     return 0
 
 
-async def _serve(host: str, control_port: int, services: Sequence[str]) -> None:
+async def _serve(host: str, control_port: int, services: Sequence[str], faster: float | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     calls: deque[Call] = deque(maxlen=_KEPT_CALLS)
     stations: dict[str, Station] = {}
-    control = _control(stations, calls)
+    control = _control(stations, calls, faster)
     try:
         port = _listen(control, host, control_port)
         places = {service: place for place, service in enumerate(PROVIDERS, start=1)}
         for service in sorted(services, key=lambda service: places[service]):
             wanted = control_port + places[service] if control_port else 0
-            stations[service] = _station(service, host, wanted, calls)
+            stations[service] = _station(service, host, wanted, calls, faster)
         sys.stdout.write(json.dumps(_ready(host, port, stations)) + "\n")
         sys.stdout.flush()
         await stop.wait()
@@ -97,9 +103,9 @@ def _listen(control: HTTPServer, host: str, port: int) -> int:
     return found
 
 
-def _station(service: str, host: str, port: int, calls: deque[Call]) -> Station:
+def _station(service: str, host: str, port: int, calls: deque[Call], faster: float | None) -> Station:
     try:
-        return Station(PROVIDERS[service], host, port, calls)
+        return Station(PROVIDERS[service], host, port, calls, faster)
     except OSError as error:
         raise _taken(host, port, service, error) from None
 
@@ -123,20 +129,21 @@ def _ready(host: str, port: int, stations: Mapping[str, Station]) -> dict[str, o
     }
 
 
-def _control(stations: dict[str, Station], calls: deque[Call]) -> HTTPServer:
-    shared = {"stations": stations, "calls": calls}
+def _control(stations: dict[str, Station], calls: deque[Call], faster: float | None) -> HTTPServer:
+    shared = {"stations": stations, "calls": calls, "faster": faster}
     routes: list[Any] = [
         (r"/providers/?", _Providers, shared),
         (r"/providers/([^/]+)", _Provider, shared),
         (r"/calls", _Calls, shared),
+        (r"/quotas", _Quotas, shared),
         (r"/reset", _Reset, shared),
     ]
     return HTTPServer(Application(routes, log_function=lambda _: None))
 
 
 class _Base(RequestHandler):
-    def initialize(self, stations: dict[str, Station], calls: deque[Call]) -> None:
-        self.stations, self.calls = stations, calls
+    def initialize(self, stations: dict[str, Station], calls: deque[Call], faster: float | None) -> None:
+        self.stations, self.calls, self.faster = stations, calls, faster
 
     def found(self, service: str) -> Station | None:
         """The station of a name; None, and the error is answered, where there is none."""
@@ -190,13 +197,39 @@ class _Calls(_Base):
             self.answer([asdict(call) for call in self.calls if service in ("", call.service)])
 
 
+class _Quotas(_Base):
+    def post(self) -> None:
+        try:
+            faster = _factor(self.request.body)
+        except ValueError as error:
+            self.fail(HTTPStatus.BAD_REQUEST, str(error))
+            return
+        for station in self.stations.values():
+            station.enforce_quotas(faster)
+        self.answer({service: station.state() for service, station in self.stations.items()})
+
+
 class _Reset(_Base):
     def post(self) -> None:
         for station in self.stations.values():
             station.set_mode(station.default_mode)
+            station.enforce_quotas(self.faster)
             station.clear()
         self.calls.clear()
         self.answer({})
+
+
+def _factor(body: bytes) -> float | None:
+    """By how much a request's body wants the long windows of the quotas shortened; None: no quotas."""
+    try:
+        faster = json.loads(body)["faster"]
+    except (ValueError, TypeError, KeyError):
+        raise ValueError('the body must be JSON such as {"faster": 144} or {"faster": null}') from None
+    if faster is not None and not (
+        isinstance(faster, int | float) and not isinstance(faster, bool) and 1 <= faster <= FASTEST
+    ):
+        raise ValueError(f"faster must be a number from 1 to {FASTEST}, or null for no quotas")
+    return faster
 
 
 def _wanted(body: bytes) -> tuple[Mode, float | None]:

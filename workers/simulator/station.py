@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import random
 import re
 import socket
@@ -27,6 +26,7 @@ from tornado.web import Application, RequestHandler
 
 from tasks.providers.rows import Endpoint, Provider
 from workers.simulator.modes import DEFAULT_SECONDS, Mode
+from workers.simulator.quotas import Quotas
 from workers.simulator.replies import REPLIES, Reply
 
 _UNKNOWN = ("UNKNOWN", "ZZZ", "0009999")  # how a symbol starts, or a CIK, that no provider knows
@@ -100,13 +100,16 @@ class Station:
         host: Where to listen.
         port: Where to listen; 0 for a free one.
         log: Where its calls are written down.
+        faster: See `enforce_quotas`.
 
     Raises:
         OSError: The port is taken.
     """
 
-    def __init__(self, provider: Provider, host: str, port: int, log: deque[Call]) -> None:
-        self.provider, self.host, self._log = provider, host, log
+    def __init__(
+        self, provider: Provider, host: str, port: int, log: deque[Call], faster: float | None = None
+    ) -> None:
+        self.provider, self.host, self._log, self._faster = provider, host, log, faster
         self._application = Application([(r".*", _Handler, {"station": self})], log_function=_silent)
         self._server = _Server(self._application)
         self._walks: dict[tuple[str, str], tuple[random.Random, Decimal]] = {}
@@ -135,6 +138,16 @@ class Station:
         self.max_in_flight = self.in_flight
         self._server.accepted = 0
         self._walks.clear()
+        self.enforce_quotas(self._faster)
+
+    def enforce_quotas(self, faster: float | None) -> None:
+        """Keep callers to the documented quotas from the next request on, with nothing counted so far.
+
+        Args:
+            faster: By how much windows of an hour and more are shorter than documented; None: no quotas.
+        """
+        self._faster = faster
+        self._quotas = None if faster is None else Quotas(REPLIES[self.provider.service], faster)
 
     def set_mode(self, mode: Mode, seconds: float | None = None) -> None:
         """Behave like this from the next request on; `down` also ends the requests there are.
@@ -169,6 +182,7 @@ class Station:
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
             "connections": self._server.accepted,
+            **(self._quotas.state() if self._quotas else {"refusals": 0, "above": 0, "quotas": []}),
         }
 
     def _go_up(self, bound: socket.socket) -> None:
@@ -209,8 +223,9 @@ class Station:
         }
         if self.mode in documented:
             return documented[self.mode]
-        if not self._is_declared(request):
-            return replies.bad_key
+        refusal = self._refusal(request)
+        if refusal:
+            return refusal
         if not any(self._has_path(endpoint, request) for endpoint in self.provider.endpoints.values()):
             return replies.no_path
         dataset, symbol = self._asked(request)
@@ -239,6 +254,12 @@ class Station:
     def symbol_of(self, request: HTTPServerRequest) -> str:
         """What a request asks about, in its own spelling but for the case; empty where it does not say."""
         return self._asked(request)[1]
+
+    def _refusal(self, request: HTTPServerRequest) -> Reply | None:
+        """What the provider says to a caller it does not let in; None to any other."""
+        if not self._is_declared(request):
+            return REPLIES[self.provider.service].bad_key
+        return self._quotas.refusal(time.time()) if self._quotas else None
 
     def _is_declared(self, request: HTTPServerRequest) -> bool:
         """Whether the request carries the key, and the contact, that the provider wants."""
@@ -304,8 +325,8 @@ class _Handler(RequestHandler):
         self.set_status(reply.status, reasons.get(reply.status, ""))
         self.set_header("Content-Type", reply.content_type)
         self.set_header("Content-Length", str(len(body)))
-        for name, value in reply.headers.items():
-            self.set_header(name, value.format_map(_times()))
+        for name, value in reply.headers_at(time.time()).items():
+            self.set_header(name, value)
         for piece in _pieces(body) if call.mode is Mode.DRIP else [body]:
             self.write(piece)
             await self.flush()
@@ -326,17 +347,6 @@ class _Handler(RequestHandler):
 
 def _pieces(body: bytes) -> Iterator[bytes]:
     return (body[place : place + 1] for place in range(len(body)))
-
-
-def _times() -> dict[str, int]:
-    """What stands for a time in a header's value."""
-    now = time.time()
-    next_minute = int(now // 60 + 1) * 60
-    return {
-        "next_minute": next_minute,
-        "next_minute_ms": next_minute * 1_000,
-        "to_next_minute": math.ceil(next_minute - now),
-    }
 
 
 def _path_pattern(provider: Provider, endpoint: Endpoint) -> re.Pattern[str]:

@@ -5,9 +5,9 @@ from importlib import import_module
 from types import MappingProxyType
 
 from tasks.providers.catalogue import PROVIDERS
-from workers.simulator.replies.reply import Answers, Replies, Reply
+from workers.simulator.replies.reply import Answers, Limit, Replies, Reply
 
-__all__ = ["REPLIES", "Answers", "Replies", "Reply"]
+__all__ = ["REPLIES", "Answers", "Limit", "Replies", "Reply"]
 
 
 def _replies(service: str) -> Replies:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from tasks.providers.documents import NEW_YORK
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import BAD_GATEWAY, MINUTE, Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, Any], symbol: str, price: Decimal, now: datetime) -> object:
@@ -98,7 +98,7 @@ ARTICLE = {
 LIMIT = Reply(
     429,
     {"message": "too many requests."},
-    {"X-RateLimit-Limit": "200", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "{next_minute}"},
+    {"X-RateLimit-Limit": "200", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "{reset}"},
 )
 
 REPLIES = Replies(
@@ -119,4 +119,5 @@ REPLIES = Replies(
     bad_key=Reply(401, {"message": "unauthorized."}),  # the text is undocumented
     no_path=Reply(404, {"message": "endpoint not found."}),  # undocumented
     bad_call=Reply(400, {"message": "invalid symbol: ..."}),  # the text is undocumented
+    limits=(Limit(200, MINUTE, "clock"),),
 )

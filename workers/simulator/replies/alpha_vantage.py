@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import BAD_GATEWAY, DAY, Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -134,4 +134,5 @@ REPLIES = Replies(
     ),
     no_path=Reply(404, "<h1>Not Found</h1><p>The requested resource was not found on this server.</p>"),
     bad_call=INVALID_CALL,
+    limits=(Limit(1, 1), Limit(25, DAY, says="quota")),
 )

@@ -64,7 +64,7 @@ QUOTE = {
 LIMIT = Reply(
     429,
     {"message": "API rate limit exceeded"},
-    {"Retry-After": "{to_next_minute}", "RateLimit-Reset": "{to_next_minute}"},
+    {"Retry-After": "{to_reset}", "RateLimit-Reset": "{to_reset}"},
 )
 BROKEN = Reply(
     500,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import Answers, Replies, Reply
+from workers.simulator.replies.reply import MINUTE, Answers, Limit, Replies, Reply
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -51,4 +51,5 @@ REPLIES = Replies(
         404, {"error": "Incorrect path. Please check https://www.coingecko.com/api/"}
     ),  # undocumented
     bad_call=Reply(400, ""),  # no body is documented
+    limits=(Limit(100, MINUTE),),
 )

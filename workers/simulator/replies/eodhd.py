@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import (
+    BAD_GATEWAY,
+    DAY,
+    MINUTE,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -96,4 +105,5 @@ REPLIES = Replies(
     bad_key=Reply(401, "Unauthenticated"),
     no_path=NOT_FOUND,
     bad_call=Reply(400, None),
+    limits=(Limit(1_000, MINUTE, "clock"), Limit(20, DAY, "clock", "quota")),
 )

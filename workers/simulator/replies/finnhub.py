@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply
+from workers.simulator.replies.reply import BAD_GATEWAY, MINUTE, Answers, Limit, Replies, Reply
 
 
 def quote(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
@@ -70,7 +70,7 @@ FILING = {
 LIMIT = Reply(
     429,
     {"error": "API limit reached. Please try again later. Remaining Limit: 0"},
-    {"X-Ratelimit-Limit": "60", "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "{next_minute}"},
+    {"X-Ratelimit-Limit": "60", "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "{reset}"},
 )
 
 REPLIES = Replies(
@@ -91,4 +91,5 @@ REPLIES = Replies(
     quota=LIMIT,  # it has no limit but the one a minute
     bad_key=Reply(401, {"error": "Invalid API key"}),  # undocumented: as its clients report it
     no_path=Reply(404, "<html><body><h1>404 Not Found</h1></body></html>"),
+    limits=(Limit(30, 1), Limit(60, MINUTE, "clock")),
 )

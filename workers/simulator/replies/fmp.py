@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import BAD_GATEWAY, DAY, Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -102,4 +102,5 @@ REPLIES = Replies(
         "https://site.financialmodelingprep.com/faqs?search=why-is-my-api-key-invalid for more information.",
     ),
     no_path=Reply(404, []),  # undocumented
+    limits=(Limit(250, DAY, says="quota"),),
 )

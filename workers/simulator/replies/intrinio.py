@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, Any], symbol: str, price: Decimal, now: datetime) -> object:
@@ -101,7 +101,7 @@ NO_SYMBOL = _error(404, "Identifier not found", "...")  # the text is undocument
 LIMIT = Reply(
     429,
     {"error": "You have reached your limit", "message": "..."},
-    {"Retry-After": "{to_next_minute}"},
+    {"Retry-After": "{to_reset}"},
 )
 
 REPLIES = Replies(
@@ -115,4 +115,5 @@ REPLIES = Replies(
     quota=LIMIT,  # it has no limit but the one a second
     bad_key=_error(401, "API Key was invalid.", "API Key was formatted invalidly."),
     no_path=_error(404, "Not Found", "..."),  # undocumented
+    limits=(Limit(100, 1),),
 )

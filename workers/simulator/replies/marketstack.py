@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import MONTH, Answers, Limit, Replies, Reply, last_days
 
 
 def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -70,4 +70,5 @@ REPLIES = Replies(
     ),
     no_path=_error(404, "404_not_found", "Resource not found."),
     bad_call=_error(422, "validation_error", "Request failed with validation error"),
+    limits=(Limit(5, 1), Limit(100, MONTH, "clock", "quota")),
 )

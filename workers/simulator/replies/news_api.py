@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from workers.simulator.replies.reply import Answers, Replies, Reply
+from workers.simulator.replies.reply import DAY, Answers, Limit, Replies, Reply
 
 
 def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
@@ -61,4 +61,5 @@ REPLIES = Replies(
         "Required parameters are missing, the scope of your search is too broad. Please set any of the "
         "following required parameters and try again: q, qInTitle, sources, domains.",
     ),
+    limits=(Limit(50, DAY / 2, says="quota"),),
 )

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from tasks.providers.documents import NEW_YORK
-from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import MINUTE, Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, Any], symbol: str, price: Decimal, now: datetime) -> object:
@@ -142,4 +142,5 @@ REPLIES = Replies(
     bad_key=_error(401, "ERROR", "error", "Unknown API Key"),  # undocumented: as its clients report it
     no_path=_error(404, "NotFound", "message", "Not Found"),  # undocumented
     bad_call=_error(400, "ERROR", "error", "a query parameter was malformed"),
+    limits=(Limit(5, MINUTE, "clock"),),
 )

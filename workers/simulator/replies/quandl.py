@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import DAY, MINUTE, Answers, Limit, Replies, Reply, last_days
 
 
 def observations(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
@@ -48,4 +48,5 @@ REPLIES = Replies(
     ),
     no_path=NO_SERIES,  # undocumented
     bad_call=_error(422, "QESx08", "You cannot use start_date column as a filter."),
+    limits=(Limit(300, 10), Limit(2_000, 10 * MINUTE), Limit(50_000, DAY, says="quota")),
 )

@@ -4,11 +4,12 @@ Where a provider documents no reply for a mode, its nearest one stands in, and a
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 BAD_GATEWAY_PAGE = (
     "<html><head><title>502 Bad Gateway</title></head>"
@@ -23,8 +24,8 @@ class Reply:
     Attributes:
         status: HTTP status.
         body: Text, or what JSON can say. The word REDACTED in it stands for the caller's key.
-        headers: Beside Content-Type; in a value `{next_minute}` stands for that Unix time in seconds,
-            `{next_minute_ms}` for the same in milliseconds, `{to_next_minute}` for the seconds until then.
+        headers: Beside Content-Type; in a value `{reset}` stands for the Unix time in seconds at which the
+            limit ends, `{reset_ms}` for the same in milliseconds, `{to_reset}` for the seconds until then.
         kind: Its Content-Type; by the kind of body where empty.
     """
 
@@ -45,6 +46,21 @@ class Reply:
     def encoded(self) -> bytes:
         """The body's bytes."""
         return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
+
+    def headers_at(self, now: float, ends: float | None = None) -> dict[str, str]:
+        """The headers with their times filled in.
+
+        Args:
+            now: Unix time in seconds.
+            ends: When the limit does; None for the next full minute.
+        """
+        ends = now // 60 * 60 + 60 if ends is None else ends
+        times = {
+            "reset": math.ceil(ends),
+            "reset_ms": math.ceil(ends * 1_000),
+            "to_reset": math.ceil(ends - now),
+        }
+        return {name: value.format_map(times) for name, value in self.headers.items()}
 
 
 BAD_GATEWAY = Reply(502, BAD_GATEWAY_PAGE)
@@ -74,6 +90,31 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A documented quota: so many calls in so many seconds.
+
+    Attributes:
+        calls: So many.
+        seconds: The window's length.
+        window: sliding: any stretch of that length, the strictest, where nothing else is documented. clock:
+            from one full minute, hour or day of UTC to the next; a month is 31 days. first_call: from a call
+            on.
+        says: Which reply refuses.
+        quiet_seconds: How long the calls must have kept to it before one is let through again.
+    """
+
+    calls: int
+    seconds: float
+    window: Literal["sliding", "clock", "first_call"] = "sliding"
+    says: Literal["throttle", "quota"] = "throttle"
+    quiet_seconds: float = 0.0
+
+
+MINUTE, HOUR, DAY, MONTH = 60, 3_600, 86_400, 31 * 86_400
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replies:
     """One provider's replies.
 
@@ -85,6 +126,7 @@ class Replies:
         bad_key: For mode bad_key, and for a request without a key, or without a contact, that needs one.
         no_path: For a path that is no endpoint.
         bad_call: For an endpoint with other parameters; `no_path` where the provider makes no difference.
+        limits: The documented quotas of the plan whose quota the catalogue's row has.
     """
 
     endpoints: Mapping[str, Answers]
@@ -94,6 +136,7 @@ class Replies:
     bad_key: Reply
     no_path: Reply
     bad_call: Reply | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 def last_days(now: datetime, number: int) -> list[date]:

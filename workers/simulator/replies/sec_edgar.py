@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply
+from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Limit, Replies, Reply
 
 
 def filings(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
@@ -66,4 +66,5 @@ REPLIES = Replies(
         "</head><body><h1>Your Request Originates from an Undeclared Automated Tool</h1></body></html>",
     ),
     no_path=NO_SUCH_KEY,
+    limits=(Limit(10, 1, quiet_seconds=600),),
 )

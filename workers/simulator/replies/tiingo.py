@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import BAD_GATEWAY, DAY, HOUR, Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -91,4 +91,5 @@ REPLIES = Replies(
     quota=_error(429, f"Error: You have run over your daily request allocation. {_UPGRADE}"),
     bad_key=_error(401, "Invalid token."),  # undocumented: as its clients report it
     no_path=_error(404, "Not found."),  # undocumented
+    limits=(Limit(50, HOUR, "clock"), Limit(1_000, DAY, "clock", "quota")),
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import BAD_GATEWAY, MINUTE, Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -60,7 +60,7 @@ LIMIT = Reply(
         "X-Ratelimit-Allowed": "120",
         "X-Ratelimit-Used": "121",
         "X-Ratelimit-Available": "0",
-        "X-Ratelimit-Expiry": "{next_minute_ms}",
+        "X-Ratelimit-Expiry": "{reset_ms}",
     },
 )
 
@@ -81,4 +81,5 @@ REPLIES = Replies(
     bad_key=Reply(401, "Invalid Access Token"),  # the text is undocumented
     no_path=Reply(404, "Not Found"),  # undocumented
     bad_call=Reply(400, "Bad Request"),  # undocumented
+    limits=(Limit(120, MINUTE, "first_call"),),
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import DAY, MINUTE, Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -116,4 +116,5 @@ REPLIES = Replies(
         "Invalid **interval** provided: 0.99min. Supported intervals: 1min, 5min, 15min, 30min, 45min, 1h, "
         "2h, 4h, 8h, 1day, 1week, 1month",
     ),
+    limits=(Limit(8, MINUTE, "clock"), Limit(800, DAY, "clock", "quota")),
 )
