@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from bench import breaker, lot, outage, recovery
+from bench import breaker, ingest, lot, outage, recovery
 
 SIZED = {"outage": outage.main, "lot": lot.main, "recovery": recovery.main}
-BENCHMARKS = {**SIZED, "breaker": breaker.main}
+TIMED = {"ingest": ingest.main}
+BENCHMARKS = {**SIZED, "breaker": breaker.main, **TIMED}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=...", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHMARKS))
     parser.add_argument("--tasks", type=int, help=f"how many, for {', '.join(SIZED)}")
+    parser.add_argument("--seconds", type=float, help=f"how long, for {', '.join(TIMED)}")
     given = parser.parse_args()
     for name in given.names:
         if name not in BENCHMARKS:
@@ -20,5 +22,7 @@ if __name__ == "__main__":
     for name in given.names or BENCHMARKS:
         if given.tasks and name in SIZED:
             SIZED[name](given.tasks)
+        elif given.seconds and name in TIMED:
+            TIMED[name](given.seconds)
         else:
             BENCHMARKS[name]()
