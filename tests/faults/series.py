@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ import redis
 
 from resilience import get_circuit_breaker
 from resilience.standby import waiting_room
+from resilience.states import PARKED
 from resilience.stores.redis import circuit_of
 from tests.faults.ledger import Ledger
 from tests.fleet import Fleet, Worker, fleet, wait_for
@@ -32,6 +34,8 @@ from tests.servers import Rabbit, Server, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from celery.result import AsyncResult
 
 # Tasks of an outage: more than two batches, so that a releaser has one in hand when it is hit.
 COUNT = 250
@@ -44,6 +48,11 @@ BARE_SECONDS = 0.01
 PATIENCE_SECONDS = 120
 # What RabbitMQ tells of a queue is as of a moment ago.
 CALM_SECONDS = {"redis": 0.3, "rabbitmq": 1.0}
+
+
+# With appendfsync everysec Redis puts off writing for two seconds while the disk is busy; the state PARKED is
+# a moment older than the entry.
+PUT_OFF = timedelta(seconds=3)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,8 @@ class Account:
         under_way: For each strike: tasks sent in this round, of those parked, and runs that ended well.
         lost: Ids that never succeeded.
         by_transport: Those of them that the broker's own transport has lost, by the broker's record.
+        put_off: Those of them parked so shortly before the store was killed that it may have put off writing
+            them.
         again: Runs beyond the first, all tasks together.
         redelivered: Messages the broker itself delivered again; -1: it keeps no such record.
         after_success: Ids that ran although they had ended in SUCCESS.
@@ -95,6 +106,7 @@ class Account:
     under_way: list[tuple[int, int, int]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     by_transport: list[str] = field(default_factory=list)
+    put_off: list[str] = field(default_factory=list)
     again: int = 0
     redelivered: int = -1
     after_success: list[str] = field(default_factory=list)
@@ -117,6 +129,7 @@ class Series:
     def __init__(self, case: Case, seed: str, folder: Path, stack: contextlib.ExitStack) -> None:
         self.case = case
         self.random = random.Random(f"{seed}-{case}")  # noqa: S311 - a seed that can be given again
+        self.killed: list[datetime] = []
         self.account = Account()
         self.stack = stack
         self.folder = folder
@@ -246,6 +259,7 @@ class Series:
     def strike_store(self) -> None:
         """At once again, or after the workers have noticed."""
         texts = [len(worker.text()) for worker in self.workers]
+        self.killed.append(datetime.now(UTC))
         self.store.kill()
         if self.random.random() < 0.5:
             wait_for(
@@ -385,6 +399,13 @@ class Series:
 
     # The account
 
+    def was_put_off(self, result: AsyncResult) -> bool:
+        """Whether it was parked, and the store killed within PUT_OFF of it."""
+        if result.state != PARKED:
+            return False
+        since = datetime.fromisoformat(result.info["since"])
+        return any(timedelta() <= killed - since <= PUT_OFF for killed in self.killed)
+
     def add_up(self) -> None:
         account = self.account
         runs = Counter(self.fleet.done())
@@ -393,6 +414,9 @@ class Series:
         account.sent = len(ids)
         account.again = sum(runs[ident] - 1 for ident in ids & set(runs))
         account.lost = sorted(lost)
+        account.put_off = sorted(
+            result.id for result in self.sent if result.id in lost and self.was_put_off(result)
+        )
         account.after_success = self.fleet.provider.lrange("again", 0, -1)  # type: ignore[assignment]
         if self.case.broker == "redis":
             account.by_transport = sorted(self.ledger.popped_and_never_noted(lost))
