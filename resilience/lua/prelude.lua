@@ -208,7 +208,11 @@ local function room(c, policy, now, ahead)
     return 0, c.pulled_back + SECOND, 'recovering'
   end
   if interval then -- GCRA: the time at which a steady stream would have used up what has been used
-    c.tat = math.min(c.tat, now + AHEAD + burst * interval) -- what a stricter pace has noted is no matter to this one
+    local latest = now + AHEAD + burst * interval
+    if c.tat > latest then -- what a stricter pace has noted is no matter to this one
+      c.tat = latest
+      redis.call('HSET', CIRCUIT, 'tat', int(c.tat))
+    end
     local tokens = math.floor((now + ahead - math.max(c.tat, now)) / interval) + burst
     if tokens < 1 then
       return 0, c.tat - (burst - 1) * interval, whose

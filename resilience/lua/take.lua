@@ -46,7 +46,16 @@ if reserved then
   most = math.min(most, places - in_flight(now))
 end
 
-for _, lane in ipairs({ ON_DEMAND, SCHEDULED }) do
+local lanes = { ON_DEMAND, SCHEDULED }
+if way == 'try' then -- a probe that has failed goes behind all others, those of the other lane included
+  local asked, other = redis.call('ZRANGE', ON_DEMAND, 0, 0)[1], redis.call('ZRANGE', SCHEDULED, 0, 0)[1]
+  local t = asked and trail(asked)
+  -- In one act each has the next microsecond for its place: so little later is no failure.
+  if other and t and t.order > t.since + SECOND / 100 and t.order > trail(other).order then
+    lanes = { SCHEDULED, ON_DEMAND }
+  end
+end
+for _, lane in ipairs(lanes) do
   local left = most - (#out - 1) / 2
   if left > 0 then
     for _, id in ipairs(redis.call('ZRANGE', lane, 0, left - 1)) do

@@ -113,6 +113,21 @@ def test_the_first_probe_goes_alone_and_the_others_after_its_success(url):
     assert desk.state is CircuitState.CLOSED
 
 
+def test_a_failed_probe_goes_behind_those_of_the_other_lane_too(desk):
+    """Or the one task asked for on demand would be every probe, and keep the circuit open for the others."""
+    desk.trip()
+    desk.park("s1", "s2")
+    desk.park("d", lane=Lane.ON_DEMAND)
+    tried = []
+    for _ in range(5):
+        desk.forward(10)
+        [ident] = desk.take()
+        tried.append(ident)
+        desk.breaker.report(desk.breaker.acquire(ident), Verdict.FAILURE, owner=ident, max_attempts=9)
+        desk.park(ident, behind=True, lane=Lane.ON_DEMAND if ident == "d" else Lane.SCHEDULED)
+    assert tried == ["d", "s1", "s2", "d", "s1"]
+
+
 def test_on_demand_goes_first_and_each_lane_in_order(desk):
     desk.trip()
     desk.park("s1", "s2")
