@@ -70,5 +70,7 @@ def server_saying(
 
 
 def response(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", *headers]
+    # Said, or a client's next call could go out on the connection that is just being closed.
+    length, closed = f"Content-Length: {len(body)}", "Connection: close"
+    head = [f"HTTP/1.1 {status}", length, closed, "Content-Type: application/json", *headers]
     return "\r\n".join([*head, "", ""]).encode() + body
