@@ -230,9 +230,7 @@ def _equivalent(service: str, dataset: str, symbol: str, others: Sequence[str]) 
         raise InputError(f"fallbacks={str(others)[:80]!r}: give a list of providers' names")
     wanted = PROVIDERS[service].endpoints[dataset].adjustment
     able = providers_of(dataset, symbol, wanted) if others else ()
-    for name in others:
-        if name in able and name != service and PROVIDERS[name].endpoints[dataset].adjustment == wanted:
-            yield name
+    return (name for name in others if name in able and name != service)
 
 
 def register(app: Celery) -> None:

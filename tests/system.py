@@ -253,6 +253,17 @@ class System:
         assert not alive, alive
 
 
+@contextlib.contextmanager
+def running_system(folder: Path) -> Iterator[System]:
+    """A system with one worker, closed afterwards."""
+    made = System(folder)
+    try:
+        made.worker()
+        yield made
+    finally:
+        made.close()
+
+
 def _dump(client: redis.Redis, key: bytes) -> Any:
     readers: dict[bytes, Callable[[], Any]] = {
         b"hash": lambda: client.hgetall(key),

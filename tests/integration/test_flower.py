@@ -15,7 +15,7 @@ from resilience import get_circuit_breaker
 from tasks.providers import PROVIDERS
 from tests.fleet import ROOT, wait_for
 from tests.ports import free_port
-from tests.system import System, get
+from tests.system import System, get, running_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,12 +26,8 @@ SERVICES = list(dict.fromkeys([*FIRST, "fred", "twelvedata", *PROVIDERS]))
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    made = System(tmp_path_factory.mktemp("flower"))
-    try:
-        made.worker()
+    with running_system(tmp_path_factory.mktemp("flower")) as made:
         yield made
-    finally:
-        made.close()
 
 
 def start_flower(system: System, name: str, *options: str, **environment: str) -> str:

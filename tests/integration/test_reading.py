@@ -21,7 +21,7 @@ from tasks.settings import provider_settings
 from tests.fleet import wait_for
 from tests.ports import free_port
 from tests.servers import Server, installed
-from tests.system import FINAL, System
+from tests.system import FINAL, System, running_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +38,8 @@ WAIT, BOUND = 1.0, 5.0
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    made = System(tmp_path_factory.mktemp("reading"))
-    try:
-        made.worker()
+    with running_system(tmp_path_factory.mktemp("reading")) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

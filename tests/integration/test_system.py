@@ -18,7 +18,7 @@ from tasks.providers.catalogue import ORDER, PROVIDERS
 from tasks.records import DATASETS, as_of, in_order
 from tests.fleet import wait_for
 from tests.ports import free_port
-from tests.system import FINAL, KEYS, System
+from tests.system import FINAL, KEYS, System, running_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,12 +34,8 @@ OPEN_SECONDS = {"finnhub": 60, "alpha_vantage": 120}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    made = System(tmp_path_factory.mktemp("system"))
-    try:
-        made.worker()
+    with running_system(tmp_path_factory.mktemp("system")) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
