@@ -26,6 +26,7 @@ from resilience import (
     ResilientTask,
     Transition,
     Verdict,
+    coalescing,
     install,
     on_transition,
 )
@@ -73,6 +74,7 @@ if BROKER.startswith("amqp"):
 else:
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
 install(app, store=os.environ["FLEET_STORE"])
+coalescing.PATIENCE_SECONDS = float(os.environ.get("FLEET_PATIENCE", "60"))
 # Tests import this module once per fleet; a shared task would end up in all their apps.
 task = functools.partial(app.task, shared=False)
 

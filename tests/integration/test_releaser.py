@@ -1,0 +1,105 @@
+"""The releaser itself, in this process: what it has published when a server goes away at that very moment.
+
+The fleet's worker parks and is gone; broker, store and lot are real, and so is what strikes.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resilience import get_circuit_breaker
+from resilience.gate import gate_of
+from resilience.outlet import Outlet
+from resilience.release import Releaser
+from resilience.states import PARKED
+from tests.fleet import wait_for
+from tests.servers import Server, installed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from celery.result import AsyncResult
+
+    from tests.fleet import Fleet
+
+    MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Server]:
+    """A store beside the broker, so that one can go without the other."""
+    server = Server(installed("redis-server"), tmp_path / "store")
+    server.start()
+    yield server
+    server.thaw()
+    server.kill()
+
+
+def left_behind(fleet: Fleet, send: Callable[[int], AsyncResult], count: int) -> list[AsyncResult]:
+    """So many tasks parked, one after the other, and no worker any more; their circuit closed again."""
+    worker = fleet.worker().ready()
+    fleet.app  # noqa: B018 - registers the circuits
+    get_circuit_breaker("dead").force_open(600)
+    results = []
+    for number in range(count):
+        results.append(send(number))
+        parked(fleet, number + 1)
+    worker.stop()
+    get_circuit_breaker("dead").reset()
+    return results
+
+
+def parked(fleet: Fleet, count: int) -> None:
+    wait_for(lambda: fleet.circuit()["parked"] == count, 30, f"{count} parked: {fleet.circuit()}")
+
+
+def test_what_was_published_when_the_store_froze_is_forgotten_once_it_is_back(
+    make_fleet: MakeFleet, store: Server
+) -> None:
+    fleet = make_fleet(store=f"redis://127.0.0.1:{store.port}/0")
+    results = left_behind(fleet, fleet.app.fetch.delay, 5)
+    gate = gate_of(fleet.app.app)
+
+    class Struck(Outlet):
+        """The store freezes the moment the broker has the batch."""
+
+        def send(self, messages: list[Any]) -> list[Any]:
+            sent = super().send(messages)
+            store.freeze()
+            return sent
+
+    releaser = Releaser(SimpleNamespace(app=fleet.app.app))
+    releaser.outlet = Struck(fleet.app.app)
+    releaser.tick(gate)
+    assert not gate.store.up
+    assert fleet.queued() == 5
+    store.thaw()
+    wait_for(lambda: gate.store.up, 20, "the store is back")
+    assert fleet.circuit()["parked"] == 5, "under a lease that would lapse, and then all run twice"
+    releaser.outlet = Outlet(fleet.app.app)
+    releaser.tick(gate)
+    assert fleet.circuit()["parked"] == 0
+    assert fleet.queued() == 5
+    fleet.worker().ready()
+    assert sorted(result.get(timeout=30) for result in results) == list(range(5))
+    assert sorted(fleet.done()) == sorted(result.id for result in results)
+    releaser.outlet.close()
+
+
+def test_a_leader_lost_by_its_broker_gives_up_its_place(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(call=1, patience=1)
+    lost, *others = left_behind(fleet, lambda _: fleet.app.quote.delay("X"), 4)
+    releaser = Releaser(SimpleNamespace(app=fleet.app.app))
+    releaser.tick(gate_of(fleet.app.app))
+    releaser.outlet.close()
+    assert fleet.queued() == 1
+    fleet.broker.flushdb()
+    fleet.worker().ready()
+    wait_for(lambda: all(result.ready() for result in others), 60, "those that followed end")
+    assert [result.get() for result in others] == [["X", others[0].id]] * 3
+    assert lost.state == PARKED
+    assert fleet.done() == [others[0].id]
