@@ -27,6 +27,7 @@ from tasks.fetch import queue_of, route
 from tasks.providers import PROVIDERS
 from tests.fleet import ROOT, Worker, wait_for
 from tests.ports import free_port
+from tests.store_user import url_of
 from workers.simulator import SimulatorClient
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class System:
         self.broker, self.results, self.store = (redis.Redis(port=self.server.port, db=db) for db in range(3))
         simulator = self._simulator()
         self.simulator = SimulatorClient(simulator["control_url"])
-        urls = [f"redis://127.0.0.1:{self.server.port}/{db}" for db in range(3)]
+        urls = [f"redis://127.0.0.1:{self.server.port}/{db}" for db in range(2)]
+        urls.append(url_of(self.server.port, 2))
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_URL"))},
             **dict(

@@ -10,6 +10,7 @@ import resilience.stores.redis
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
 from tests.circuits import Clock
+from tests.store_user import url_of
 
 if TYPE_CHECKING:
     from resilience.stores import Store
@@ -30,4 +31,4 @@ def clock() -> Clock:
 def store(request: pytest.FixtureRequest, clock: Clock) -> Store:
     if request.param == "memory":
         return MemoryStore(clock)
-    return RedisStore(f"redis://127.0.0.1:{request.getfixturevalue(request.param).port}/5", clock)
+    return RedisStore(url_of(request.getfixturevalue(request.param).port, 5), clock)
