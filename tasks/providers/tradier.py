@@ -69,7 +69,15 @@ ROW = Provider(
             adjustment="split",
         ),
     },
-    matchers=(Matcher(Verdict.NOT_FOUND, "no such symbol", ("quotes", "unmatched_symbols")),),
+    matchers=(
+        Matcher(Verdict.NOT_FOUND, "no such symbol", ("quotes", "unmatched_symbols")),
+        Matcher(
+            Verdict.RATE_LIMIT,
+            "too many requests a minute",
+            contains="Quota Violation",
+            statuses=frozenset({429}),
+        ),
+    ),
     # Of market data with an account's token; a sandbox, at an address set by hand, has 60.
     quota=Quota(120, 60),
     rate_hold=60.0,  # its minute starts with the first call

@@ -97,7 +97,8 @@ def judge(
         body: The body, decompressed.
         now: The time (UTC where it has no zone). Without it, a hold until the next minute or day is the whole
             minute or day.
-        symbol: What was asked about; a record of another symbol is a failure.
+        symbol: What was asked about, as the row asks: a record of another symbol, or with prices that are
+            adjusted for something else, is a failure. None: the reply is taken for what it says it is.
 
     Returns:
         The judgement; whatever bytes, status and headers come, no exception.
@@ -242,6 +243,9 @@ def _complete(
         known[kind.subjects[0]] = symbol
     if endpoint.adjustment is not None:
         known |= {"interval": "1d", "adjustment": endpoint.adjustment}
+        told = fields.get("adjustment", endpoint.adjustment)
+        if symbol is not None and told != endpoint.adjustment:
+            raise SchemaDriftError(f"prices are {told}, asked for {endpoint.adjustment}")
     if kind is NewsArticle and "article_id" not in fields:
         known["article_id"] = sha256(str(fields["url"]).encode()).hexdigest()
     return {**known, **fields}

@@ -447,7 +447,7 @@ def test_alpha_vantages_days_start_at_midnight_in_new_york_and_the_newest_is_las
     ("service", "symbol", "timestamp", "close", "adjustment"),
     [
         ("twelvedata", "AAPL", datetime(2021, 9, 16, 4, tzinfo=UTC), "148.85001", "raw"),
-        ("polygon", "AAPL", datetime(2020, 1, 3, 5, tzinfo=UTC), "74.3575", "split"),
+        ("polygon", "AAPL", datetime(2020, 1, 3, 5, tzinfo=UTC), "74.3575", "raw"),
         ("tiingo", "AAPL", datetime(2023, 1, 3, 5, tzinfo=UTC), "125.07", "raw"),
         ("alpaca", "AAPL", datetime(2022, 2, 1, 5, tzinfo=UTC), "174.61", "raw"),
         ("tradier", "AAPL", datetime(2024, 2, 1, 5, tzinfo=UTC), "186.86", "split"),
@@ -517,6 +517,14 @@ def test_a_limit_holds_as_long_as_its_provider_says(
     assert (judgement.verdict, judgement.hold_seconds) == ("rate_limit", hold)
 
 
+def test_tradiers_used_up_minute_is_a_reply_it_documents() -> None:
+    used_up = next(reply for name, reply in DOCUMENTED if name == "tradier" and reply.status == 429)
+    headers = {**used_up.headers, "X-Ratelimit-Expiry": str(int(NOW.timestamp() * 1_000) + 20_000)}
+    judgement = judge("tradier", "bars", 429, headers, used_up.encoded, now=NOW)
+    assert (judgement.verdict, judgement.hold_seconds, judgement.documented) == ("rate_limit", 20, True)
+    assert not judge("tradier", "bars", 429, {}, b"Slow down").documented
+
+
 def test_tiingos_windows_end_on_its_own_clock() -> None:
     told = MODULES["tiingo"]
     for text, until in (
@@ -538,9 +546,18 @@ def test_tiingos_windows_end_on_its_own_clock() -> None:
 def test_a_documented_bar_has_each_price_and_the_volume_in_its_place(
     service: str, prices: tuple[str, ...]
 ) -> None:
-    bars = judge(service, "bars", 200, {}, encoded(MODULES[service].BARS), symbol="AAPL").record
-    first = bars[0]
+    body = getattr(MODULES[service], "AS_TRADED", MODULES[service].BARS)
+    first = judge(service, "bars", 200, {}, encoded(body), symbol="AAPL").record[0]
     assert (first.open, first.high, first.low, first.close, first.volume) == tuple(map(Decimal, prices))
+
+
+def test_bars_adjusted_for_something_else_than_asked_for_are_a_failure_that_names_both() -> None:
+    body = encoded(MODULES["polygon"].BARS)
+    asked = judge("polygon", "bars", 200, {}, body, symbol="AAPL")
+    assert (asked.verdict, asked.record) == ("provider_failure", None)
+    assert "prices are split, asked for raw" in asked.detail
+    unasked = judge("polygon", "bars", 200, {}, body).record
+    assert {bar.adjustment for bar in unasked} == {"split"}
 
 
 def test_yahoos_days_are_the_exchanges_and_what_is_null_or_live_again_is_no_day() -> None:

@@ -94,11 +94,6 @@ def test_a_documented_reply_has_its_class_hold_and_record_over_a_real_socket(
     server.reply = reply
     symbol = reply.symbol or PROVIDERS[service].endpoints[reply.dataset].example
     judgement = edge.call(service, reply.dataset, symbol, settings=settings)
-    if service == "polygon" and reply.verdict == "success" and dict(reply.body).get("adjusted"):
-        # Documented for a request with adjusted=true; the row asks for prices as they were traded.
-        assert (judgement.verdict, judgement.record) == ("provider_failure", None)
-        assert "prices are split, asked for raw" in judgement.detail
-        return
     assert judgement.verdict == reply.verdict, judgement
     # A documented hold is that of no time of day, the whole window; on a clock it may end sooner.
     assert (judgement.hold_seconds is None) == (reply.hold is None)

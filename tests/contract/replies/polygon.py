@@ -28,6 +28,7 @@ BARS = {
     "status": "OK",
     "ticker": "AAPL",
 }
+AS_TRADED = {**BARS, "adjusted": False}
 NO_BARS = {
     "ticker": "ZZZZ",
     "queryCount": 0,
@@ -66,9 +67,10 @@ DOCUMENTED = [
     Documented("quote", 200, {**QUOTE, "ticker": NO_TRADES}, "success"),
     Documented("quote", 200, {**QUOTE, "ticker": AT_NIGHT}, "not_found"),
     Documented("quote", 404, NO_TICKER, "not_found"),
-    Documented("bars", 200, BARS, "success"),
-    Documented("bars", 200, {**BARS, "adjusted": False}, "success"),
-    Documented("bars", 200, {**BARS, "status": "DELAYED"}, "success"),
+    # as it is for a request with adjusted=true; the row asks for prices as they were traded
+    Documented("bars", 200, BARS, "provider_failure"),
+    Documented("bars", 200, AS_TRADED, "success"),
+    Documented("bars", 200, {**AS_TRADED, "status": "DELAYED"}, "success"),
     Documented("bars", 200, NO_BARS, "not_found"),
     Documented("bars", 200, {**NO_BARS, "resultsCount": 2}, "provider_failure"),
     Documented("news", 200, NEWS, "success", symbol="UBS"),
