@@ -29,14 +29,18 @@ def observations(reply: Node) -> list[Fields]:
     ]
 
 
+# Prefixes of others: a series of theirs is not to be looked for here.
+_OTHERS = ("WB", "UST")
+
+
 def dataset(symbol: str) -> str:
-    """A time series' path.
+    """A time series' path. The one colon tells it from a series of FRED's, which has none.
 
     Raises:
         InvalidSymbolError: Not a database and a dataset with a colon between them.
     """
     database, _, code = symbol.partition(":")
-    if not database or not code or ":" in code:
+    if not database or not code or ":" in code or database in _OTHERS:
         raise InvalidSymbolError(symbol, "Quandl's are database:dataset, as in LBMA:GOLD")
     return f"{database}/{code}"
 

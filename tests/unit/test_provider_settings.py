@@ -258,6 +258,30 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
 
 
 @pytest.mark.parametrize(
+    ("symbol", "services"),
+    [
+        ("UNRATE", ("fred",)),  # no colon
+        ("LBMA:GOLD", ("quandl",)),  # one, between a database and a dataset
+        ("FRED:GDP", ("quandl",)),  # its copy of them
+        ("WORLDBANK:USA_GDP", ("quandl",)),
+        ("USTREASURY:YIELD", ("quandl",)),
+        ("WB:USA:NY.GDP.MKTP.CD", ("world_bank",)),
+        ("UST:TREASURY-BILLS", ("us_treasury",)),
+    ],
+)
+def test_a_series_id_tells_which_provider_it_is_of(symbol: str, services: tuple[str, ...]) -> None:
+    assert providers_of("observations", symbol) == services
+
+
+@pytest.mark.parametrize(
+    "symbol", ["UNRATE", "A:B:C", "WB:GDP", "WB:USA:NY.GDP.MKTP.CD", "UST:TREASURY-BILLS"]
+)
+def test_quandl_is_asked_for_no_id_of_another_provider(symbol: str) -> None:
+    with pytest.raises(InvalidSymbolError, match=r"database:dataset, as in LBMA:GOLD"):
+        PROVIDERS["quandl"].endpoints["observations"].spelling(symbol)
+
+
+@pytest.mark.parametrize(
     ("service", "dataset", "symbol", "spelling"),
     [
         ("world_bank", "observations", "WB:USA:NY.GDP.MKTP.CD", "USA/indicator/NY.GDP.MKTP.CD"),
