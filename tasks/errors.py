@@ -94,8 +94,8 @@ class InvalidSymbolError(InputError):
     def __init__(
         self,
         symbol: object,
-        remedy: str = "use 1 to 32 letters, digits or . _ - ^ = : with at least one letter or digit, "
-        "as in AAPL, BRK.B or ^GSPC",
+        remedy: str = "use 1 to 32 letters, digits or . _ - ^ = with at least one letter or digit, as in "
+        "AAPL, BRK.B or ^GSPC, or up to 128 of them and : in a name such as COINGECKO:BITCOIN",
     ) -> None:
         super().__init__(symbol, remedy)
         self.symbol, self.remedy = symbol, remedy

@@ -35,12 +35,15 @@ def _utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+# With a provider's prefix; what else a symbol may be is said in tasks/providers/symbols.py.
+LONGEST_SYMBOL = 128
+
 Exact = Annotated[Decimal, BeforeValidator(_exact), Field(allow_inf_nan=False)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_spelled), AfterValidator(_utc)]
 Day = Annotated[date, BeforeValidator(_spelled)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Flag = Annotated[bool, Field(strict=True)]
-Symbol = Annotated[str, AfterValidator(str.upper), Field(min_length=1, max_length=32)]
+Symbol = Annotated[str, AfterValidator(str.upper), Field(min_length=1, max_length=LONGEST_SYMBOL)]
 Text = Annotated[str, Field(min_length=1)]
 Adjustment = Literal["raw", "split", "all"]
 

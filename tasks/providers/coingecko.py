@@ -15,7 +15,7 @@ def quote(reply: Node) -> Fields | None:
         return None
     coin = coins[0]
     return {
-        "symbol": _PREFIX + coin.symbol("id"),
+        "symbol": coin.symbol("id", _PREFIX),
         "last_price": coin.price("usd"),
         "last_timestamp": coin.seconds("last_updated_at"),
         "change_percent": coin.maybe(Node.percent, "usd_24h_change"),

@@ -235,9 +235,9 @@ class Node:
             raise SchemaDriftError(f"{node.path} is {_kind(node.value)}, not a string")
         return node.value
 
-    def symbol(self, key: str) -> str:
-        """A symbol, upper case."""
-        text = self.text(key)
+    def symbol(self, key: str, prefix: str = "") -> str:
+        """A symbol with our prefix for this provider's, upper case."""
+        text = prefix + self.text(key)
         if not SYMBOL.fullmatch(text):
             raise SchemaDriftError(f"{self.child(key).path} is no symbol")
         return text.upper()

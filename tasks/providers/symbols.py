@@ -6,9 +6,17 @@ A provider that spells symbols in its own way has a function for that in its row
 import re
 
 from tasks.errors import InvalidSymbolError
+from tasks.records import LONGEST_SYMBOL
 
-SYMBOL = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._\-^=:]{1,32}")
-"""ASCII only; the look-ahead refuses "." and "..", which a path would take for a step."""
+SYMBOL = re.compile(
+    rf"(?=.*[A-Za-z0-9])(?:[A-Za-z0-9._\-^=]{{1,32}}|(?=[^:]*:)[A-Za-z0-9._\-^=:]{{1,{LONGEST_SYMBOL}}})"
+)
+"""ASCII only; the first look-ahead refuses "." and "..", which a path would take for a step.
+
+No ticker is longer than 32. What has a colon names a provider's own thing, and those go by long words: a
+coin's id at CoinGecko, an indicator at the World Bank. They document no bound; the one here keeps what is
+made of a symbol, keys and log lines, short.
+"""
 
 _CIK = re.compile(r"[0-9]{10}")
 
@@ -17,7 +25,8 @@ def clean_symbol(symbol: str) -> str:
     """The symbol in upper case.
 
     Raises:
-        InvalidSymbolError: Not 1 to 32 letters, digits or . _ - ^ = : with a letter or digit among them.
+        InvalidSymbolError: Not 1 to 32 letters, digits or . _ - ^ = with a letter or digit among them, nor up
+            to LONGEST_SYMBOL of them with a colon, too.
     """
     if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
         raise InvalidSymbolError(symbol)

@@ -162,6 +162,37 @@ def test_a_class_of_shares_is_asked_for_in_the_providers_spelling_and_kept_in_ou
     assert [entry["symbol"] for entry in simulator.calls(service)] == [sent]
 
 
+@pytest.mark.parametrize(
+    ("service", "dataset", "symbol", "sent"),
+    [
+        (
+            "coingecko",
+            "quote",
+            "COINGECKO:ARBITRUM-BRIDGED-WRAPPED-BITCOIN-ARBITRUM-ONE-V2",
+            "ARBITRUM-BRIDGED-WRAPPED-BITCOIN-ARBITRUM-ONE-V2",
+        ),
+        (
+            "world_bank",
+            "observations",
+            "WB:USA:PER_SA_ALLSA.COV_Q1_TOT_AND_MORE.ZS",
+            "USA/INDICATOR/PER_SA_ALLSA.COV_Q1_TOT_AND_MORE.ZS",
+        ),
+    ],
+)
+def test_a_long_name_of_a_providers_own_is_asked_for_and_answered(
+    service: str,
+    dataset: str,
+    symbol: str,
+    sent: str,
+    simulator: SimulatorClient,
+    simulated_settings: ProviderSettings,
+) -> None:
+    simulator.set_mode(service, Mode.OK)
+    record = ask(service, simulated_settings, symbol, dataset=dataset).record
+    assert (record.symbol if dataset == "quote" else record[-1].series_id) == symbol
+    assert [entry["symbol"] for entry in simulator.calls(service)] == [sent]
+
+
 ASKED_AT = datetime(2026, 11, 23, 21, 30, 15, tzinfo=UTC)
 
 

@@ -169,7 +169,11 @@ def test_lists_have_the_newest_where_it_belongs() -> None:
 
 
 @pytest.mark.parametrize(
-    "symbol", ["AAPL", "brk.b", "^GSPC", "EURUSD=X", "BINANCE:BTCUSDT", "RDS-A", "7203.T", "CHRIS:CME_CL1"]
+    "symbol",
+    [
+        *("AAPL", "brk.b", "^GSPC", "EURUSD=X", "BINANCE:BTCUSDT", "RDS-A", "7203.T", "CHRIS:CME_CL1"),
+        *("A" * 32, f"{'A' * 32}:{'B' * 95}"),
+    ],
 )
 def test_symbols_of_the_field_are_taken(symbol: str) -> None:
     assert clean_symbol(symbol) == symbol.upper()
@@ -177,7 +181,10 @@ def test_symbols_of_the_field_are_taken(symbol: str) -> None:
 
 @pytest.mark.parametrize(
     "symbol",
-    ["", ".", "..", "a/b", "a b", "A\r\nX: 1", "A&b=c", "A?b", "A%2e", "Å", "A" * 33, "A\n", None, 7],
+    [
+        *("", ".", "..", "a/b", "a b", "A\r\nX: 1", "A&b=c", "A?b", "A%2e", "Å", "A\n", None, 7),
+        *("A" * 33, "A:" + "B" * 127, f"A:{'B' * 40}/C", f"A:{'B' * 40}{{C}}", ":", ":" * 40),
+    ],
 )
 def test_what_could_break_out_of_a_url_is_no_symbol(symbol: object) -> None:
     with pytest.raises(InvalidSymbolError, match="invalid symbol"):
