@@ -5,6 +5,8 @@ The calls are made on one event loop in a thread of its own, a loop per process:
 * One `asyncio.timeout` bounds the whole call, name look-up to last byte. Per-read time-outs cannot do that.
 * Celery's soft time limit raises out of a signal handler, in the main thread, at any line. So it interrupts
   a plain wait. Inside a running loop it could be swallowed by a callback, or leave the loop in pieces.
+* Names are looked up in threads that nobody waits for: a call ends in time though its look-up does not, and
+  one provider's slow names delay no other provider, nor the end of the process.
 * Connections are kept and shared by all threads of the process, and by no other: a forked child starts anew.
 
 Environment proxies are not used: a circuit is about a provider, not about what stands in between.
@@ -20,7 +22,7 @@ import ssl
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -56,6 +58,13 @@ _WORDS: dict[type[BaseException], str] = {
     httpx2.ConnectError: "cannot connect",
 }
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30)
+# What did not happen in time, by the last thing that was begun.
+_STAGES = {
+    "connection.connect_tcp.started": (_NO_CONNECTION := "no connection"),
+    "connection.start_tls.started": (_NO_HANDSHAKE := "no TLS handshake"),
+    "http11.send_request_headers.started": "no answer",
+    "http11.receive_response_body.started": "no complete body",
+}
 _GRACE = 1.0  # seconds the loop's thread has to report a deadline that passed
 
 _key_filter = KeyFilter()
@@ -153,7 +162,19 @@ def _request(
         content = json.dumps(_filled(endpoint.body, words)).encode()
     # The slashes of a spelling are the row's own; a symbol has none.
     path = endpoint.path.format_map({name: quote(word, safe="/") for name, word in words.items()})
-    return httpx2.Request(endpoint.method, base_url + path, params=params, headers=headers, content=content)
+    limits = {
+        "connect": provider.connect_seconds,
+        "read": provider.read_seconds,
+        "write": provider.read_seconds,
+    }
+    return httpx2.Request(
+        endpoint.method,
+        base_url + path,
+        params=params,
+        headers=headers,
+        content=content,
+        extensions={"timeout": limits},
+    )
 
 
 def _filled(template: object, words: Mapping[str, str]) -> object:
@@ -167,6 +188,72 @@ def _filled(template: object, words: Mapping[str, str]) -> object:
     return template
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Looks names up in threads of its own: each question once at a time, whoever waits for the answer.
+
+    asyncio's own threads are few, so names that are slow would hold up all others; and a process does not end
+    before they do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lookups: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+
+    def looks_up(self, host: bytes) -> bool:
+        """Whether a name is being looked up."""
+        return any(place[0] == host for place, _ in self._lookups)
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: int) -> Any:
+        """As `socket.getaddrinfo`; a caller that waits no more leaves the look-up to the others."""
+        question = ((host, port), tuple(sorted(options.items())))
+        lookup = self._lookups.get(question)
+        if lookup is None:
+            lookup = self._lookups[question] = self.create_future()
+            thread = threading.Thread(
+                target=self._look_up, args=(question, lookup), name="provider-name", daemon=True
+            )
+            thread.start()
+        return await asyncio.shield(lookup)
+
+    def _look_up(self, question: tuple[Any, ...], lookup: asyncio.Future[Any]) -> None:
+        found, error = None, None
+        try:
+            found = socket.getaddrinfo(*question[0], **dict(question[1]))
+        except Exception as raised:  # noqa: BLE001 - whoever waits is to have it
+            error = raised
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self.call_soon_threadsafe(self._answer, question, lookup, found, error)
+
+    def _answer(
+        self, question: tuple[Any, ...], lookup: asyncio.Future[Any], found: Any, error: Exception | None
+    ) -> None:
+        del self._lookups[question]
+        if error is None:
+            lookup.set_result(found)
+        else:
+            lookup.set_exception(error)
+            lookup.exception()  # seen, even if nobody waits any more
+
+
+class _Progress:
+    """How far a request has come, as the HTTP library tells it."""
+
+    def __init__(self) -> None:
+        self.missing = "no answer"
+        self._stream: Any = None
+
+    async def note(self, event: str, told: Mapping[str, Any]) -> None:
+        """Told of everything that begins and ends."""
+        self.missing = _STAGES.get(event, self.missing)
+        if event == "connection.connect_tcp.complete":
+            self._stream = told["return_value"]
+
+    async def leave(self) -> None:
+        """Close the connection of a handshake that was cancelled: the library leaves it open."""
+        if self._stream is not None and self.missing == _NO_HANDSHAKE:
+            await self._stream.aclose()
+
+
 class _Edge:
     """One process's connections, and the thread that works on them."""
 
@@ -175,7 +262,7 @@ class _Edge:
         self._transport = httpx2.AsyncHTTPTransport(
             verify=httpx2.create_ssl_context(), trust_env=False, limits=_LIMITS
         )
-        self._loop = asyncio.new_event_loop()
+        self._loop = _Loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="provider-http", daemon=True)
         self._thread.start()
 
@@ -207,21 +294,30 @@ class _Edge:
             future.cancel()  # of use only where a signal's exception, or the time-out, ended the wait
 
     async def _fetch(self, request: httpx2.Request, deadline: float, max_bytes: int) -> _Reply:
-        body = bytearray()
-        stage = "no answer"
+        body, progress = bytearray(), _Progress()
+        request.extensions["trace"] = progress.note
         try:
             async with asyncio.timeout(deadline):
                 response = await self._transport.handle_async_request(request)
-                stage = "no complete body"
                 async with aclosing(response), aclosing(response.aiter_bytes()) as chunks:
                     async for chunk in chunks:
                         body += chunk
                         if len(body) > max_bytes:
                             raise TransportError(f"the body is larger than {max_bytes} bytes")
-        except TimeoutError:
-            raise TransportError(f"{stage} within {deadline:g} s ({len(body)} bytes came)") from None
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            missing = progress.missing
+            if missing == _NO_CONNECTION and self._loop.looks_up(request.url.raw_host):
+                missing = "no address for its name"
+            limits, time = request.extensions["timeout"], f"within {deadline:g} s"
+            if isinstance(error, httpx2.ConnectTimeout):
+                time = f"within {limits['connect']:g} s"
+            elif isinstance(error, httpx2.TimeoutException):
+                time = f"in {limits['read']:g} s of silence"
+            raise TransportError(f"{missing} {time} ({len(body)} bytes came)") from None
         except (httpx2.HTTPError, OSError, UnicodeError) as error:
             raise TransportError(_words(error)) from None
+        finally:
+            await progress.leave()
         return _Reply(response.status_code, dict(response.headers), bytes(body))
 
     async def _shut(self) -> None:

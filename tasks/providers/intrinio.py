@@ -78,6 +78,7 @@ ROW = Provider(
         "news": Endpoint("/companies/{symbol}/news", news, params={"page_size": "50"}),
     },
     deadline_seconds=26.0,
+    read_seconds=26.0,
     plan_lists_symbols=True,
     quota=Quota(100, 1),
     rate_hold=60.0,

@@ -278,6 +278,8 @@ class Provider:
         endpoints: Dataset → endpoint.
         matchers: Its documented replies, tried in order: the first match wins.
         deadline_seconds: Wall-clock seconds for a whole call, name look-up to the body's last byte.
+        connect_seconds: Of them at most so many for the name look-up and the connection, and for TLS again.
+        read_seconds: The longest silence of a provider that is to answer, or is answering.
         max_body_bytes: The largest body taken, decompressed.
         quota: How often it may be asked; None where nothing is documented.
         max_concurrent: Calls it takes at the same time; None where nothing is documented.
@@ -300,6 +302,8 @@ class Provider:
     endpoints: Mapping[str, Endpoint]
     matchers: tuple[Matcher, ...] = ()
     deadline_seconds: float = 10.0
+    connect_seconds: float = 5.0
+    read_seconds: float = 10.0
     max_body_bytes: int = 2 * 1024 * 1024
     quota: Quota | None = None
     max_concurrent: int | None = None

@@ -74,6 +74,7 @@ ROW = Provider(
         ),
     ),
     max_body_bytes=16 * 1024 * 1024,  # a thousand filings, or a year of them
+    deadline_seconds=30.0,  # for as much
     quota=Quota(10, 1),
     rate_hold=600.0,  # the rate must stay below the limit for ten minutes
     key_required=False,

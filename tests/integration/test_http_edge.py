@@ -1,16 +1,19 @@
 """Real calls over real sockets: to the simulator's process, and to servers that say what a test wants."""
 
+import gc
 import gzip
 import json
 import logging
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +29,7 @@ from tasks.providers.http import call
 from tasks.records import as_of
 from tasks.settings import ProviderSettings
 from tests.contract.replies.polygon import BARS
+from tests.fleet import wait_for
 from tests.simulator_fixture import KEYS
 from tests.wire import response, server_saying
 from workers.simulator import Mode, SimulatorClient
@@ -511,6 +515,116 @@ def test_a_certificate_nobody_vouches_for_is_refused_before_the_key_is_sent(tmp_
     assert judgement.verdict == "provider_failure"
     assert "TLS certificate cannot be verified" in judgement.detail
     assert heard == []
+
+
+def settings_at(base_url: str, service: str = "finnhub") -> ProviderSettings:
+    return ProviderSettings(**KEYS, **{f"{service}_base_url": base_url})
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Where a server takes connections and never says a word, not even of TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_tls_handshake_that_stalls_ends_at_the_deadline(silent: str) -> None:
+    judgement = ask("finnhub", settings_at(f"https://{silent}"), deadline_seconds=SHORT)
+    assert judgement.verdict == "provider_failure"
+    assert judgement.detail == f"Finnhub at {silent}: no TLS handshake within {SHORT} s (0 bytes came)"
+    gc.collect()  # a connection left open would be told of here
+
+
+@pytest.mark.parametrize(
+    ("scheme", "bound", "said"),
+    [
+        ("https", "connect_seconds", "no TLS handshake within 0.3 s"),
+        ("http", "read_seconds", "no answer in 0.3 s of silence"),
+    ],
+)
+def test_a_row_may_allow_less_than_the_deadline_for_a_connection_or_a_silence(
+    scheme: str, bound: str, said: str, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking_with(monkeypatch, **{bound: 0.3})
+    judgement = ask("finnhub", settings_at(f"{scheme}://{silent}"))
+    assert judgement.verdict == "provider_failure"
+    assert said in judgement.detail
+
+
+@pytest.fixture
+def stuck_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A resolver that answers for nothing in .test until the test is over; yields what it was asked."""
+    asked, over = [], threading.Event()
+    real = socket.getaddrinfo
+
+    def look_up(host: str | bytes, *place: object, **options: object) -> object:
+        name = host if isinstance(host, str) else host.decode()
+        if name.endswith(".test"):
+            asked.append(name)
+            over.wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return real(host, *place, **options)
+
+    http.close()  # a look-up that is under way is shared
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield asked
+    over.set()
+
+
+def test_a_name_that_is_slow_to_look_up_ends_at_the_deadline_and_is_asked_once(
+    stuck_names: list[str],
+) -> None:
+    settings = settings_at("http://slow.test")
+    told = [ask("finnhub", settings, deadline_seconds=SHORT) for _ in range(3)]
+    assert {judgement.verdict for judgement in told} == {"provider_failure"}
+    said = f"Finnhub at slow.test: no address for its name within {SHORT} s (0 bytes came)"
+    assert {judgement.detail for judgement in told} == {said}
+    assert stuck_names == ["slow.test"], "one look-up, however many wait for it"
+
+
+def test_many_slow_names_delay_no_other_provider(
+    stuck_names: list[str], simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    simulator.set_mode("finnhub", Mode.OK)
+    reachable = simulated_settings.base_url("finnhub").replace("127.0.0.1", "localhost")
+    slow = [service for service in PROVIDERS if service != "finnhub"]  # more than asyncio has threads
+
+    def ask_in_vain(service: str) -> str:
+        return ask(service, settings_at(f"http://{service}.test", service), deadline_seconds=LONG).detail
+
+    with ThreadPoolExecutor(len(slow)) as pool:
+        waiting = [pool.submit(ask_in_vain, service) for service in slow]
+        wait_for(lambda: len(stuck_names) == len(slow), LONG, "every slow name is looked up")
+        assert ask("finnhub", settings_at(reachable)).verdict == "success"
+        assert not any(call.done() for call in waiting)
+        http.close()
+        assert all("closed meanwhile" in call.result() for call in waiting)
+
+
+STUCK = """
+import socket, threading
+from tasks.providers.http import call
+socket.getaddrinfo = lambda *place, **options: threading.Event().wait()
+print(call("finnhub", "quote", "AAPL", deadline_seconds=0.5).detail)
+"""
+
+
+def test_a_process_ends_though_a_name_is_still_looked_up() -> None:
+    environment = {
+        **os.environ,
+        "FINNHUB_API_KEY": KEYS["finnhub_api_key"],
+        "FINNHUB_BASE_URL": "http://slow.test",
+    }
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", STUCK],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONG,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no address for its name within 0.5 s" in done.stdout
 
 
 def test_a_name_that_does_not_resolve_is_a_failure() -> None:
