@@ -30,13 +30,14 @@ class Policy:
 
     Attributes:
         failure_threshold: Consecutive failures that open it.
-        timeout_seconds: How long it stays open before the first probe, exactly.
+        timeout_seconds: How long it stays open before the first probe, exactly; never less, later on.
         half_open_max_calls: Probes in flight at most while half-open.
         call_seconds: The longest a call may take; a permit that is a lease lives for this and
             ``LEASE_GRACE_SECONDS``, so a killed process frees it by itself.
-        timeout_cap_seconds: Doubles the open time at each failed recovery, up to this; None: it stays.
-        jitter: Lengthens each open time by a random part of itself, up to this fraction, so that fleets
-            do not come back in step.
+        timeout_cap_seconds: Doubles the open time at each failed recovery, up to this; None, or less than
+            ``timeout_seconds``: it stays.
+        jitter: Takes a random part, up to this fraction, off what doubling has added, so that fleets do not
+            come back in step. The first open time is exact, and none is longer than the cap.
         half_open_successes: Successes that close it; None: as many as ``half_open_max_calls``.
         probe_seconds: The longest a probe may take, if less than ``call_seconds``; None: the same.
         failure_rate: Opens it when this fraction of the calls of the window failed; None: no such rule.
@@ -101,8 +102,6 @@ class Policy:
                 raise ConfigurationError(f"{name}={value!r}: give {remedy}{', or None' if optional else ''}")
         self._check_together("quota_calls", "quota_seconds")
         self._check_together("slow_call_seconds", "slow_call_rate")
-        if self.timeout_cap_seconds is not None:
-            self._check_order("timeout_seconds", "timeout_cap_seconds")
         if self.probe_seconds is not None:
             self._check_order("probe_seconds", "call_seconds")
         # Once for each policy, not once for each call.
@@ -144,11 +143,11 @@ class Policy:
             reopened: Failed recoveries in a row before this one.
             chance: A random number from 0 to 1, for the jitter.
         """
-        seconds = self.timeout_seconds
-        if self.timeout_cap_seconds is not None:
-            # Beyond sixty doublings any cap is reached; the exponent stays a sane number.
-            seconds = min(self.timeout_cap_seconds, seconds * 2 ** min(reopened, 60))
-        return math.floor(seconds * (1 + self.jitter * chance) * MICROSECONDS)
+        first = micros_in(self.timeout_seconds)
+        longest = max(first, micros_in(self.timeout_cap_seconds or 0))
+        # Beyond sixty doublings any cap is reached; the exponent stays a sane number.
+        added = min(longest, first << min(reopened, 60)) - first
+        return first + math.floor(added * (1 - self.jitter * chance))
 
     def changed(self, changes: Mapping[str, Any]) -> Policy:
         """This policy with some fields changed.

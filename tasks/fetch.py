@@ -47,8 +47,9 @@ OUTCOMES = {
     Answer.NOT_FOUND: Outcome(Verdict.SUCCESS, ends=True),
     Answer.EMPTY: Outcome(Verdict.SUCCESS, ends=True),
 }
-# A provider that is back is called so often in the first second; see ``Policy.ramp_calls``.
-RAMP_CALLS = 5
+#: What the circuits of all providers have in common; see ``Policy``. One that stays down is asked more and
+#: more rarely, but found to be back in ten minutes; one that is back gets five calls in the first second.
+CIRCUIT = {"timeout_cap_seconds": 600.0, "jitter": 0.2, "ramp_calls": 5}
 # A call may be so much longer on its way than a later one; of a short window it is this part.
 LATE_SECONDS = 1.0
 LATE_PART = 0.25
@@ -237,9 +238,8 @@ def register(app: Celery) -> None:
     """Make the fetch tasks of every provider, and fit each breaker to its provider's limits and key."""
     for service, row in PROVIDERS.items():
         breaker = get_circuit_breaker(service)
-        breaker.policy = replace(
-            breaker.policy, call_seconds=row.deadline_seconds, ramp_calls=RAMP_CALLS, **limits(row)
-        )
+        rules = {"call_seconds": row.deadline_seconds, **CIRCUIT, **limits(row), **row.circuit}
+        breaker.policy = breaker.policy.changed(rules)
         breaker.key = partial(key_in_use, service)
     on_demand = sorted({service for dataset in served_datasets() for service in providers_of(dataset)})
     for service in PROVIDERS:

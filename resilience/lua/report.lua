@@ -34,13 +34,11 @@ local owner, budget, host, chance = ARGV[11], tonumber(ARGV[12]), ARGV[13], tonu
 local c = load(now, key)
 local policy = policy_for(c)
 
--- Exactly the policy's time, unless it doubles at each failed recovery or has jitter.
+-- Exactly the policy's time, and what doubling at each failed recovery adds to it, less the jitter.
 local function open_time()
-  local time = policy.timeout
-  if policy.timeout_cap then
-    time = math.min(policy.timeout_cap, time * 2 ^ math.min(c.reopened, 60))
-  end
-  return math.floor(time * (1 + (policy.jitter or 0) * chance))
+  local longest = math.max(policy.timeout, policy.timeout_cap or 0)
+  local added = math.min(longest, policy.timeout * 2 ^ math.min(c.reopened, 60)) - policy.timeout
+  return policy.timeout + math.floor(added * (1 - (policy.jitter or 0) * chance))
 end
 
 local function trip(reason)

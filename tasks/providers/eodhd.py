@@ -98,5 +98,6 @@ ROW = Provider(
         ),
     ),
     quota=Quota(20, 86_400, burst=5),
+    circuit={"failure_threshold": 3},  # a failed call is one of the twenty
     rate_hold=Window.MINUTE,
 )

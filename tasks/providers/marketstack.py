@@ -47,6 +47,7 @@ ROW = Provider(
     ),
     # A caller who asks for a few symbols does not wait seven hours for each.
     quota=Quota(100, Window.MONTH.seconds, burst=5),
+    circuit={"failure_threshold": 3},  # a failed call is one of the hundred
     rate_hold=1.0,
     quota_hold=Window.MONTH,
 )

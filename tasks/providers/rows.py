@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, at
@@ -282,6 +282,8 @@ class Provider:
         read_seconds: The longest silence of a provider that is to answer, or is answering.
         max_body_bytes: The largest body taken, decompressed.
         quota: How often it may be asked; None where nothing is documented.
+        circuit: Fields of its circuit's policy for which its documentation gives a reason; what is not here
+            is as the whole catalogue's (`tasks.fetch.CIRCUIT`).
         max_concurrent: Calls it takes at the same time; None where nothing is documented.
         rate_hold: How long a rate limit holds where the reply does not say.
         quota_hold: How long a used-up quota holds.
@@ -306,6 +308,7 @@ class Provider:
     read_seconds: float = 10.0
     max_body_bytes: int = 2 * 1024 * 1024
     quota: Quota | None = None
+    circuit: Mapping[str, Any] = field(default_factory=dict)
     max_concurrent: int | None = None
     rate_hold: Hold = 60.0
     quota_hold: Hold = Window.DAY

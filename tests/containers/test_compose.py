@@ -64,7 +64,8 @@ def test_an_outage_of_the_composed_stack_is_a_pause_though_a_worker_is_killed_in
     assert [row["service"] for row in report["circuit_breakers"] if row["state"] != "closed"] == ["iex_cloud"]
     wait_for(lambda: stack.report()["published_at"], 15, "beat, the broker, a worker and the store together")
 
-    stack.celery("circuits", "set", "finnhub", "timeout_seconds=20", "--reason", "a short test")
+    brief = ("timeout_seconds=20", "timeout_cap_seconds=20")
+    stack.celery("circuits", "set", "finnhub", *brief, "--reason", "a short test")
     stack.celery("simulate", "finnhub", "down")
     sent = [f"{letter}{number}" for letter in "ST" for number in range(COUNT)]
     ids = stack.send(sent[:COUNT])

@@ -122,6 +122,35 @@ def test_a_slow_probe_has_not_recovered(make: Make, clock: Clock) -> None:
     assert (circuit.state, circuit.reason, circuit.reopened) == (CircuitState.OPEN, Reason.SLOW_CALLS, 1)
 
 
+# how long it stays open
+
+
+def test_each_failed_recovery_doubles_the_open_time_less_some_jitter_up_to_the_cap(
+    make: Make, clock: Clock
+) -> None:
+    rules = {"failure_threshold": 1, "timeout_seconds": 10, "timeout_cap_seconds": 50, "jitter": 0.5}
+    breaker = make(half_open_max_calls=1, **rules)
+    fail(breaker)
+    for shortest, longest in ((10, 10), (15, 20), (25, 40), (30, 50), (30, 50)):
+        seconds = (breaker.acquire().retry_at - clock.time(0)).total_seconds()
+        assert shortest <= seconds <= longest
+        clock.forward(seconds)
+        fail(breaker)
+    clock.forward(50)
+    call(breaker)
+    fail(breaker)
+    assert breaker.acquire().retry_at == clock.time(10), "after a recovery it begins anew, exactly"
+
+
+def test_a_cap_below_the_open_time_takes_nothing_off_it(make: Make, clock: Clock) -> None:
+    rules = {"failure_threshold": 1, "timeout_seconds": 10, "timeout_cap_seconds": 5, "jitter": 1}
+    breaker = make(half_open_max_calls=1, **rules)
+    for _ in range(3):
+        fail(breaker)
+        assert breaker.acquire().retry_at == clock.time(10)
+        clock.forward(10)
+
+
 # a probe's own deadline
 
 

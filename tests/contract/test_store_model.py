@@ -33,6 +33,7 @@ POLICIES = [
     replace(BASE, failure_threshold=100, failure_rate=0.5, minimum_calls=3, window_seconds=10),
     replace(BASE, slow_call_seconds=0.4, slow_call_rate=0.6, minimum_calls=2, window_seconds=30),
     replace(BASE, min_reporters=2, window_seconds=4, timeout_cap_seconds=25),
+    replace(BASE, failure_threshold=1, half_open_max_calls=1, timeout_cap_seconds=5),
     replace(BASE, quota_calls=3, quota_seconds=10, quota_burst=2, probe_seconds=1),
     replace(BASE, max_concurrent=2, half_open_max_calls=3, half_open_successes=1),
     replace(BASE, ramp_calls=2, half_open_max_calls=1),

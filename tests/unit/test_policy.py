@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -26,7 +27,6 @@ from resilience.policy import effective, override_text
         ({"minimum_calls": 0}, "minimum_calls=0"),
         ({"observe_only": 1}, "observe_only=1: give true or false"),
         ({"max_concurrent": 0}, "max_concurrent=0: give a whole number from 1 to 10000000, or None"),
-        ({"timeout_cap_seconds": 5}, "timeout_cap_seconds=5 is less than timeout_seconds=60"),
         ({"probe_seconds": 31}, "call_seconds=30 is less than probe_seconds=31: raise call_seconds or lower"),
         ({"quota_calls": 5}, "quota_calls=5 means nothing without quota_seconds: give both, or neither"),
         ({"quota_seconds": 5}, "quota_seconds=5 means nothing without quota_calls"),
@@ -37,6 +37,29 @@ def test_refused(fields, said):
     with pytest.raises(ConfigurationError) as caught:
         Policy(**fields)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cap", "jitter", "seconds"),
+    [
+        (None, 0, [60, 60, 60, 60]),
+        (None, 1, [60, 60, 60, 60]),
+        (200, 0, [60, 120, 200, 200]),
+        (200, 0.5, [60, 90, 130, 130]),  # half of what doubling adds, at the worst
+        (200, 1, [60, 60, 60, 60]),
+        (5, 0.5, [60, 60, 60, 60]),  # a cap takes nothing off the first time
+    ],
+)
+def test_an_open_time_doubles_up_to_its_cap_and_jitter_takes_of_that_alone(cap, jitter, seconds):
+    policy = Policy(timeout_seconds=60, timeout_cap_seconds=cap, jitter=jitter)
+    assert [policy.open_micros(reopened, 1) / 1e6 for reopened in (0, 1, 2, 1000)] == seconds
+    unlucky = replace(policy, jitter=0)
+    assert [policy.open_micros(n, 0) for n in range(5)] == [unlucky.open_micros(n, 1) for n in range(5)]
+
+
+def test_a_time_longer_than_the_cap_in_force_can_be_set():
+    doubling = Policy(timeout_cap_seconds=600)
+    assert doubling.changed({"timeout_seconds": 3600}).open_micros(3, 0.5) == 3_600_000_000
 
 
 def test_it_cannot_be_changed_afterwards():

@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
+from resilience import CIRCUIT_BREAKERS, CircuitBreaker, configure, get_circuit_breaker
 from tasks.errors import (
     InvalidSymbolError,
     MissingContactError,
@@ -13,7 +15,7 @@ from tasks.errors import (
     UnknownAdjustmentError,
     UnknownServiceError,
 )
-from tasks.fetch import limits
+from tasks.fetch import limits, register
 from tasks.providers import ORDER, PROVIDERS, adjustments_of, catalogue, clean_symbol, providers_of
 from tasks.records import DATASETS
 from tasks.settings import (
@@ -316,6 +318,41 @@ def test_a_symbol_with_a_providers_prefix_is_its_alone_and_it_is_asked_for_no_ot
     assert quote.words("FH:GME", datetime.now(UTC))["symbol"] == "gme"
     with pytest.raises(InvalidSymbolError, match="'GME'; write it with FH: before it, as in FH:AAPL"):
         quote.words("GME", datetime.now(UTC))
+
+
+@pytest.fixture
+def own_circuits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Circuits as those of the process, but for this test alone."""
+    for service in PROVIDERS:
+        found = CIRCUIT_BREAKERS.get(service)
+        breaker = CircuitBreaker(service, policy=found and found.policy)
+        monkeypatch.setitem(CIRCUIT_BREAKERS, service, breaker)
+
+
+@pytest.mark.usefixtures("own_circuits")
+def test_the_circuits_of_the_catalogue_double_their_open_time_and_those_of_others_do_not() -> None:
+    register(Celery("catalogue", set_as_current=False))
+    for service, row in PROVIDERS.items():
+        policy = get_circuit_breaker(service).policy
+        assert (policy.timeout_cap_seconds, policy.jitter, policy.call_seconds) == (
+            *(600, 0.2),
+            row.deadline_seconds,
+        )
+        assert policy.open_micros(0, 1) == policy.timeout_seconds * 1e6
+        assert row.connect_seconds <= row.deadline_seconds
+        assert row.read_seconds <= row.deadline_seconds
+    few = {name for name in PROVIDERS if get_circuit_breaker(name).failure_threshold == 3}
+    assert few == {"finnhub", "quandl", "sec_edgar", "eodhd", "marketstack"}
+    assert CircuitBreaker("another").policy.timeout_cap_seconds is None
+
+
+@pytest.mark.usefixtures("own_circuits")
+def test_an_open_time_above_the_catalogues_cap_may_be_set(tmp_path: Path) -> None:
+    register(Celery("catalogue", set_as_current=False))
+    file = tmp_path / "circuits.toml"
+    file.write_text("[finnhub]\ntimeout_seconds = 7200\n")
+    configure(file, PROVIDERS)
+    assert get_circuit_breaker("finnhub").policy.open_micros(5, 1) == 7200 * 10**6
 
 
 def test_a_providers_documented_limits_are_its_circuits_unless_its_address_is_set_by_hand(
