@@ -3,7 +3,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections import Counter
 
 import pytest
@@ -12,19 +11,10 @@ from tasks.providers import PROVIDERS
 from tasks.providers import Verdict as Answer
 from tasks.providers.http import call
 from tasks.settings import ProviderSettings
+from tests.system import get
 from workers.simulator import Mode, SimulatorClient, SimulatorError
 
 COMMAND = [sys.executable, "-m", "workers.simulator"]
-
-
-def fetched(url: str, **headers: str) -> tuple[int, str]:
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (the simulator's own address)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 def test_every_provider_of_the_catalogue_is_simulated_and_the_retired_one_is_down(
@@ -49,7 +39,7 @@ def test_every_provider_of_the_catalogue_is_simulated_and_the_retired_one_is_dow
 def test_calls_are_written_down_without_the_query(simulator: SimulatorClient) -> None:
     base_url = simulator.providers()["alpha_vantage"]["base_url"]
     url = f"{base_url}/query?function=GLOBAL_QUOTE&symbol=ibm&apikey=sekret"
-    status, body = fetched(url)
+    status, body = get(url)
     assert (status, json.loads(body)["Global Quote"]["01. symbol"]) == (200, "IBM")
     (entry,) = simulator.calls("alpha_vantage")
     assert entry.pop("at") > 1_700_000_000
@@ -71,7 +61,7 @@ def test_prices_move_and_the_walk_is_the_same_in_every_run(simulator: SimulatorC
 
     def walk() -> list[float]:
         simulator.reset()
-        return [json.loads(fetched(url, **{"X-Finnhub-Token": "x"})[1])["c"] for _ in range(10)]
+        return [json.loads(get(url, **{"X-Finnhub-Token": "x"})[1])["c"] for _ in range(10)]
 
     prices = walk()
     assert prices[0] == 261.74
@@ -106,7 +96,7 @@ def test_a_wrong_request_is_answered_as_the_provider_would(
     service: str, path: str, status: int, part: str, simulator: SimulatorClient
 ) -> None:
     simulator.set_mode(service, Mode.OK)
-    found, body = fetched(simulator.providers()[service]["base_url"] + path)
+    found, body = get(simulator.providers()[service]["base_url"] + path)
     assert (found, part in body) == (status, True), body
 
 
