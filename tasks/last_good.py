@@ -117,27 +117,24 @@ def by_provider() -> dict[str, tuple[str, float]]:
 
 # KEYS  1 the value  2 each provider's latest  3, 4 where it may stand that there is no such symbol
 # ARGV  1 provider  2 value  3 as_of  4 seconds to keep it  5 symbol     out  fetched_at (us)
-_REMEMBER = """
-local time = redis.call('TIME')
-local now = string.format('%.0f', tonumber(time[1]) * 1000000 + tonumber(time[2]))
-redis.call('HSET', KEYS[1], 'provider', ARGV[1], 'value', ARGV[2], 'as_of', ARGV[3], 'fetched_at', now)
+_REMEMBER = f"""{not_found.NOW}
+local at = string.format('%.0f', now)
+redis.call('HSET', KEYS[1], 'provider', ARGV[1], 'value', ARGV[2], 'as_of', ARGV[3], 'fetched_at', at)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('HSET', KEYS[2], ARGV[1], now .. ' ' .. ARGV[5])
+redis.call('HSET', KEYS[2], ARGV[1], at .. ' ' .. ARGV[5])
 redis.call('DEL', KEYS[3], KEYS[4])
-return now
+return at
 """
 
 # KEYS  1 the value     out  {now (us), provider, value, as_of, fetched_at (us)}
-_RECALL = """
-local time = redis.call('TIME')
+_RECALL = f"""{not_found.NOW}
 local row = redis.call('HMGET', KEYS[1], 'provider', 'value', 'as_of', 'fetched_at')
-return { tonumber(time[1]) * 1000000 + tonumber(time[2]), row[1], row[2], row[3], row[4] }
+return {{ now, row[1], row[2], row[3], row[4] }}
 """
 
 # KEYS  1 each provider's latest     out  {now (us), provider, text, ...}
-_PROVIDERS = """
-local time = redis.call('TIME')
-local out = { tonumber(time[1]) * 1000000 + tonumber(time[2]) }
+_PROVIDERS = f"""{not_found.NOW}
+local out = {{ now }}
 for _, item in ipairs(redis.call('HGETALL', KEYS[1])) do
   out[#out + 1] = item
 end

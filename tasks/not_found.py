@@ -19,6 +19,11 @@ from tasks.settings import provider_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# What a script here and beside the last good values starts with: the store's time, in microseconds.
+NOW = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+"""
 # One hash tag with the last good values: the script that keeps one drops what is disproved by it.
 PREFIX = "not_found:1:{all}:"
 
@@ -82,18 +87,15 @@ def recall(key: str) -> Told | None:
 
 
 # KEYS  the questions     ARGV  1 service  2 detail  3 milliseconds to keep it
-_REMEMBER = """
-local time = redis.call('TIME')
-local now = string.format('%.0f', tonumber(time[1]) * 1000000 + tonumber(time[2]))
+_REMEMBER = f"""{NOW}
 for _, key in ipairs(KEYS) do
-  redis.call('HSET', key, 'service', ARGV[1], 'detail', ARGV[2], 'told_at', now)
+  redis.call('HSET', key, 'service', ARGV[1], 'detail', ARGV[2], 'told_at', string.format('%.0f', now))
   redis.call('PEXPIRE', key, ARGV[3])
 end
 """
 
 # KEYS  1 the question     out  {now (us), service, detail, told_at (us)}
-_RECALL = """
-local time = redis.call('TIME')
+_RECALL = f"""{NOW}
 local row = redis.call('HMGET', KEYS[1], 'service', 'detail', 'told_at')
-return { tonumber(time[1]) * 1000000 + tonumber(time[2]), row[1], row[2], row[3] }
+return {{ now, row[1], row[2], row[3] }}
 """
