@@ -8,7 +8,7 @@ PYTEST_PARALLEL ?= -n 3 --dist worksteal
 # What the tests start or load beside Python packages, as Debian names it.
 SERVERS := redis-server rabbitmq-server libfaketime
 
-.PHONY: faults fuzz guards help run test wheel-test compose-test lint format dist bench servers clean
+.PHONY: faults fuzz guards help run test upgrade-test wheel-test compose-test lint format dist audit vulnerabilities bench servers clean
 
 help:
 	@echo "make run    start everything on this machine and watch it"
@@ -17,6 +17,8 @@ help:
 	@echo "make faults kill workers, servers and beat, 20 rounds of each, and count every task"
 	@echo "make fuzz   10 000 mutated replies of each provider, in ten minutes"
 	@echo "make lint   ruff and mypy"
+	@echo "make upgrade-test REF=v0.1.0   workers of that version and of this one on one store"
+	@echo "make audit  every dependency's version and licence; make vulnerabilities asks for known ones, on the network"
 	@echo "make dist   build the wheel and the sdist in dist/"
 	@echo "make wheel-test   run the tests with that wheel installed, and no source in reach; PYTHON=python3.13 is another's"
 	@echo "make bench  measure, beside Celery's own retry and other breakers"
@@ -27,12 +29,24 @@ run: .venv/.run
 test: .venv/.test servers
 	@$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
+upgrade-test: .venv/.test
+	@[ -n "$(REF)" ] || { echo "Which version? make upgrade-test REF=v0.1.0, or any commit" >&2; exit 1; }
+	@git archive --format=zip --output .venv/other-version.zip "$(REF)" resilience
+	@UPGRADE_FROM=.venv/other-version.zip $(BIN)/python -m pytest tests/upgrade $(PYTEST_ARGS)
+
 dist: .venv/.test
 	@rm -rf dist
 	@$(BIN)/python -m hatchling build
 
 wheel-test: dist servers
 	@PYTHON="$(PYTHON)" .ci/wheel-test $(PYTEST_PARALLEL) $(PYTEST_ARGS)
+
+audit: .venv/.test
+	@$(BIN)/python -m tests.dependencies
+
+# In an environment of its own: what it needs is no dependency of ours.
+vulnerabilities: .venv/.made
+	@.ci/vulnerabilities "$(PYTHON)"
 
 compose-test: .venv/.test
 	@ENGINE="$(ENGINE)" .ci/compose-test $(PYTEST_ARGS)

@@ -16,7 +16,7 @@ from resilience.breaker import describe, iso
 from resilience.circuit import CircuitState
 from resilience.errors import StoreFullError
 from resilience.registry import CIRCUIT_BREAKERS
-from resilience.stores import default_store
+from resilience.stores import PREFIX, default_store
 from resilience.stores.failover import FailoverStore
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 TASK_NAME = "resilience.publish"
 EVERY_SECONDS = 5.0
-SNAPSHOT_KEY = "circuit:1:published"
+SNAPSHOT_KEY = f"{PREFIX}published"
 
 _listeners: list[Callable[[Transition], None]] = []
 

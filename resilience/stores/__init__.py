@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from resilience.policy import Policy
     from resilience.stores.redis import Scripts
 
+# Of every key, with the layout's number: a version that lays keys out differently has another. When that
+# must be, and how a fleet then moves, is in docs/upgrading.md.
+PREFIX = "circuit:1:"
+
 
 class Store(Protocol):
     """Decides and remembers, atomically, on one clock."""

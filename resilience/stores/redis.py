@@ -47,6 +47,7 @@ from resilience.circuit import (
 from resilience.errors import StoreFullError, StoreUnavailableError
 from resilience.parking import ParkingLot
 from resilience.policy import MICROSECONDS, Policy, effective, micros_in
+from resilience.stores import PREFIX
 from resilience.stores.cluster import Cluster
 from resilience.stores.views import VIEW_SECONDS
 
@@ -66,8 +67,6 @@ BATCH = 100
 SILENCE_MILLISECONDS = 60_000
 # Whatever a server says, full or forbidden or a replica: it does not do what is asked of it.
 LOST = (RedisError, RedisClusterException, OSError)
-# The layout's version: a worker that lays keys out differently uses another.
-PREFIX = "circuit:1:"
 # Where a script has the prelude put; what stands before it is for the calls that need none.
 PRELUDE_MARK = "-- prelude\n"
 # A server without memory left runs no script that takes any, unless it says that it may: what empties the
