@@ -50,6 +50,7 @@ class Versions:
         self.provider = redis.Redis.from_url(f"{self.url}/3", decode_responses=True)
         self.store = RedisStore(f"{self.url}/2")
         self.workers: list[Worker] = []
+        self.places: dict[str, Path] = {}
 
     def environment(self, version: str, place: Path) -> dict[str, str]:
         clean = {
@@ -65,7 +66,7 @@ class Versions:
         }
 
     def worker(self, version: str, place: Path, *options: str) -> Worker:
-        """A worker with the layer that lies in this folder or archive."""
+        """Start a worker with the layer that lies in this folder or archive; see ``ready``."""
         log = self.folder / f"{version}.log"
         command = [sys.executable, "-m", "celery", "-A", "upgrade_app", "worker", "-l", "INFO", "-c", "1"]
         command += ["-n", f"{version}@test", "--without-mingle", "--without-gossip", *options]
@@ -77,10 +78,16 @@ class Versions:
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        worker = Worker(process, log)
-        self.workers.append(worker)
-        assert f"{version} runs {place / 'resilience'}\n" in worker.ready().text()
-        return worker
+        self.workers.append(Worker(process, log))
+        self.places[version] = place
+        return self.workers[-1]
+
+    def ready(self) -> None:
+        """All that were started are, each with its own version."""
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                version = worker.log.stem
+                assert f"{version} runs {self.places[version] / 'resilience'}\n" in worker.ready().text()
 
     def send(self, task: str, *arguments: Any) -> list[Any]:
         return [self.client.send_task(f"upgrade.{task}", (argument,)) for argument in arguments]
@@ -157,6 +164,7 @@ def test_what_one_version_has_parked_the_other_brings_back(
 ) -> None:
     places = {"previous": PREVIOUS, "present": PRESENT}
     first = versions.worker(before, places[before])
+    versions.ready()
     versions.provider.set("mode", "down")
     fetched = versions.send("fetch", *range(8))
     versions.parked(8)
@@ -170,6 +178,7 @@ def test_what_one_version_has_parked_the_other_brings_back(
     versions.provider.delete("calls")
     versions.provider.set("mode", "ok")
     versions.worker(after, places[after])
+    versions.ready()
     versions.succeeded([*fetched, *asked, *quoted, whole])
     assert whole.get(disable_sync_subtasks=False) == 10
     assert [result.get() for result in quoted] == list("AB" * 4)
@@ -191,6 +200,7 @@ def test_two_versions_share_one_circuit_and_keep_what_only_a_later_one_knows(ver
 
     versions.worker("previous", PREVIOUS)
     versions.worker("present", PRESENT)
+    versions.ready()
     versions.each_calls("previous", "present")
 
     versions.provider.delete("calls")
@@ -231,6 +241,7 @@ def test_what_is_parked_moves_to_a_layout_with_a_higher_number(versions: Version
                 assert PREFIX not in text, f"{file} has the layout's number, too"
                 archive.writestr(str(file.relative_to(PRESENT)), text)
     versions.worker("present", PRESENT)
+    versions.ready()
     versions.provider.set("mode", "down")
     results = versions.send("fetch", *range(12))
     versions.parked(12)
@@ -239,6 +250,7 @@ def test_what_is_parked_moves_to_a_layout_with_a_higher_number(versions: Version
     versions.workers[0].stop()
     versions.worker("later", later)
     versions.worker("draining", PRESENT, "-Q", "draining")
+    versions.ready()
     versions.store.control("dead", "disable", 600, "to the next layout", "operator")
     versions.come_to("the old lot empties", lambda: versions.circuit().parked == 0)
     versions.come_to(
