@@ -1,5 +1,7 @@
 """Steering a running simulator from Python."""
 
+import ssl
+from functools import cache
 from typing import Any, cast
 
 import httpx2
@@ -60,7 +62,7 @@ class SimulatorClient:
 
     def _ask(self, method: str, path: str, **what: Any) -> object:
         try:
-            with httpx2.Client(timeout=self._timeout, trust_env=False) as client:
+            with httpx2.Client(timeout=self._timeout, trust_env=False, verify=_certificates()) as client:
                 reply = client.request(method, f"{self.control_url}{path}", **what)
             document = reply.json()
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
@@ -73,3 +75,9 @@ class SimulatorClient:
                 f"the simulator at {self.control_url} refused {method} {path}: {document['error']}"
             )
         return cast("object", document)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: that takes several times as long as a call."""
+    return httpx2.create_ssl_context()
