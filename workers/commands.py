@@ -316,10 +316,14 @@ def refresh(  # click passes one argument for each option
 @click.command(cls=_ClearCommand)
 @click.argument("service", required=False)
 @click.argument("mode", required=False)
-@click.option("--seconds", type=float, help="With slow: how slow.")
+@click.option("--seconds", type=float, help="With slow: how slow; with drip: from one byte to the next.")
 @as_json
 def simulate(service: str | None, mode: str | None, seconds: float | None, as_json: bool) -> None:  # noqa: FBT001
-    """Break or mend a simulated provider; without arguments, list them."""
+    """Break or mend a simulated provider; without arguments, list them.
+
+    MODE is ok; slow, down, 5xx, throttle, quota or bad_key; or a reply that is broken: garbage, half, drip,
+    hang, redirect, huge, gzip_bomb or wrong_type.
+    """
     from workers.settings import settings  # noqa: PLC0415 - only where the simulator is
 
     client = SimulatorClient(settings().simulator_url)

@@ -3,7 +3,10 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from collections import Counter
+from contextlib import closing
+from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
@@ -100,9 +103,71 @@ def test_a_wrong_request_is_answered_as_the_provider_would(
     assert (found, part in body) == (status, True), body
 
 
-@pytest.mark.parametrize(("alias", "mode"), [("badkey", "bad_key"), ("half_body", "half")])
+@pytest.mark.parametrize(
+    ("alias", "mode"),
+    [
+        ("badkey", "bad_key"),
+        ("half_body", "half"),
+        ("huge_body", "huge"),
+        ("wrong_content_type", "wrong_type"),
+    ],
+)
 def test_modes_have_aliases(alias: str, mode: str, simulator: SimulatorClient) -> None:
     assert simulator.set_mode("finnhub", alias)["mode"] == mode
+
+
+QUOTE = "/quote?symbol=AAPL"
+LARGEST = max(row.max_body_bytes for row in PROVIDERS.values())
+
+
+def asked(simulator: SimulatorClient, mode: Mode) -> tuple[HTTPResponse, bytes]:
+    """Finnhub's answer in a mode, as it is on the wire: not followed, not unpacked."""
+    simulator.set_mode("finnhub", mode)
+    connection = HTTPConnection("127.0.0.1", simulator.providers()["finnhub"]["port"], timeout=30)
+    with closing(connection):
+        connection.request("GET", QUOTE, headers={"X-Finnhub-Token": "x"})
+        reply = connection.getresponse()
+        return reply, reply.read()
+
+
+def test_a_redirect_has_the_right_reply_and_leads_to_another_host_that_counts_who_comes(
+    simulator: SimulatorClient,
+) -> None:
+    reply, body = asked(simulator, Mode.REDIRECT)
+    assert (reply.status, json.loads(body)["c"]) == (302, 261.74)
+    assert reply.headers["Location"].startswith("http://localhost:")
+    fetched(reply.headers["Location"])
+    assert simulator.providers()["finnhub"]["calls"] > 1
+
+
+def test_a_wrong_type_is_all_that_is_wrong_with_the_reply(simulator: SimulatorClient) -> None:
+    reply, body = asked(simulator, Mode.WRONG_TYPE)
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "text/html")
+    assert json.loads(body)["c"] == 261.74
+
+
+def test_a_huge_body_and_a_gzip_bomb_are_the_right_reply_and_more_than_anybody_takes(
+    simulator: SimulatorClient,
+) -> None:
+    _, huge = asked(simulator, Mode.HUGE)
+    reply, packed = asked(simulator, Mode.GZIP_BOMB)
+    assert reply.headers["Content-Encoding"] == "gzip"
+    assert len(packed) < LARGEST / 10
+    for body in (huge, zlib.decompress(packed, wbits=31)):
+        assert len(body) > LARGEST
+        assert json.loads(body)["c"] > 0
+
+
+@pytest.mark.parametrize("mode", [Mode.HUGE, Mode.GZIP_BOMB])
+def test_a_large_body_ends_when_the_caller_has_gone(mode: Mode, simulator: SimulatorClient) -> None:
+    simulator.set_mode("finnhub", mode)
+    port = simulator.providers()["finnhub"]["port"]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"GET {QUOTE} HTTP/1.1\r\nHost: x\r\nX-Finnhub-Token: x\r\n\r\n".encode())
+        connection.recv(1)
+    while simulator.providers()["finnhub"]["in_flight"]:
+        pass
+    assert asked(simulator, Mode.OK)[0].status == 200
 
 
 def test_going_down_cuts_live_connections(simulator: SimulatorClient) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tasks.providers import PROVIDERS
 from tests.ports import free_port
+from workers.simulator import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,11 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *told: str) -> No
 )
 def test_wrong_input_is_named_with_the_remedy(celery, arguments, told):
     refused(celery(*arguments.split()), 2, *told)
+
+
+def test_every_fault_there_is_stands_in_the_help(celery):
+    told = celery("simulate", "--help").stdout.replace(",", " ").replace(";", " ").split()
+    assert {str(mode) for mode in Mode} - {word.rstrip(".") for word in told} == set()
 
 
 def test_an_unusable_key_is_named_and_not_shown(celery):

@@ -17,9 +17,19 @@ class Mode(StrEnum):
     HALF = "half"  # the length of the whole, half of it, then the end
     DRIP = "drip"  # the right reply, a byte at a time
     HANG = "hang"  # accepts, never answers
+    # The right reply is in each of these: who looks at the body alone takes it for a success.
+    REDIRECT = "redirect"  # 302, to the same question on another host
+    HUGE = "huge"  # then blanks, far more than anybody should take
+    GZIP_BOMB = "gzip_bomb"  # the same, a thousand times smaller on the wire
+    WRONG_TYPE = "wrong_type"  # said to be HTML
 
 
-ALIASES = {"badkey": Mode.BAD_KEY, "half_body": Mode.HALF}
+ALIASES = {
+    "badkey": Mode.BAD_KEY,
+    "half_body": Mode.HALF,
+    "huge_body": Mode.HUGE,
+    "wrong_content_type": Mode.WRONG_TYPE,
+}
 
 DEFAULT_SECONDS = {Mode.SLOW: 3.0, Mode.DRIP: 1.0}
 """What a mode's `seconds` is where none is given: the delay of slow, the time between two bytes of drip."""

@@ -7,13 +7,15 @@ import re
 import socket
 import struct
 import time
+import zlib
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from http.client import responses as reasons
+from itertools import chain, repeat
 from secrets import token_bytes
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -31,6 +33,8 @@ from workers.simulator.replies import REPLIES, Reply
 
 _UNKNOWN = ("UNKNOWN", "ZZZ", "0009999")  # how a symbol starts, or a CIK, that no provider knows
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends a reset
+_BLANK = b" " * 1024 * 1024  # of no meaning after a JSON document
+_BLANKS = 24  # of these is a huge body: more than any row takes, and an end for who takes it all
 
 
 @dataclass(slots=True)
@@ -235,7 +239,15 @@ class Station:
         if symbol.startswith(_UNKNOWN):
             return answers.unknown_symbol
         body = answers.live(answers.sample, symbol, self._price(dataset, symbol), datetime.now(UTC))
-        return Reply(200, body, kind=answers.kind)
+        return self._told_wrong(Reply(200, body, kind=answers.kind), request)
+
+    def _told_wrong(self, reply: Reply, request: HTTPServerRequest) -> Reply:
+        """A success, under the head that the mode gives it."""
+        if self.mode is Mode.REDIRECT:
+            # This machine by another name: who follows is heard here a second time.
+            elsewhere = f"http://localhost:{self.port}{request.path}"
+            return replace(reply, status=302, headers={**reply.headers, "Location": elsewhere})
+        return replace(reply, kind="text/html") if self.mode is Mode.WRONG_TYPE else reply
 
     def key_of(self, request: HTTPServerRequest) -> str:
         """The key a request carries, empty where it carries none, or not as it should."""
@@ -324,10 +336,13 @@ class _Handler(RequestHandler):
             return
         self.set_status(reply.status, reasons.get(reply.status, ""))
         self.set_header("Content-Type", reply.content_type)
-        self.set_header("Content-Length", str(len(body)))
         for name, value in reply.headers_at(time.time()).items():
             self.set_header(name, value)
-        for piece in _pieces(body) if call.mode is Mode.DRIP else [body]:
+        if call.mode is Mode.GZIP_BOMB:
+            self.set_header("Content-Encoding", "gzip")
+        elif call.mode is not Mode.HUGE:
+            self.set_header("Content-Length", str(len(body)))
+        for piece in _pieces(body, call.mode):
             self.write(piece)
             await self.flush()
             if call.mode is Mode.DRIP:
@@ -345,8 +360,22 @@ class _Handler(RequestHandler):
             await asyncio.wait_for(self._gone.wait(), self._station.seconds)
 
 
-def _pieces(body: bytes) -> Iterator[bytes]:
-    return (body[place : place + 1] for place in range(len(body)))
+def _pieces(body: bytes, mode: Mode) -> Iterable[bytes]:
+    """What is sent one after the other; each is made in its turn, and none once the caller is gone."""
+    if mode is Mode.DRIP:
+        return (body[place : place + 1] for place in range(len(body)))
+    if mode in (Mode.HUGE, Mode.GZIP_BOMB):
+        huge = chain([body], repeat(_BLANK, _BLANKS))
+        return _zipped(huge) if mode is Mode.GZIP_BOMB else huge
+    return [body]
+
+
+def _zipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Each piece in gzip's form, as soon as it is there."""
+    packer = zlib.compressobj(wbits=31)
+    for piece in pieces:
+        yield packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
+    yield packer.flush()
 
 
 def _path_pattern(provider: Provider, endpoint: Endpoint) -> re.Pattern[str]:
