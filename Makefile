@@ -8,13 +8,15 @@ PYTEST_PARALLEL ?= -n 3 --dist worksteal
 # What the tests start or load beside Python packages, as Debian names it.
 SERVERS := redis-server rabbitmq-server libfaketime
 
-.PHONY: faults fuzz guards help run test upgrade-test wheel-test compose-test lint format dist audit vulnerabilities bench servers clean
+.PHONY: help run test compose-test lint format bench servers clean
+.PHONY: faults fuzz guards matrix upgrade-test wheel-test dist audit vulnerabilities
 
 help:
 	@echo "make run    start everything on this machine and watch it"
 	@echo "make test   run every test; installs $(SERVERS) if missing"
 	@echo "make compose-test   outages in containers, in three minutes; needs Docker, or ENGINE=a script that starts it"
 	@echo "make faults kill workers, servers and beat, 20 rounds of each, and count every task"
+	@echo "make matrix every provider with every fault, in a minute: where circuit, task and reader end up"
 	@echo "make fuzz   10 000 mutated replies of each provider, in ten minutes"
 	@echo "make lint   ruff and mypy"
 	@echo "make upgrade-test REF=v0.1.0   workers of that version and of this one on one store"
@@ -53,6 +55,9 @@ compose-test: .venv/.test
 
 faults: .venv/.test servers
 	@$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+matrix: .venv/.test
+	@$(BIN)/python -m pytest -q -s tests/integration/test_matrix.py $(PYTEST_ARGS)
 
 fuzz: .venv/.test
 	@FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 0 tests/contract/test_mutations.py $(PYTEST_ARGS)

@@ -120,11 +120,11 @@ class System:
         self.processes.append(process)
         return process
 
-    def celery(self, log: str, *arguments: str, **environment: str) -> Worker:
-        """Start a Celery program of the app."""
+    def celery(self, log: str, *arguments: str, app: str = "workers", **environment: str) -> Worker:
+        """Start a Celery program of the app, or of another by the name of its module."""
         path = self.folder / f"{log}.log"
         env = self.environment | environment
-        return Worker(self._spawn(path, "celery", "-A", "workers", *arguments, env=env), path)
+        return Worker(self._spawn(path, "celery", "-A", app, *arguments, env=env), path)
 
     def worker(self, name: str = "worker") -> Worker:
         """Start a worker with two processes."""

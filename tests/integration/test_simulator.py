@@ -136,7 +136,7 @@ def test_a_redirect_has_the_right_reply_and_leads_to_another_host_that_counts_wh
     reply, body = asked(simulator, Mode.REDIRECT)
     assert (reply.status, json.loads(body)["c"]) == (302, 261.74)
     assert reply.headers["Location"].startswith("http://localhost:")
-    fetched(reply.headers["Location"])
+    get(reply.headers["Location"])
     assert simulator.providers()["finnhub"]["calls"] > 1
 
 
