@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tasks.providers import PROVIDERS, Judgement, Verdict, judge
+from tasks.providers.documents import UnreadableError, parse
+from tasks.providers.shapes import shape_of
 from tests.contract.replies import DOCUMENTED, MODULES, SERVED, SUCCESSES, Documented
 
 NOW = datetime(2026, 11, 23, 21, 30, 15, tzinfo=UTC)
@@ -278,6 +280,45 @@ def test_a_documented_reply_with_anything_changed_is_judged_and_tells_no_key(
     assert time.thread_time() - began < BOUND
     check_no_harm(judgement)
     assert not told_of(key, judgement.detail), judgement
+
+
+def other(value: object) -> object:
+    """The same, with every text and every number in it another one."""
+    if isinstance(value, dict):
+        return {name: other(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [other(part) for part in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    return f"other than {len(value)}" if isinstance(value, str) else 4711
+
+
+@pytest.mark.parametrize("service", PROVIDERS)
+@settings(max_examples=EXAMPLES // 4 or 1, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_the_shape_of_a_reply_is_the_same_whatever_its_values_and_tells_no_key(
+    service: str, data: st.DataObject
+) -> None:
+    reply = data.draw(st.sampled_from([reply for name, reply in DOCUMENTED if name == service]))
+    key = data.draw(st.sampled_from(list(KEYS.values())))
+    headers = {name.lower(): value for name, value in data.draw(headed(service, reply, key)).items()}
+    body = data.draw(mutated(reply, key))
+    known = data.draw(st.sampled_from([[key], []]))
+    shape = shape_of(reply.status, headers, body, known)
+    assert shape.isprintable()
+    assert not told_of(key, shape), shape
+    assert not known or key.casefold() not in shape.casefold()
+    status, kind, size, types = shape.split(", ", 3)
+    assert status == f"status {reply.status}"
+    assert kind in ("json", "html", "xml", "csv", "text", "another type", "no type")
+    assert re.fullmatch("empty|less than 10+ bytes", size)
+    try:
+        document = parse(body)
+    except UnreadableError:
+        assert types == "no JSON"
+    else:
+        same = json.dumps(other(document)).encode()
+        assert types == shape_of(reply.status, headers, same, known).split(", ", 3)[3]
 
 
 QUOTE = json.dumps([{**MODULES["tiingo"].QUOTE, "ticker": "{key}"}])
