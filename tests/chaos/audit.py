@@ -1,0 +1,332 @@
+"""What must hold after a run, by records kept outside the system.
+
+They are the ids sent, every state written to the result backend, in order, every call the simulator received,
+and the circuits' own transitions.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from resilience.release import BATCH
+from resilience.stores.redis import circuit_of
+from tasks.providers import PROVIDERS
+from tasks.settings import provider_settings
+from tests.chaos.load import LATE_SECONDS, WAIT_SECONDS
+from tests.chaos.stage import LIVING, PROCESSES, QUEUES
+from tests.faults.ledger import Ledger
+from tests.servers import Server
+from workers.simulator.client import SimulatorError
+
+if TYPE_CHECKING:
+    from tests.chaos.load import Load
+    from tests.chaos.stage import Stage
+
+FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+META = b"celery-task-meta-"
+#: A permit is asked for, then the call is made: on a busy machine so long lies between the two.
+UNDER_WAY_SECONDS = 1.5
+#: After the store is back, processes that were on their own notice within this.
+NOTICED_SECONDS = 8.0
+CLOCK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+LONGEST_CALL_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One the simulator has received."""
+
+    at: float
+    symbol: str
+    status: int | None
+
+
+class Recorder:
+    """Writes down what happens while it happens.
+
+    Attributes:
+        states: Task id → the states written for it, in order.
+        moves: Service → (time, state after), in order, of the circuits' own transitions.
+        above: Service → when calls above its quota were first seen: Unix times.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.states: defaultdict[str, list[str]] = defaultdict(list)
+        self._calls: defaultdict[str, dict[tuple[float, str], Call]] = defaultdict(dict)
+        self.moves: defaultdict[str, dict[str, tuple[float, str]]] = defaultdict(dict)
+        self.above: defaultdict[str, list[float]] = defaultdict(list)
+        self._over = threading.Event()
+        self._seen: Counter[str] = Counter()
+        self._last = 0.0
+        self._results = redis.Redis(port=stage.results.port)
+        self._heard = self._results.pubsub()
+        self._heard.psubscribe(META + b"*")
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._hear, self._look_on)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+        self._look()
+        self._heard.close()
+        self._results.close()
+
+    @property
+    def calls(self) -> dict[str, list[Call]]:
+        """Service → its calls, in order."""
+        return {service: sorted(calls.values(), key=lambda c: c.at) for service, calls in self._calls.items()}
+
+    def _hear(self) -> None:
+        while not self._over.is_set():
+            message = self._heard.get_message(timeout=0.5)
+            if message and message["type"] == "pmessage":
+                meta = json.loads(message["data"])
+                self.states[meta["task_id"]].append(meta["status"])
+
+    def _look_on(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            # Some again: those under way a moment ago have a status by now.
+            for call in self.stage.simulator.calls(since=self._last - LONGEST_CALL_SECONDS):
+                self._last = max(self._last, call["at"])
+                known = Call(call["at"], call["symbol"], call["status"])
+                self._calls[call["service"]][known.at, known.symbol] = known
+            for service, state in self.stage.simulator.providers().items():
+                if state["above"] > self._seen[service]:
+                    self.above[service].append(time.time())
+                    self._seen[service] = state["above"]
+        except SimulatorError:
+            pass  # busy; asked again
+        try:
+            with self.stage.client() as client:
+                for service in LIVING:
+                    last = next(reversed(self.moves[service]), "-")
+                    rows: Any = client.xrange(f"{circuit_of(service)}:transitions", min=last)
+                    self.moves[service].update((i, (int(row["at"]) / 1e6, row["to"])) for i, row in rows)
+        except redis.RedisError:
+            pass  # struck; asked again
+
+
+@dataclass
+class Account:
+    """What a run has shown.
+
+    Attributes:
+        broken: What does not hold, each in words; empty: all held.
+        lines: Everything counted, in words.
+    """
+
+    broken: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def holds(self, what: str, bad: Any, shown: str = "") -> None:
+        """Note that a promise is kept where there is nothing bad."""
+        some = list(bad)
+        if some:
+            self.broken.append(f"{what}: {len(some)}, such as {', '.join(map(str, some[:5]))}")
+        self.lines.append(f"{'BROKEN' if some else 'holds ':<7} {what}{f' ({shown})' if shown else ''}")
+
+    def tell(self, what: str) -> None:
+        """Note a figure that promises nothing."""
+        self.lines.append(f"        {what}")
+
+
+class Auditor:
+    """Adds up.
+
+    Args:
+        stage: The fleet, mended, at rest or as near as it comes to it.
+        load: What was asked of it.
+        recorder: What was seen.
+    """
+
+    def __init__(self, stage: Stage, load: Load, recorder: Recorder) -> None:
+        self.stage, self.load, self.recorder = stage, load, recorder
+        self.account = Account()
+
+    def parked(self) -> dict[str, str]:
+        """Ids in the lots, and whose."""
+        found = {}
+        with self.stage.client() as client:
+            for service in PROVIDERS:
+                ids: Any = client.hkeys(f"{circuit_of(service)}:lot:messages")
+                found.update(dict.fromkeys(ids, service))
+        return found
+
+    def queued(self) -> int:
+        """Messages the broker holds."""
+        if isinstance(self.stage.broker, Server):
+            with redis.Redis(port=self.stage.broker.port) as client:
+                waiting = sum(int(client.llen(queue)) for queue in QUEUES)  # type: ignore[arg-type]
+                return waiting + int(client.hlen("unacked"))  # type: ignore[arg-type]
+        return sum(self.stage.broker.queued("chaos", queue) for queue in QUEUES)
+
+    def final(self) -> dict[str, str]:
+        """Every task of which the result backend knows, and its state."""
+        found = {}
+        with redis.Redis(port=self.stage.results.port) as client:
+            for key in client.scan_iter(META + b"*", count=1000):
+                text: Any = client.get(key)
+                if text:
+                    found[key.removeprefix(META).decode()] = json.loads(text)["status"]
+        return found
+
+    def add_up(self) -> Account:
+        """All of it."""
+        self.ids()
+        self.overwritten()
+        self.again()
+        self.while_open()
+        self.quotas()
+        self.readers()
+        self.recoveries()
+        return self.account
+
+    def ids(self) -> None:
+        """Each in one final state, or parked; none lost but by kombu's Redis transport, by its record."""
+        final, parked = self.final(), self.parked()
+        sent = self.load.sent
+        open_ = {ident for ident in {*sent, *final} if final.get(ident) not in FINAL}
+        waiting = {ident for ident in open_ if ident in parked}
+        lost = open_ - waiting
+        by_transport: set[str] = set()
+        if isinstance(self.stage.broker, Server):
+            ledger = Ledger(self.stage.broker.folder, QUEUES)
+            by_transport = ledger.popped_and_never_noted(lost)
+        states = Counter(final.get(ident, "no state") for ident in sent)
+        self.account.tell(
+            f"{len(sent)} tasks with ids of ours, {len(final)} tasks in all; ours: "
+            + ", ".join(f"{count} {state}" for state, count in states.most_common())
+        )
+        self.account.tell(f"{len(waiting)} wait in a lot: {dict(Counter(parked[i] for i in waiting))}")
+        self.account.tell(f"{len(by_transport)} lost by kombu's Redis transport, by the broker's own record")
+        self.account.holds(
+            "every id is in one final state, or parked",
+            (f"{ident} {final.get(ident)}" for ident in lost - by_transport),
+        )
+        self.account.holds(
+            "what has ended waits in no lot", (f"{i} {final[i]}" for i in parked if final.get(i) in FINAL)
+        )
+
+    def overwritten(self) -> None:
+        """No final state is followed by another one."""
+        bad = []
+        for ident, states in self.recorder.states.items():
+            ends = [state for state in states if state in FINAL]
+            first = next((place for place, state in enumerate(states) if state in FINAL), len(states))
+            if set(states[first:]) - FINAL or len(set(ends)) > 1:
+                bad.append(f"{ident} {states}")
+        self.account.holds("no final state was overwritten", bad)
+
+    def again(self) -> None:
+        """How often a task ran again that had succeeded; the broker's redeliveries, and leased batches."""
+        successes = [states.count("SUCCESS") for states in self.recorder.states.values()]
+        again = sum(count - 1 for count in successes if count)
+        stage = self.stage
+        bound = stage.killed * (PROCESSES * 2 + BATCH) + stage.children_killed + stage.ended * BATCH
+        bound += len(stage.store_struck) * BATCH * len(stage.workers)
+        shown = f"{again} times, where {bound} could be"
+        what = "a task runs again only for a killed worker, releaser or store"
+        self.account.holds(what, [shown] if again > bound else [], shown)
+
+    def _on_its_own(self, when: float) -> bool:
+        """Whether some process could be without the store then."""
+        return any(since - 1 <= when <= until + NOTICED_SECONDS for since, until in self.stage.store_struck)
+
+    def while_open(self) -> None:
+        """No call while a circuit was open, but for those under way; probes find it half-open."""
+        bad, allowed = [], 0
+        for service, calls in self.recorder.calls.items():
+            moves = sorted(self.recorder.moves[service].values())
+            times = [at for at, _ in moves]
+            for call in calls:
+                place = bisect_right(times, call.at) - 1
+                if place < 0 or moves[place][1] != "open":
+                    continue
+                if call.at - times[place] <= UNDER_WAY_SECONDS or self._on_its_own(call.at):
+                    allowed += 1
+                else:
+                    bad.append(f"{service} {call.at - times[place]:.1f} s after it opened")
+        self.account.holds(
+            "no call while a circuit is open", bad, f"{allowed} under way, or while the store was struck"
+        )
+
+    def quotas(self) -> None:
+        """None above any, by the provider's own count."""
+        alone = {s: sum(map(self._on_its_own, times)) for s, times in self.recorder.above.items()}
+        bad = [
+            f"{service} {len(times) - alone[service]} times"
+            for service, times in self.recorder.above.items()
+            if len(times) > alone[service]
+        ]
+        shown = f"while the store was struck: {sum(alone.values())} times"
+        self.account.holds("no call above a quota", bad, shown)
+
+    def readers(self) -> None:
+        """No exception, none late, no value that is younger or fresher than it says."""
+        reads = self.load.reads
+        self.account.holds("an outage is never an exception", (r.error for r in reads if r.error))
+        late = [
+            f"{read.verb} {read.seconds:.1f} s"
+            for read in reads
+            if read.seconds > (WAIT_SECONDS if read.verb == "refresh" else 0) + LATE_SECONDS
+        ]
+        slowest = max((read.seconds for read in reads), default=0)
+        shown = f"{len(reads)} readers, {slowest:.1f} s at most"
+        self.account.holds("no reader is kept waiting", late, shown)
+        answered = defaultdict(list)
+        for service, calls in self.recorder.calls.items():
+            for call in calls:
+                if call.status == 200:
+                    answered[service, call.symbol].append(call.at)
+        fresh = provider_settings().freshness("quote").fresh_seconds
+        wrong = []
+        for read in reads:
+            reading = read.reading
+            if reading is None or reading.value is None or not reading.fetched_at or not reading.provider:
+                continue
+            fetched = datetime.fromisoformat(reading.fetched_at).timestamp()
+            deadline = PROVIDERS[reading.provider].deadline_seconds
+            times = answered.get((reading.provider, read.symbol), [])
+            if not any(-CLOCK_SECONDS <= fetched - at <= deadline + CLOCK_SECONDS for at in times):
+                wrong.append(f"{read.symbol} of {reading.provider}: no call at {reading.fetched_at}")
+            age = read.asked + read.seconds - fetched
+            if abs(age - (reading.age_seconds or 0)) > CLOCK_SECONDS + read.seconds:
+                wrong.append(f"{read.symbol}: {reading.age_seconds} s old by its word, {age:.1f} s in truth")
+            if not reading.stale and age > fresh + CLOCK_SECONDS + read.seconds:
+                wrong.append(f"{read.symbol}: fresh, and {age:.1f} s old")
+        values = sum(1 for read in reads if read.reading and read.reading.value is not None)
+        self.account.holds("staleness is never misreported", wrong, f"{values} values read")
+
+    def recoveries(self) -> None:
+        """How long after each provider's return its first success came; how the fleet is now."""
+        took = []
+        for mended, service in self.stage.provider_mended:
+            calls = self.recorder.calls.get(service, [])
+            took += [call.at - mended for call in calls if call.at >= mended and call.status == 200][:1]
+        if took:
+            self.account.tell(
+                f"first success after a provider's return, {len(took)} times: median {median(took):.1f} s, "
+                f"at most {max(took):.1f} s"
+            )
+        self.account.tell(
+            f"workers killed {self.stage.killed}, pool processes {self.stage.children_killed}, "
+            f"ended by themselves {self.stage.ended}; store struck {len(self.stage.store_struck)} times"
+        )
