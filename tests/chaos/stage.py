@@ -183,7 +183,8 @@ class Stage:
         if not found:
             raise FileNotFoundError("libfaketime.so.1 not found: apt install libfaketime (or make servers)")
         skew = f"{SKEW_SECONDS:+d}"
-        return {"LD_PRELOAD": str(found[0]), "FAKETIME": skew, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        faked = {"LD_PRELOAD": str(found[0]), "FAKETIME": skew, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        return {**faked, "PYTHONPATH": f"{Path(__file__).parent / 'skewed'}:{ROOT}"}
 
     def _celery(self, log: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         with log.open("ab") as out:
