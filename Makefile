@@ -9,7 +9,7 @@ PYTEST_PARALLEL ?= -n 3 --dist worksteal
 SERVERS := redis-server rabbitmq-server libfaketime
 
 .PHONY: help run test compose-test lint format bench servers clean
-.PHONY: faults fuzz guards matrix upgrade-test wheel-test dist audit vulnerabilities
+.PHONY: chaos faults fuzz guards matrix upgrade-test wheel-test dist audit vulnerabilities
 
 help:
 	@echo "make run    start everything on this machine and watch it"
@@ -17,6 +17,7 @@ help:
 	@echo "make compose-test   outages in containers, in three minutes; needs Docker, or ENGINE=a script that starts it"
 	@echo "make faults kill workers, servers and beat, 20 rounds of each, and count every task"
 	@echo "make matrix every provider with every fault, in a minute: where circuit, task and reader end up"
+	@echo "make chaos  random faults on a whole fleet under load, ten minutes on each broker, every task and call counted"
 	@echo "make fuzz   10 000 mutated replies of each provider, in ten minutes"
 	@echo "make lint   ruff and mypy"
 	@echo "make upgrade-test REF=v0.1.0   workers of that version and of this one on one store"
@@ -58,6 +59,8 @@ faults: .venv/.test servers
 
 matrix: .venv/.test
 	@$(BIN)/python -m pytest -q -s tests/integration/test_matrix.py $(PYTEST_ARGS)
+chaos: .venv/.test servers
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 fuzz: .venv/.test
 	@FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 0 tests/contract/test_mutations.py $(PYTEST_ARGS)
