@@ -97,6 +97,7 @@ def test_five_thousand_symbols_a_minute_are_no_burst_at_the_start_nor_after_a_ki
 
 
 def test_messages_expire_when_their_next_is_due(system):
+    system.broker.flushdb()
     file = write(
         system, "soon", dataset="quote", provider="finnhub", symbols=["AAPL", "MSFT"], every_seconds=4
     )
