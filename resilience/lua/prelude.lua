@@ -8,6 +8,7 @@
 local CIRCUIT = KEYS[1]
 local PROBES, TRANSITIONS = CIRCUIT .. ':probes', CIRCUIT .. ':transitions'
 local WINDOW, REPORTERS, CALLS = CIRCUIT .. ':window', CIRCUIT .. ':reporters', CIRCUIT .. ':calls'
+local COUNTED = CIRCUIT .. ':counted'
 local LOT = CIRCUIT .. ':lot:'
 local ON_DEMAND, SCHEDULED, DUE = LOT .. 'on_demand', LOT .. 'scheduled', LOT .. 'due'
 local MESSAGES, LEASES, TOKENS = LOT .. 'messages', LOT .. 'leases', LOT .. 'tokens'
@@ -192,6 +193,12 @@ local function pace(c, policy, now)
   return policy.interval, policy.burst, 'quota'
 end
 
+-- A strict quota: when the next call may reach the provider. Each counts until its score; until its report, as
+-- if it took all the time it may.
+local function countable_at(policy)
+  return tonumber(redis.call('ZREVRANGE', COUNTED, policy.counted - 1, policy.counted - 1, 'WITHSCORES')[2] or 0)
+end
+
 -- What the service can bear, whatever its circuit says: calls that may go within so long a time from now, and if
 -- none, until when, why.
 local function room(c, policy, now, ahead)
@@ -218,6 +225,13 @@ local function room(c, policy, now, ahead)
       return 0, c.tat - (burst - 1) * interval, whose
     end
     most = math.min(most, tokens)
+  end
+  if policy.counted then
+    local free_at = countable_at(policy)
+    if free_at > now + ahead then
+      return 0, free_at, 'quota'
+    end
+    most = math.min(most, policy.counted - redis.call('ZCOUNT', COUNTED, '(' .. int(now + ahead), '+inf'))
   end
   return most
 end
