@@ -214,6 +214,13 @@ local function room(c, policy, now, ahead)
   if c.ramp > 0 and now < c.pulled_back + SECOND then
     return 0, c.pulled_back + SECOND, 'recovering'
   end
+  if policy.counted then
+    local latest = now + AHEAD + policy.lease + policy.counted_for
+    -- What a longer window has noted, or a clock that was set back since, is no matter to this one.
+    for _, call in ipairs(redis.call('ZRANGEBYSCORE', COUNTED, '(' .. int(latest), '+inf')) do
+      redis.call('ZADD', COUNTED, latest, call)
+    end
+  end
   if interval then -- GCRA: the time at which a steady stream would have used up what has been used
     local latest = now + AHEAD + burst * interval
     if c.tat > latest then -- what a stricter pace has noted is no matter to this one

@@ -196,6 +196,9 @@ class _Machine:
         interval, burst, whose = self.pace(policy, now)
         if self.ramp and now < self.pulled_back + MICROSECONDS:
             return self.pulled_back + MICROSECONDS, "recovering"
+        if policy.quota_strict and policy.quota_seconds:
+            latest = now + _AHEAD + policy.lease_micros(probe=False) + micros_in(policy.quota_seconds)
+            self.counted = {token: min(ends, latest) for token, ends in self.counted.items()}
         if interval:
             self.tat = min(self.tat, now + _AHEAD + burst * interval)
             free_at = self.tat - (burst - 1) * interval

@@ -246,6 +246,16 @@ def test_a_call_nobody_reports_counts_in_a_strict_quota_as_if_it_had_taken_all_i
     call(breaker)
 
 
+def test_a_strict_quota_set_too_tight_is_mended_within_its_own_window(make: Make, clock: Clock) -> None:
+    breaker = make(quota_calls=1, quota_seconds=60, quota_strict=True)
+    breaker.override({"quota_calls": 1, "quota_seconds": 86_400}, 600)
+    call(breaker)
+    breaker.end_override()
+    assert not breaker.acquire()
+    clock.forward(60 + 10 + LEASE_GRACE_SECONDS + 0.1)
+    call(breaker)
+
+
 def test_a_reset_forgets_no_call_of_a_strict_quota(make: Make) -> None:
     breaker = make(quota_calls=1, quota_seconds=60, quota_strict=True)
     call(breaker)
