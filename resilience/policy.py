@@ -22,6 +22,8 @@ MAX_SECONDS = 366 * 86_400.0
 # More is a mistake too; and products of counts and microseconds stay exact.
 MAX_COUNT = 10_000_000
 MAX_BYTES = 2**40
+# A strict quota's calls are kept one by one; so many take a megabyte of the store.
+STRICT_CALLS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ class Policy:
             that one broken machine cannot cut off the others.
         quota_calls: Calls the provider allows in ``quota_seconds``, evenly spaced; None: no quota.
         quota_seconds: See ``quota_calls``.
-        quota_burst: Calls that may go at once after a pause.
+        quota_burst: Calls that may go at once after a pause. They come on top of ``quota_calls``, unless
+        quota_strict: no stretch of ``quota_seconds`` sees more than ``quota_calls`` at the provider, the
+            burst included. A call counts from its permit until ``quota_seconds`` after its report, so it
+            matters not when in between it arrived. The store keeps each so long: at most ``STRICT_CALLS``.
         ramp_calls: After it closes, calls a second at first; doubles every second until nobody would notice.
             A failure stops it for a second, halves it and has it double more rarely. None: all at once.
         max_concurrent: Calls in flight at most, in the whole fleet; None: any number.
@@ -81,6 +86,7 @@ class Policy:
     quota_calls: int | None = None
     quota_seconds: float | None = None
     quota_burst: int = 1
+    quota_strict: bool = False
     ramp_calls: int | None = None
     max_concurrent: int | None = None
     max_parked: int = 1_000_000
@@ -102,6 +108,11 @@ class Policy:
                 raise ConfigurationError(f"{name}={value!r}: give {remedy}{', or None' if optional else ''}")
         self._check_together("quota_calls", "quota_seconds")
         self._check_together("slow_call_seconds", "slow_call_rate")
+        if self.quota_strict and (self.quota_calls or 0) > STRICT_CALLS:
+            raise ConfigurationError(
+                f"quota_calls={self.quota_calls!r} are too many to keep one by one: give at most "
+                f"{STRICT_CALLS}, or quota_strict=false and quota_burst - 1 calls less"
+            )
         if self.probe_seconds is not None:
             self._check_order("probe_seconds", "call_seconds")
         # Once for each policy, not once for each call.
@@ -211,6 +222,7 @@ _CHECKS = {
     "quota_calls": (_count, True),
     "quota_seconds": (_seconds, True),
     "quota_burst": (_count, False),
+    "quota_strict": (_flag, False),
     "ramp_calls": (_count, True),
     "max_concurrent": (_count, True),
     "max_parked": (_count, False),
@@ -241,6 +253,8 @@ def _wire(policy: Policy) -> dict[str, float]:
         "reporters": policy.min_reporters,
         "interval": quota_interval(policy),
         "burst": policy.quota_burst,
+        "counted": policy.quota_calls or 0,
+        "counted_for": micros_in(policy.quota_seconds or 0),
         "concurrent": policy.max_concurrent or 0,
         "ramp": ramp_interval(policy),
         "most": policy.max_parked,
@@ -256,6 +270,8 @@ def _wire(policy: Policy) -> dict[str, float]:
         del rules["reporters"]
     if not quota_interval(policy):
         del rules["burst"]
+    if not policy.quota_strict:
+        del rules["counted"], rules["counted_for"]
     # A policy of few rules is short on the wire.
     return {name: value for name, value in rules.items() if value}
 

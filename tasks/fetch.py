@@ -6,6 +6,7 @@ tasks.<service>.refresh   on demand; the first provider in the dataset's order w
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from celery.utils.log import get_task_logger
 
 from resilience import Reason, ResilientTask, StoreUnavailableError, Verdict, get_circuit_breaker
 from resilience.parking import Lane
+from resilience.policy import STRICT_CALLS
 from resilience.stores import shared_scripts
 from resilience.task import Outcome, forget_elsewhere
 from tasks import entitlement, last_good, not_found
@@ -50,9 +52,9 @@ OUTCOMES = {
 #: What the circuits of all providers have in common; see ``Policy``. One that stays down is asked more and
 #: more rarely, but found to be back in ten minutes; one that is back gets five calls in the first second.
 CIRCUIT = {"timeout_cap_seconds": 600.0, "jitter": 0.2, "ramp_calls": 5}
-# A call may be so much longer on its way than a later one; of a short window it is this part.
+# A task comes late to its turn: a releaser looks twice a second, and a machine may be busy. What so much
+# lateness has cost is made up for at once, with a burst of at most half of what a window allows.
 LATE_SECONDS = 1.0
-LATE_PART = 0.25
 # For a hold whose reply names no end.
 DEFAULT_HOLD_SECONDS = 60.0
 
@@ -277,14 +279,21 @@ def limits(row: Provider) -> dict[str, Any]:
 def pace(quota: Quota) -> dict[str, Any]:
     """A quota as fields of a policy, such that no stretch of its window sees more calls than it allows.
 
-    A circuit's burst comes on top of its pace, so it is taken off; and a call reaches its provider a little
-    after its turn, which would bring the one before the window into it.
+    So it matters not where the provider's own windows begin. Of a quota of too many calls to be kept one by
+    one, the burst is taken off, and the window is longer by as much as a call may be late.
     """
-    late = min(LATE_SECONDS, quota.seconds * LATE_PART)
+    if quota.calls > STRICT_CALLS:
+        return {
+            "quota_calls": quota.calls - quota.burst + 1,
+            "quota_seconds": quota.seconds + LATE_SECONDS,
+            "quota_burst": quota.burst,
+        }
+    made_up = math.floor(LATE_SECONDS * quota.calls / quota.seconds) + 1
     return {
-        "quota_calls": quota.calls - quota.burst + 1,
-        "quota_seconds": quota.seconds + late,
-        "quota_burst": quota.burst,
+        "quota_calls": quota.calls,
+        "quota_seconds": quota.seconds,
+        "quota_burst": max(quota.burst, min(made_up, quota.calls // 2)),
+        "quota_strict": True,
     }
 
 

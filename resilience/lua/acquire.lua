@@ -54,7 +54,13 @@ local function take_room()
   end
   local tat = math.max(c.tat, now)
   redis.call('HSET', CIRCUIT, 'tat', tat + interval)
-  return math.max(tat - (burst - 1) * interval - now, 0)
+  local turn = math.max(tat - (burst - 1) * interval, now)
+  if policy.counted then
+    turn = math.max(turn, countable_at(policy))
+    redis.call('ZREMRANGEBYSCORE', COUNTED, '-inf', now)
+    redis.call('ZADD', COUNTED, turn + policy.lease + policy.counted_for, token)
+  end
+  return turn - now
 end
 
 local function pass()

@@ -8,6 +8,7 @@
 local CIRCUIT = KEYS[1]
 local PROBES, TRANSITIONS = CIRCUIT .. ':probes', CIRCUIT .. ':transitions'
 local WINDOW, REPORTERS, CALLS = CIRCUIT .. ':window', CIRCUIT .. ':reporters', CIRCUIT .. ':calls'
+local COUNTED = CIRCUIT .. ':counted'
 local LOT = CIRCUIT .. ':lot:'
 local ON_DEMAND, SCHEDULED, DUE = LOT .. 'on_demand', LOT .. 'scheduled', LOT .. 'due'
 local MESSAGES, LEASES, TOKENS = LOT .. 'messages', LOT .. 'leases', LOT .. 'tokens'
@@ -192,6 +193,12 @@ local function pace(c, policy, now)
   return policy.interval, policy.burst, 'quota'
 end
 
+-- A strict quota: when the next call may reach the provider. Each counts until its score; until its report, as
+-- if it took all the time it may.
+local function countable_at(policy)
+  return tonumber(redis.call('ZREVRANGE', COUNTED, policy.counted - 1, policy.counted - 1, 'WITHSCORES')[2] or 0)
+end
+
 -- What the service can bear, whatever its circuit says: calls that may go within so long a time from now, and if
 -- none, until when, why.
 local function room(c, policy, now, ahead)
@@ -207,6 +214,13 @@ local function room(c, policy, now, ahead)
   if c.ramp > 0 and now < c.pulled_back + SECOND then
     return 0, c.pulled_back + SECOND, 'recovering'
   end
+  if policy.counted then
+    local latest = now + AHEAD + policy.lease + policy.counted_for
+    -- What a longer window has noted, or a clock that was set back since, is no matter to this one.
+    for _, call in ipairs(redis.call('ZRANGEBYSCORE', COUNTED, '(' .. int(latest), '+inf')) do
+      redis.call('ZADD', COUNTED, latest, call)
+    end
+  end
   if interval then -- GCRA: the time at which a steady stream would have used up what has been used
     local latest = now + AHEAD + burst * interval
     if c.tat > latest then -- what a stricter pace has noted is no matter to this one
@@ -218,6 +232,13 @@ local function room(c, policy, now, ahead)
       return 0, c.tat - (burst - 1) * interval, whose
     end
     most = math.min(most, tokens)
+  end
+  if policy.counted then
+    local free_at = countable_at(policy)
+    if free_at > now + ahead then
+      return 0, free_at, 'quota'
+    end
+    most = math.min(most, policy.counted - redis.call('ZCOUNT', COUNTED, '(' .. int(now + ahead), '+inf'))
   end
   return most
 end

@@ -10,7 +10,7 @@
 -- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason, generation,
 --        now (us), how long to wait before anybody is told (us)}
 -- does  counts; closed -> open by its rules or on a hold; half_open -> closed or open; frees the probe's
---       lease and the call's place. A report from another generation, a failure after its lease and one
+--       lease and the call's place, of a strict quota after its window. A report from another generation, a failure after its lease and one
 --       under an operator's word only count.
 
 -- Nearly always: a success where nothing is to be set back, of a task that never waited.
@@ -136,6 +136,9 @@ if lost and owner ~= '' then
   end
 else
   redis.call('ZREM', CALLS, token)
+  if policy.counted then -- it has arrived by now
+    redis.call('ZADD', COUNTED, 'XX', now + policy.counted_for, token)
+  end
 end
 
 local current = generation == c.generation and (probe or c.state == 'closed') or (lost and c.state == 'closed')

@@ -84,6 +84,7 @@ class _Machine:
     failures_total: int = 0
     probes: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
     window: dict[int, list[int]] = field(default_factory=dict)
     reporters: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
@@ -195,12 +196,23 @@ class _Machine:
         interval, burst, whose = self.pace(policy, now)
         if self.ramp and now < self.pulled_back + MICROSECONDS:
             return self.pulled_back + MICROSECONDS, "recovering"
+        if policy.quota_strict and policy.quota_seconds:
+            latest = now + _AHEAD + policy.lease_micros(probe=False) + micros_in(policy.quota_seconds)
+            self.counted = {token: min(ends, latest) for token, ends in self.counted.items()}
         if interval:
             self.tat = min(self.tat, now + _AHEAD + burst * interval)
             free_at = self.tat - (burst - 1) * interval
             if free_at > now:
                 return free_at, whose
+        if policy.quota_strict and policy.quota_calls:
+            free_at = self.countable_at(policy.quota_calls)
+            if free_at > now:
+                return free_at, "quota"
         return None
+
+    def countable_at(self, most: int) -> int:
+        ends = sorted(self.counted.values(), reverse=True)
+        return ends[most - 1] if len(ends) >= most else 0
 
     def end_ramp(self) -> None:
         self.ramp, self.ramp_doubles, self.pulled_back = 0, MICROSECONDS, 0
@@ -237,6 +249,10 @@ class _Machine:
         interval, _, _ = self.pace(policy, now)
         if interval:
             self.tat = max(self.tat, now) + interval
+        if policy.quota_strict and policy.quota_seconds:
+            self.counted = {kept: ends for kept, ends in self.counted.items() if ends > now}
+            lease = policy.lease_micros(probe=False)
+            self.counted[token] = now + lease + micros_in(policy.quota_seconds)
 
 
 class MemoryStore:
@@ -299,6 +315,8 @@ class MemoryStore:
                 probe = bool(token)
             else:
                 m.calls.pop(token, None)
+                if policy.quota_strict and policy.quota_seconds and token in m.counted:
+                    m.counted[token] = now + micros_in(policy.quota_seconds)
             current = (permit.generation == m.generation or lost) and (probe or m.state == "closed")
             if probe and current:
                 ends = m.probes.pop(token, 0)

@@ -77,7 +77,7 @@ GROWING = "park"
 
 
 SUFFIXES = (
-    *("probes", "transitions", "window", "reporters", "calls"),
+    *("probes", "transitions", "window", "reporters", "calls", "counted"),
     *("lot:on_demand", "lot:scheduled", "lot:due", "lot:messages", "lot:leases", "lot:tokens"),
     *("lot:trail", "lot:returning", "lot:since", "lot:expires"),
     *("lot:grouped", "lot:leaders", "lot:followers", "lot:away", "lot:ended"),

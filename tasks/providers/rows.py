@@ -88,7 +88,7 @@ class Quota:
     Attributes:
         calls: At most so many calls,
         seconds: in any so many seconds, evenly spaced.
-        burst: Calls that may go at once after a pause; the others are so many fewer.
+        burst: Calls that may go at once after a pause; they are among `calls`.
     """
 
     calls: int

@@ -344,6 +344,20 @@ def test_a_released_task_that_is_late_gives_its_place_to_another(url):
     assert desk.take() == ["b"]
 
 
+def test_a_strict_quota_releases_what_its_window_has_room_for(url):
+    desk = quota_desk(url, quota_calls=2, quota_seconds=10, quota_burst=2, quota_strict=True)
+    desk.breaker.report(desk.breaker.acquire("first"), Verdict.SUCCESS)
+    desk.park(*"abc")
+    assert desk.take() == ["a"]
+    desk.forward(1)
+    desk.breaker.report(desk.breaker.acquire("a"), Verdict.SUCCESS)
+    desk.forward(8.8)
+    assert desk.take() == []  # by the pace one might go
+    desk.forward(0.1)
+    assert desk.take() == ["b"]  # the first call's window ends in a tenth of a second, the second's does not
+    assert desk.breaker.acquire("b").wait_seconds == pytest.approx(0.1)
+
+
 def test_a_full_service_releases_what_it_has_places_for(url):
     desk = quota_desk(url, max_concurrent=2)
     permit = desk.breaker.acquire()

@@ -193,6 +193,76 @@ def test_a_quota_is_never_exceeded_by_more_than_its_burst(make: Make, clock: Clo
     assert passed == 5 * 5 + 1  # five minutes, and the one of the burst that did not wait
 
 
+def test_a_strict_quota_is_never_exceeded_its_burst_included(make: Make, clock: Clock) -> None:
+    breaker = make(quota_calls=5, quota_seconds=60, quota_burst=3, quota_strict=True)
+    passed: list[float] = []
+    for number in range(1_200):
+        permit = breaker.acquire()
+        if permit:
+            breaker.report(permit, Verdict.SUCCESS)
+            passed.append(number * 0.5)
+        clock.forward(0.5)
+    assert len(passed) == 10 * 5
+    assert all(later - earlier >= 60 for earlier, later in zip(passed, passed[5:], strict=False))
+
+
+def test_a_call_counts_in_a_strict_quota_until_its_window_after_its_report(make: Make, clock: Clock) -> None:
+    breaker = make(quota_calls=2, quota_seconds=60, quota_burst=2, quota_strict=True)
+    slow, quick = granted(breaker), granted(breaker)
+    breaker.report(quick, Verdict.SUCCESS)
+    clock.forward(9)
+    breaker.report(slow, Verdict.FAILURE)
+    clock.forward(51)
+    call(breaker)  # the quick one's window is over
+    refusal = breaker.acquire()
+    assert (refusal.reason, refusal.retry_in) == (Reason.QUOTA, 9)
+    clock.forward(9)
+    call(breaker)
+
+
+def test_a_strict_quota_lets_nobody_in_for_a_slow_call_before_its_window_is_over(
+    make: Make, clock: Clock
+) -> None:
+    breaker = make(quota_calls=1, quota_seconds=60, quota_strict=True)
+    slow = granted(breaker)
+    clock.forward(9)
+    breaker.report(slow, Verdict.SUCCESS)
+    clock.forward(59.999999)
+    refusal = breaker.acquire()
+    assert (bool(refusal), refusal.reason, refusal.retry_at) == (False, Reason.QUOTA, clock.time(0.000001))
+    clock.forward(0.000001)
+    call(breaker)
+
+
+def test_a_call_nobody_reports_counts_in_a_strict_quota_as_if_it_had_taken_all_its_time(
+    make: Make, clock: Clock
+) -> None:
+    breaker = make(quota_calls=1, quota_seconds=60, quota_strict=True)
+    granted(breaker)
+    lease = 10 + LEASE_GRACE_SECONDS
+    clock.forward(60 + lease - 0.000001)
+    assert not breaker.acquire()
+    clock.forward(0.000001)
+    call(breaker)
+
+
+def test_a_strict_quota_set_too_tight_is_mended_within_its_own_window(make: Make, clock: Clock) -> None:
+    breaker = make(quota_calls=1, quota_seconds=60, quota_strict=True)
+    breaker.override({"quota_calls": 1, "quota_seconds": 86_400}, 600)
+    call(breaker)
+    breaker.end_override()
+    assert not breaker.acquire()
+    clock.forward(60 + 10 + LEASE_GRACE_SECONDS + 0.1)
+    call(breaker)
+
+
+def test_a_reset_forgets_no_call_of_a_strict_quota(make: Make) -> None:
+    breaker = make(quota_calls=1, quota_seconds=60, quota_strict=True)
+    call(breaker)
+    breaker.reset()
+    assert not breaker.acquire()
+
+
 def test_a_quota_refusal_is_no_failure_and_counts_as_blocked(make: Make) -> None:
     breaker = make(quota_calls=1, quota_seconds=60)
     call(breaker)

@@ -35,6 +35,7 @@ POLICIES = [
     replace(BASE, min_reporters=2, window_seconds=4, timeout_cap_seconds=25),
     replace(BASE, failure_threshold=1, half_open_max_calls=1, timeout_cap_seconds=5),
     replace(BASE, quota_calls=3, quota_seconds=10, quota_burst=2, probe_seconds=1),
+    replace(BASE, quota_calls=3, quota_seconds=10, quota_burst=2, quota_strict=True),
     replace(BASE, max_concurrent=2, half_open_max_calls=3, half_open_successes=1),
     replace(BASE, ramp_calls=2, half_open_max_calls=1),
     replace(BASE, ramp_calls=3, quota_calls=2, quota_seconds=1, failure_threshold=2, half_open_max_calls=1),

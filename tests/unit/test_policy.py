@@ -29,6 +29,10 @@ from resilience.policy import effective, override_text
         ({"max_concurrent": 0}, "max_concurrent=0: give a whole number from 1 to 10000000, or None"),
         ({"probe_seconds": 31}, "call_seconds=30 is less than probe_seconds=31: raise call_seconds or lower"),
         ({"quota_calls": 5}, "quota_calls=5 means nothing without quota_seconds: give both, or neither"),
+        (
+            {"quota_calls": 20_000, "quota_seconds": 5, "quota_strict": True},
+            "quota_calls=20000 are too many to keep one by one: give at most 10000",
+        ),
         ({"quota_seconds": 5}, "quota_seconds=5 means nothing without quota_calls"),
         ({"slow_call_rate": 0.5}, "slow_call_rate=0.5 means nothing without slow_call_seconds"),
     ],

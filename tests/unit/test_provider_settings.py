@@ -360,11 +360,13 @@ def test_a_providers_documented_limits_are_its_circuits_unless_its_address_is_se
 ) -> None:
     assert limits(PROVIDERS["finnhub"]) == {
         "quota_calls": 60,
-        "quota_seconds": 61,
-        "quota_burst": 1,
+        "quota_seconds": 60,
+        "quota_burst": 2,
+        "quota_strict": True,
         "max_concurrent": None,
     }
-    assert limits(PROVIDERS["fmp"])["quota_calls"] == 246  # and five at once make no more than 250 a day
+    # Too many to be kept one by one: fifty at once make no more than 50 000 a day.
+    assert limits(PROVIDERS["quandl"])["quota_calls"] == 49_951
     assert limits(PROVIDERS["iex_cloud"]) == {"max_concurrent": None}
     monkeypatch.setenv("FINNHUB_BASE_URL", "http://127.0.0.1:8901")
     provider_settings.cache_clear()

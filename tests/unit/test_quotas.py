@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import tomllib
-from itertools import count, islice
+from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
 
-from resilience.policy import Policy, quota_interval
-from tasks.fetch import LATE_PART, LATE_SECONDS, pace
+from resilience import CircuitBreaker, Policy, Verdict
+from resilience.stores.memory import MemoryStore
+from tasks.fetch import pace
 from tasks.providers import PROVIDERS
 from workers.simulator.quotas import Quotas, circuits
 from workers.simulator.replies import REPLIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
+
+    from resilience import Permit
 
 FULL_MINUTE = 1_800_000_000.0  # and hour
 
@@ -69,36 +72,61 @@ def test_a_provider_that_documents_no_quota_refuses_nobody() -> None:
     assert answers("yahoo", [0] * 1_000) == ([None] * 1_000, {"refusals": 0, "above": 0, "quotas": []})
 
 
-def turns(fields: Mapping[str, Any]) -> Iterator[float]:
-    """When a circuit lets its calls go that is asked all the time after a pause."""
-    policy = Policy(**fields)
-    step = quota_interval(policy) / 1_000_000
-    for number in count():
-        yield max(0, number - policy.quota_burst + 1) * step
+def arrivals(fields: Mapping[str, Any], takes: float) -> list[float]:
+    """When calls reach a provider whose circuit is asked all the time: three windows of them, or 20 000.
 
+    Each is reported when it has taken so long. Every other one arrives at the last moment before that, the
+    others at once.
+    """
+    now = 0
 
-def arrivals(fields: Mapping[str, Any], late: float) -> list[float]:
-    """When they reach the provider where every other one is late: three windows, or 20 000 calls."""
-    several = min(3 * fields["quota_calls"] + fields["quota_burst"], 20_000)
-    return sorted(at + late * (n % 2 == 0) for n, at in enumerate(islice(turns(fields), several)))
+    def clock() -> int:
+        return round((FULL_MINUTE + now) * 1_000_000)
+
+    breaker = CircuitBreaker("asked", store=MemoryStore(clock), policy=Policy(**fields))
+    several = min(3 * fields["quota_calls"] + fields.get("quota_burst", 1), 20_000)
+    out: deque[tuple[float, Permit]] = deque()
+    found: list[float] = []
+    while len(found) < several:
+        while out and out[0][0] <= now:
+            breaker.report(out.popleft()[1], Verdict.SUCCESS)
+        permit = breaker.acquire()
+        if permit:
+            found.append(now + (takes - 0.000_01) * (len(found) % 2 == 0))
+            out.append((now + takes, permit))
+        else:
+            assert permit.retry_at
+            then = permit.retry_at.timestamp() - FULL_MINUTE
+            now = min(then, out[0][0]) if out else then
+    return sorted(found)
 
 
 @pytest.mark.parametrize("service", [service for service, row in PROVIDERS.items() if row.quota])
 def test_the_pace_of_a_row_never_brings_a_call_above_its_providers_quotas(service: str) -> None:
     row = PROVIDERS[service]
     assert row.quota
-    late = min(LATE_SECONDS, row.quota.seconds * LATE_PART) * 0.99
-    for offset in (0, 17.3, 59.9):
-        times = [at + offset for at in arrivals(pace(row.quota), late)]
-        found, state = answers(service, times)
-        assert (set(found), state["refusals"], state["above"]) == ({None}, 0, 0)
+    for takes in (0.001, 0.9):
+        came = arrivals(pace(row.quota), takes)
+        for offset in (0, 17.3, 59.9):
+            found, state = answers(service, [at + offset for at in came])
+            assert (set(found), state["refusals"], state["above"]) == ({None}, 0, 0)
 
 
-@pytest.mark.parametrize("faster", [1, 144, 28_800])
-def test_a_client_of_the_simulator_is_told_a_pace_that_keeps_to_the_quotas_in_force(faster: float) -> None:
+@pytest.mark.parametrize("service", [service for service, row in PROVIDERS.items() if row.quota])
+def test_the_pace_of_a_row_leaves_little_of_its_quota_unused(service: str) -> None:
+    row = PROVIDERS[service]
+    assert row.quota
+    came = arrivals(pace(row.quota), 0.02)
+    assert (len(came) - 1) / (came[-1] - came[0]) > 0.97 * row.quota.calls / row.quota.seconds
+
+
+@pytest.mark.parametrize(("faster", "takes"), [(1, 0.9), (144, 0.9), (28_800, 0.001)])
+def test_a_client_of_the_simulator_is_told_a_pace_that_keeps_to_the_quotas_in_force(
+    faster: float, takes: float
+) -> None:
     tables = tomllib.loads(circuits(faster))
     assert tables.keys() == {service for service, replies in REPLIES.items() if replies.limits}
     for service, fields in tables.items():
         fields.pop("max_concurrent", None)
-        _, state = answers(service, arrivals({"quota_burst": 1, **fields}, 0), faster)
+        _, state = answers(service, arrivals(fields, takes), faster)
         assert (service, state["refusals"], state["above"]) == (service, 0, 0)

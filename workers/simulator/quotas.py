@@ -1,9 +1,11 @@
 """A simulated provider's quotas: who is refused, with which reply, and what came above them.
 
 Off unless asked for. Windows of an hour and more can be made shorter by a factor, so that a day's quota is
-seen at work within minutes; what they allow stays as it is, and so do the shorter windows.
+seen at work within minutes, and a month is then as long as a day; what they allow stays as it is, and so do
+the shorter windows.
 """
 
+import json
 import math
 from collections import deque
 from collections.abc import Iterable
@@ -12,15 +14,18 @@ from dataclasses import replace
 from tasks.fetch import pace
 from tasks.providers import PROVIDERS, Quota
 from workers.simulator.replies import REPLIES, Limit, Replies, Reply
+from workers.simulator.replies.reply import DAY
 
 SHORTENED_FROM = 3_600.0
 """Seconds of the shortest window that the factor shortens."""
 
 
 def in_force(limits: Iterable[Limit], faster: float) -> tuple[Limit, ...]:
-    """A provider's limits where long windows pass so many times faster."""
+    """A provider's limits where long windows pass so many times faster, and a month in a day's time."""
+    if faster == 1:
+        return tuple(limits)
     return tuple(
-        replace(limit, seconds=limit.seconds / faster) if limit.seconds >= SHORTENED_FROM else limit
+        replace(limit, seconds=min(limit.seconds, DAY) / faster) if limit.seconds >= SHORTENED_FROM else limit
         for limit in limits
     )
 
@@ -28,8 +33,7 @@ def in_force(limits: Iterable[Limit], faster: float) -> tuple[Limit, ...]:
 def circuits(faster: float) -> str:
     """What a client has to keep to, as circuits.toml: its rows' own quotas, in windows so much shorter.
 
-    A row has one quota, and in shorter windows another of the documented ones may be slower, or the row's
-    burst too much for a window that is not shorter.
+    A row has one quota, and in shorter windows another of the documented ones may be slower.
     """
     tables = []
     for service, row in PROVIDERS.items():
@@ -37,10 +41,19 @@ def circuits(faster: float) -> str:
         limits = in_force([*rows, *REPLIES[service].limits], faster)
         if limits:
             slowest = min(limits, key=lambda limit: limit.calls / limit.seconds)
-            fields = pace(Quota(slowest.calls, slowest.seconds))
+            burst = row.quota.burst if row.quota else 1
+            fields = pace(Quota(slowest.calls, slowest.seconds, min(burst, slowest.calls)))
+            # What the pace leaves of each other limit; the slowest is kept to whatever the burst.
+            rate = slowest.calls / slowest.seconds
+            left = [limit.calls - limit.seconds * rate for limit in limits if limit != slowest]
+            fields["quota_burst"] = max(1, math.floor(min([fields["quota_burst"], *filter(None, left)])))
             if row.max_concurrent:
                 fields["max_concurrent"] = row.max_concurrent
-            tables += [f"[{service}]", *(f"{name} = {value}" for name, value in fields.items()), ""]
+            tables += [
+                f"[{service}]",
+                *(f"{name} = {json.dumps(value)}" for name, value in fields.items()),
+                "",
+            ]
     return "\n".join(tables)
 
 

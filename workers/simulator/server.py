@@ -9,7 +9,8 @@ Control API, JSON both ways; an error is `{"error": message}` with status 400 or
     GET  /calls[?service=]     the last 10 000 calls: at, service, path, symbol, mode, status;
                                &since=: those after that Unix time
     POST /quotas               {"faster": 144}: calls above the documented quotas are refused, windows of an
-                               hour and more so many times shorter; null: none is. Forgets the counts
+                               hour and more so many times shorter, a month as a day; null: none is.
+                               Forgets the counts
     POST /reset                default modes, no calls, the quotas there were at the start
 """
 
