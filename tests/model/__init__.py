@@ -21,8 +21,8 @@ is not right is printed with the shortest way there.
     mutants.toml    for each invariant something it rests on, which is taken out and must be missed
 
 Time moves to the next moment at which something falls due, and in some worlds by a second between. The
-state PARKED is written in two acts, as the layer does: whether there is a final one is looked up first. A world
-whose search has come to its end has no other state; of the others the table tells how many steps deep it went.
+state PARKED is written in two acts, as the layer does: whether there is a final one is looked up first. Where
+the search of a world has come to its end there is no other state; else the table tells how deep it went.
 
 Not modelled: several services for one task, the store's loss (``tests/chaos`` plays that), clocks that go
 back, views (``stores/views.py``), quotas and rates, and more than three tasks at once.
