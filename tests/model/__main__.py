@@ -31,19 +31,20 @@ def search(names: list[str], seconds: float) -> bool:
 
 def take_out() -> bool:
     """A row for each mutant; True if each was missed by its invariant, and every invariant misses one."""
-    missed: set[str] = set()
+    missed, all_right = set(), True
     rows = mutants()
     say(f"\n{'invariant':<42}{'states':>7}  without its guard")
     for mutant in rows:
         found = mutant.explore()
         by = found.violation.invariant if found.violation else "NOT MISSED"
-        missed |= {by} & {mutant.invariant}
+        missed.add(by)
+        all_right &= by == mutant.invariant
         wrong = "" if by == mutant.invariant else f"  EXPECTED {mutant.invariant}"
         say(f"{by:<42}{found.states:>7}  {mutant.trap}{wrong}")
     unguarded = set(NAMES) - missed
     if unguarded:
         say(f"nothing misses: {', '.join(sorted(unguarded))}")
-    return not unguarded and all(mutant.invariant in missed for mutant in rows)
+    return all_right and not unguarded
 
 
 def main() -> None:

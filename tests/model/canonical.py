@@ -12,10 +12,10 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from tests.model.world import CIRCUIT, LOT, PATIENCE_SECONDS, SECOND, START, circuit_in
+from tests.model.world import CIRCUIT, FINAL, LOT, PATIENCE_SECONDS, SECOND, START, circuit_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tests.model.world import Leave, State, World
 
@@ -30,7 +30,7 @@ TO_COME = frozenset({"retry_at", "forced_until", "tat"})
 PASSED = frozenset({"ramp", "pulled_back"})
 LEASED = ("probes", "calls", "counted", "lot:leases", "lot:due", "lot:expires")
 PLACE = re.compile(r":(\d{20}):")
-PLACED = ("lot:since", "lot:on_demand", "lot:scheduled")
+LANES = ("lot:on_demand", "lot:scheduled")
 PLAIN = ("lot:tokens", "lot:leaders", "lot:ended")
 
 
@@ -59,7 +59,7 @@ def canonical(world: World, state: State) -> tuple[Any, ...]:
         state.queue,
         tuple((*hand[:2], leave_of(hand.leave), *hand[3:]) for hand in state.hands),
         state.batches,
-        state.results,
+        [result if result in FINAL else "" for result in state.results],
         state.left,
         sorted(state.doubled),
         sorted(state.gone),
@@ -68,31 +68,30 @@ def canonical(world: World, state: State) -> tuple[Any, ...]:
 
 
 def _keys(world: World, state: State) -> list[Any]:
-    rank = _ranks(state.keys)
+    ranks = Ranks(state.keys)
     out: list[Any] = []
     for key in sorted(state.keys):
         name = key.removeprefix(CIRCUIT).removeprefix(":")
         if name not in ("transitions", "samples"):
-            out.append((name, *_value(world, state.now, name, state.keys[key], rank)))
+            out.append((name, *_value(world, state.now, name, state.keys[key], ranks)))
     last = int(float(state.keys.get(CIRCUIT, {}).get("last_place", 0)))
     out.append(max(last - state.now, -1))
     return out
 
 
-def _value(
-    world: World, now: int, name: str, value: Mapping[str, Any], rank: Callable[[float | str], int]
-) -> list[Any]:
+def _value(world: World, now: int, name: str, value: Mapping[str, Any], ranks: Ranks) -> list[Any]:
     if name == "":
         return _circuit(world, now, value)
     forms: dict[str, Callable[[str, Any], Any]] = {
         "lot:messages": lambda task, text: (task, text[0]),
-        "lot:trail": lambda task, text: (task, *_trail(world, text, rank)),
+        "lot:trail": lambda task, text: (task, *_trail(world, text, ranks)),
         "lot:returning": lambda task, _: task,
-        "lot:followers": lambda member, _: _by_rank(member, rank),
-        "lot:grouped": lambda task, text: (task, _by_rank(text, rank)),
+        "lot:followers": lambda member, _: _by_rank(member, ranks),
+        "lot:grouped": lambda task, text: (task, _by_rank(text, ranks)),
         "lot:away": lambda task, since: (task, min(now - int(since), int(PATIENCE_SECONDS * SECOND))),
         **dict.fromkeys(LEASED, lambda member, ends: (member, max(int(ends) - now, 0))),
-        **dict.fromkeys(PLACED, lambda task, place: (task, rank(place))),
+        "lot:since": lambda task, since: (task, ranks.of_arrival(since)),
+        **dict.fromkeys(LANES, lambda task, place: (task, ranks.of_place(place))),
         **dict.fromkeys(PLAIN, lambda name, value: (name, value)),
     }
     if name not in forms:
@@ -127,28 +126,39 @@ def is_for_observers(field: str) -> bool:
     return FOR_OBSERVERS.fullmatch(field) is not None
 
 
-def _ranks(keys: Mapping[str, Any]) -> Callable[[float | str], int]:
-    """Places and arrivals by their order."""
-    trails = [text.split(":") for text in keys.get(f"{LOT}trail", {}).values()]
-    times = {int(time) for trail in trails for time in trail[:2]}
-    for name in PLACED:
-        times |= {int(score) for score in keys.get(f"{CIRCUIT}:{name}", {}).values()}
-    for member in keys.get(f"{LOT}followers", ()):
-        times |= {int(place) for place in PLACE.findall(member)}
-    known = {time: number for number, time in enumerate(sorted(times | {0}))}
-    return lambda time: known[int(time)]
+class Ranks:
+    """Arrivals by their order, and places by theirs."""
+
+    def __init__(self, keys: Mapping[str, Any]) -> None:
+        trails = [text.split(":") for text in keys.get(f"{LOT}trail", {}).values()]
+        self._arrivals = _numbered([trail[0] for trail in trails], keys.get(f"{LOT}since", {}).values())
+        places = [place for member in keys.get(f"{LOT}followers", ()) for place in PLACE.findall(member)]
+        for lane in LANES:
+            places += keys.get(f"{CIRCUIT}:{lane}", {}).values()
+        self._places = _numbered([trail[1] for trail in trails], places)
+
+    def of_arrival(self, time: float | str) -> int:
+        return self._arrivals[int(time)]
+
+    def of_place(self, place: float | str) -> int:
+        return self._places[int(place)]
 
 
-def _by_rank(text: str, rank: Callable[[float | str], int]) -> str:
-    return PLACE.sub(lambda found: f":{rank(found[1])}:", text)
+def _numbered(*numbers: Iterable[float | str]) -> dict[int, int]:
+    known = {int(number) for some in numbers for number in some} | {0}
+    return {number: rank for rank, number in enumerate(sorted(known))}
 
 
-def _trail(world: World, text: str, rank: Callable[[float | str], int]) -> tuple[int, ...]:
+def _by_rank(text: str, ranks: Ranks) -> str:
+    return PLACE.sub(lambda found: f":{ranks.of_place(found[1])}:", text)
+
+
+def _trail(world: World, text: str, ranks: Ranks) -> tuple[int, ...]:
     since, order, attempts, losses = (int(number) for number in text.split(":"))
     went_behind = int(order > since + SECOND // 100)
     return (
-        rank(since),
-        rank(order),
+        ranks.of_arrival(since),
+        ranks.of_place(order),
         went_behind,
         min(attempts, world.max_attempts),
         min(losses, world.max_losses),

@@ -16,7 +16,7 @@ from tests.model.worlds import POLICY, WORLDS
 from tests.store_user import url_of
 
 # They read the stream of changes for those who listen; no decision goes by it.
-OF_THE_STREAM = {"transitions", "heard"}
+OF_THE_STREAM = {"transitions", "heard", "history"}
 STEPS = 120
 DATABASE = 15
 

@@ -12,6 +12,7 @@ message waits, ``coalescing.outlook`` what becomes of those that follow. Modelle
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +27,7 @@ from tests.model.embedded import Embedded, store_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from resilience.circuit import Report
     from resilience.policy import Policy
@@ -36,8 +38,10 @@ SECOND = 1_000_000
 CIRCUIT = circuit_of(SERVICE)
 LOT = f"{CIRCUIT}:lot:"
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+# All times are multiples of five seconds: the fewer moments, the fewer states.
 HOLD_SECONDS = 20.0
-OPERATOR_SECONDS = 7.0
+OPERATOR_SECONDS = 10.0
+BACKOFF_SECONDS = 5.0
 #: So long coalesced tasks wait for a leader nobody hears of.
 PATIENCE_SECONDS = 60.0
 
@@ -330,8 +334,8 @@ class World:
             Violation: It is not.
         """
         self._at(state)
-        resilience.stores.redis.token_for = lambda owner: self._token(state, owner)
-        permit = self.store.acquire(SERVICE, self.policy, owner)
+        with naming(resilience.stores.redis, "token_for", lambda owner: self._token(state, owner)):
+            permit = self.store.acquire(SERVICE, self.policy, owner)
         after = self._after(state)
         before, then = circuit_in(state), circuit_in(after)
         if not permit:
@@ -386,7 +390,7 @@ class World:
         elif hand.leave.probe:
             wait = failed_probe(SERVICE, outcome, report)
         elif report.state.shut or report.attempts < self.max_attempts:
-            wait = failed_attempt(SERVICE, outcome, report, 1.0)
+            wait = failed_attempt(SERVICE, outcome, report, BACKOFF_SECONDS)
         else:
             return Hand(hand.task, "ending", final="FAILURE")
         return Hand(
@@ -473,22 +477,24 @@ class World:
 
     def looks(self, state: State) -> Iterator[tuple[str, State]]:
         """A releaser's tick, in its parts."""
-        self._lease_names(state)
         if any(task.expires for task in self.tasks):
             self._at(state)
-            token, found = self.lot.take_expired(SERVICE, self.policy, 9)
+            with self._leasing(state):
+                token, found = self.lot.take_expired(SERVICE, self.policy, 9)
             yield self._leased(state, "expired", token, [m.id for m in found["expired"]])
         self._at(state)
-        token, messages = self.lot.take(SERVICE, self.policy, 9)
+        with self._leasing(state):
+            token, messages = self.lot.take(SERVICE, self.policy, 9)
         yield self._leased(state, "release", token, [message.id for message in messages])
         if self.grouped:
             yield from self._answers(state)
 
-    def _lease_names(self, state: State) -> None:
+    def _leasing(self, state: State) -> AbstractContextManager[None]:
+        """A lease made in it has the first name nobody knows."""
         used = {batch.token for batch in state.batches}
         used |= set(state.keys.get(f"{LOT}tokens", {}).values())
         name = next(name for number in range(99) if (name := f"lease{number}") not in used)
-        resilience.parking.uuid = _Named(name)
+        return naming(resilience.parking, "uuid", _Named(name))
 
     def _leased(
         self, state: State, kind: str, token: str, ids: list[str], finals: tuple[str, ...] = ()
@@ -519,7 +525,8 @@ class World:
             self.lot.succeed(SERVICE, found[Outlook.SILENCE], PATIENCE_SECONDS)
         token, following = "", []
         if found[Outlook.ANSWER]:
-            token, following = self.lot.follow(SERVICE, 9, found[Outlook.ANSWER])
+            with self._leasing(state):
+                token, following = self.lot.follow(SERVICE, 9, found[Outlook.ANSWER])
         # Who is over already is only forgotten.
         ends = tuple("" if self._seen(state, message.id) else finals[leader] for leader, message in following)
         yield self._leased(state, "answered", token, [message.id for _, message in following], ends)
@@ -535,8 +542,8 @@ class World:
             if act == "drop":
                 for task in self.tasks:
                     self._at(state)
-                    self._lease_names(state)
-                    token, messages = self.lot.pick(SERVICE, 1, [task.id])
+                    with self._leasing(state):
+                        token, messages = self.lot.pick(SERVICE, 1, [task.id])
                     if messages:
                         yield self._leased(state._replace(left=left), "operator", token, [task.id])
                 continue
@@ -598,7 +605,9 @@ class World:
         """As ``ResilientRequest._on_lost``."""
         lost = Permit(granted=True, service=SERVICE, state=CircuitState.CLOSED, generation=LOST)
         report, after = self.report(state, lost, Verdict.FAILURE, hand.task)
-        then = Hand(hand.task, "parking", behind=True, delay=1.0, final=self._seen(state, hand.task))
+        then = Hand(
+            hand.task, "parking", behind=True, delay=BACKOFF_SECONDS, final=self._seen(state, hand.task)
+        )
         if report.losses >= self.max_losses:
             then = self._over(hand.task, "FAILURE")
         return f"{hand.task}'s process is lost", after._replace(
@@ -633,7 +642,7 @@ class World:
             int(float(circuit.get(name, 0))) for name in ("retry_at", "forced_until") if name in circuit
         ]
         moments += [START + task.expires * SECOND for task in self.tasks if task.expires]
-        for name in ("probes", "calls", "lot:leases", "lot:due", "lot:expires"):
+        for name in ("probes", "calls", "counted", "lot:leases", "lot:due", "lot:expires"):
             moments += [int(score) for score in state.keys.get(f"{CIRCUIT}:{name}", {}).values()]
         patience = int(PATIENCE_SECONDS * SECOND)
         moments += [int(score) + patience for score in state.keys.get(f"{LOT}away", {}).values()]
@@ -646,8 +655,19 @@ class World:
         return min((moment for moment in moments if moment > state.now), default=0)
 
 
+@contextmanager
+def naming(module: Any, attribute: str, namer: Any) -> Iterator[None]:
+    """Have it give names that do not make two states differ which are the same."""
+    theirs = getattr(module, attribute)
+    setattr(module, attribute, namer)
+    try:
+        yield
+    finally:
+        setattr(module, attribute, theirs)
+
+
 class _Named:
-    """In the place of ``uuid``: the same name for as long as a state is looked at."""
+    """In the place of ``uuid``: one name."""
 
     def __init__(self, name: str) -> None:
         self.hex = name

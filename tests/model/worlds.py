@@ -38,15 +38,28 @@ def lot(**how) -> World:
     return World("lot", POLICY, tasks, **{"faults": {"crash": 1}, **how})
 
 
+def pair(**how) -> World:
+    """The same two with one worker, one releaser and no fault: small enough to be searched to its end."""
+    tasks = (Task("a"), Task("d", Lane.ON_DEMAND))
+    return World("pair", POLICY, tasks, **{"workers": 1, "releasers": 1, "gate": False, **how})
+
+
+def alone(**how) -> World:
+    """One task, one worker and one releaser, of which one may die at any moment, and an operator."""
+    faults = {"crash": 1, "lost_process": 1}
+    how = {"workers": 1, "releasers": 1, "faults": faults, "acts": ("drop", "hurry"), **how}
+    return World("alone", POLICY, (Task("a"),), **how)
+
+
 def losses(**how) -> World:
     """One task more often lost, killed and delivered twice than any will be."""
     faults = {"crash": 2, "redelivery": 1, "lost_process": 2}
-    return World("losses", POLICY, (Task("a"),), **{"faults": faults, "moments": 1, **how})
+    return World("losses", POLICY, (Task("a"),), **{"faults": faults, **how})
 
 
 def steered(**how) -> World:
     """Two tasks, one of which expires, and an operator who drops, hurries and resets."""
-    tasks = (Task("a", expires=12), Task("b"))
+    tasks = (Task("a", expires=15), Task("b"))
     how = {"workers": 1, "acts": ("drop", "hurry", "close"), "faults": {"crash": 1}, "gate": False, **how}
     return World("steered", POLICY, tasks, **how)
 
@@ -80,5 +93,6 @@ def paced(**how) -> World:
 
 
 WORLDS = {
-    make.__name__: make for make in (circuit, operator, lot, losses, steered, coalesced, orphaned, paced)
+    make.__name__: make
+    for make in (circuit, operator, pair, alone, lot, losses, steered, coalesced, orphaned, paced)
 }
