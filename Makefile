@@ -19,7 +19,7 @@ help:
 	@echo "make matrix every provider with every fault, in a minute: where circuit, task and reader end up"
 	@echo "make chaos  random faults on a whole fleet under load, ten minutes on each broker, every task and call counted"
 	@echo "make fuzz   10 000 mutated replies of each provider, in ten minutes"
-	@echo "make model  play everything that can happen in small worlds on the real scripts, in ten minutes"
+	@echo "make model  play everything that can happen in small worlds on the real scripts, in eight minutes"
 	@echo "make lint   ruff and mypy"
 	@echo "make upgrade-test REF=v0.1.0   workers of that version and of this one on one store"
 	@echo "make audit  every dependency's version and licence; make vulnerabilities asks for known ones, on the network"

@@ -24,6 +24,6 @@ Time moves to the next moment at which something falls due, and in some worlds b
 state PARKED is written in two acts, as the layer does: whether there is a final one is looked up first. Where
 the search of a world has come to its end there is no other state; else the table tells how deep it went.
 
-Not modelled: several services for one task, the store's loss (``tests/chaos`` plays that), clocks that go
-back, views (``stores/views.py``), quotas and rates, and more than three tasks at once.
+Not modelled: several services for one task, refused keys, the store's loss (``tests/chaos`` plays that),
+clocks that go back, views (``stores/views.py``), quotas and rates, and more than three tasks at once.
 """
