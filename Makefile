@@ -9,7 +9,7 @@ PYTEST_PARALLEL ?= -n 3 --dist worksteal
 SERVERS := redis-server rabbitmq-server libfaketime
 
 .PHONY: help run test compose-test lint format bench servers clean
-.PHONY: chaos faults fuzz guards matrix upgrade-test wheel-test dist audit vulnerabilities
+.PHONY: chaos faults fuzz guards matrix model upgrade-test wheel-test dist audit vulnerabilities
 
 help:
 	@echo "make run    start everything on this machine and watch it"
@@ -19,6 +19,7 @@ help:
 	@echo "make matrix every provider with every fault, in a minute: where circuit, task and reader end up"
 	@echo "make chaos  random faults on a whole fleet under load, ten minutes on each broker, every task and call counted"
 	@echo "make fuzz   10 000 mutated replies of each provider, in ten minutes"
+	@echo "make model  play everything that can happen in small worlds on the real scripts, in eight minutes"
 	@echo "make lint   ruff and mypy"
 	@echo "make upgrade-test REF=v0.1.0   workers of that version and of this one on one store"
 	@echo "make audit  every dependency's version and licence; make vulnerabilities asks for known ones, on the network"
@@ -107,6 +108,9 @@ servers:
 
 guards: .venv/.test servers
 	@$(BIN)/python -m tests.guards
+
+model: .venv/.test
+	@$(BIN)/python -m tests.model $(MODEL_ARGS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

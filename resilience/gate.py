@@ -307,8 +307,8 @@ class Gate:
             "send less to it, give tasks a time limit with expires, or raise the policy's limit"
         )
         try:
-            ResilientRequest.of(self, stored).fail(ParkingLotError(service, problem))
             get_circuit_breaker(service).forget(stored.id)
+            ResilientRequest.of(self, stored).fail(ParkingLotError(service, problem))
         except Exception:
             logger.exception("cannot end %s", stored.id)
             return Taken.LET_THROUGH
@@ -480,7 +480,6 @@ class ResilientRequest(Request):
         """Called right before the pool gets the task; True frees the slot."""
         gate = gate_of(self.app)
         if super().revoked():
-            self._forget()  # it may have been released to try the circuit
             return True
         wait = gate.refuses(self.task, self.args, self.kwargs)
         taken = gate.park(self.task, self.message, wait, gate=True) if wait else Taken.LET_THROUGH
@@ -509,9 +508,8 @@ class ResilientRequest(Request):
         if soft:
             return super().on_timeout(soft, timeout)
         self._report_lost()
-        answer = super().on_timeout(soft, timeout)
         self._forget()
-        return answer
+        return super().on_timeout(soft, timeout)
 
     @classmethod
     def of(cls, gate: Gate, stored: Stored) -> ResilientRequest:
@@ -530,16 +528,21 @@ class ResilientRequest(Request):
         )
 
     def revoke(self, reason: str) -> None:
-        """REVOKED, as Celery ends what expired in a queue: chords are told."""
-        self._announce_revoked(reason, False, None, reason == "expired")  # noqa: FBT003 - Celery's, positional
+        """REVOKED, as Celery ends what expired in a queue: chords are told. The lot is told by its lease."""
+        super()._announce_revoked(reason, False, None, reason == "expired")  # noqa: FBT003 - Celery's, positional
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: FBT001 - Celery's signature
+        """Celery's, for what is revoked or has expired when its turn comes, or while it runs."""
+        self._forget()  # it may have been released to try the circuit
+        super()._announce_revoked(reason, terminated, signum, expired)
 
     def _on_lost(self, error: BaseException) -> None:
         """The task's process died: a failure of the service, and a try of the task. Too many end it."""
         worker_state.task_ready(self)
         report = self._report_lost()
         if report.losses >= self.task.max_losses:
-            self.fail(WorkerLostError(f"{report.losses} processes were lost with this task: {error}"))
             self._forget()
+            self.fail(WorkerLostError(f"{report.losses} processes were lost with this task: {error}"))
             return
         reason = report.reason or Reason.FAILURES
         pause = self.task.backoff(report.losses)
@@ -573,7 +576,11 @@ class ResilientRequest(Request):
         logger.error("%s[%s]: %s", self.name, self.id, error)
 
     def _forget(self) -> None:
-        """It has ended: nothing is kept of it beside the circuits."""
+        """It ends: nothing is kept of it beside the circuits.
+
+        Before its final state is written. Another copy of it, which did not see that state, may write PARKED
+        over it and park: forgotten only then, it would be PARKED for ever, and nowhere.
+        """
         for service in {*self.task.services, *self._candidates()}:
             get_circuit_breaker(service).forget(self.id)
 
