@@ -142,7 +142,7 @@ def test_two_breakers_of_one_service_count_for_both(store: FailoverStore) -> Non
 def test_a_store_whose_clock_was_set_back_holds_nobody_up(store: FailoverStore, url: str) -> None:
     breaker = CircuitBreaker("back", store=store)
     ahead = RedisStore(url, lambda: time.time_ns() // 1000 + 3_600_000_000)
-    ahead.scripts.run_many("renew", [("back", ("", "", 0, 0, 100_000))])
+    ahead.scripts.run_many("renew", [("back", ("", "", 100_000))])
     started = time.monotonic()
     breaker.report(breaker.acquire(), "failure")
     assert time.monotonic() - started < 10  # an hour, it would be
