@@ -117,7 +117,7 @@ class Permit:
         at_micros: When it was decided, on the store's clock, in microseconds since the epoch.
         policy: What it was decided by, the fleet's overrides included.
         wait_seconds: How long the call has to wait for its turn: a released task may be a little early.
-        viewed_at: When it was given where the store was not asked, because it had said a moment ago that all is
+        viewed_at: When it was given without asking the store, because that had said a moment ago that all is
             well; on this process's monotonic clock. 0: the store was asked.
         retry_at: Refused: when to try again, always in the future. Granted: None.
         reason: Refused: why.
@@ -329,8 +329,8 @@ TOOK = "took:"
 def duration_fields(verdict: Verdict, took: int) -> dict[str, int]:
     """What grows by how much when a call with this verdict has taken so many microseconds.
 
-    ``took:success:250000`` counts those over the bound before and up to this one, ``took:success:inf`` those over
-    the last, ``took:success:sum`` is the time of all.
+    ``took:success:250000`` counts those over the bound before and up to this one, ``took:success:inf`` those
+    over the last, ``took:success:sum`` is the time of all.
     """
     place = bisect_left(DURATION_BOUNDS, took)
     bound = DURATION_BOUNDS[place] if place < len(DURATION_BOUNDS) else "inf"
