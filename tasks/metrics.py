@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class ReadingCollector(Collector):
     """What readers get. A lost store gives nothing, and no exception: ``breaker_store_up`` tells of it."""
 
+    def __init__(self) -> None:
+        # At once, so that a setting that cannot be used is told when a program starts.
+        freshness = provider_settings().freshness
+        self._targets = {dataset: freshness(dataset).fresh_seconds for dataset in DATASETS}
+
     def describe(self) -> Iterable[Metric]:
         """Nothing ahead of time: registering must not need the store."""
         return []
@@ -30,8 +35,8 @@ class ReadingCollector(Collector):
         target = GaugeMetricFamily(
             "freshness_target_seconds", "An older value of the dataset is stale", labels=["dataset"]
         )
-        for dataset in DATASETS:
-            target.add_metric([dataset], provider_settings().freshness(dataset).fresh_seconds)
+        for dataset, seconds in self._targets.items():
+            target.add_metric([dataset], seconds)
         yield target
         try:
             ages, stale = last_good.figures()
