@@ -27,8 +27,8 @@ PASSWORDS = {
 
 SECONDS = 150  # for one command; the longest waits for every health check
 
-# The shipped rules and routes, in a hurry, told to a webhook. Grafana is left out, as its image may not be had
-# where this runs: what its dashboards ask is tested against Prometheus itself.
+# The shipped rules and routes, in a hurry, told to a webhook. Grafana is left out: its image may not be had
+# here, and what its dashboards ask is tested against Prometheus itself.
 OVERRIDE = """
 services:
   prometheus:
@@ -91,10 +91,10 @@ class Stack:
             "_KEY",
             "_PASSWORD",
             "_PORT",
-            "_CONFIG",
             "WORKERS",
-            "FLOWER_BASIC_AUTH",
-            "COMPOSE_PROFILES",
+            "_BASIC_AUTH",
+            "_PROFILES",
+            "ALERTMANAGER_CONFIG",
         )
         self._environment = {name: value for name, value in os.environ.items() if not name.endswith(ours)}
 
