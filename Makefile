@@ -6,7 +6,7 @@ PACKAGES := resilience tasks workers
 # Most tests wait for a circuit or a server; several at a time take half as long. One at a time: PYTEST_PARALLEL=
 PYTEST_PARALLEL ?= -n 3 --dist worksteal
 # What the tests start or load beside Python packages, as Debian names it.
-SERVERS := redis-server rabbitmq-server libfaketime
+SERVERS := redis-server rabbitmq-server libfaketime prometheus prometheus-alertmanager
 
 .PHONY: help run test compose-test lint format bench servers clean
 .PHONY: chaos faults fuzz guards matrix model upgrade-test wheel-test dist audit vulnerabilities
@@ -14,7 +14,7 @@ SERVERS := redis-server rabbitmq-server libfaketime
 help:
 	@echo "make run    start everything on this machine and watch it"
 	@echo "make test   run every test; installs $(SERVERS) if missing"
-	@echo "make compose-test   outages in containers, in three minutes; needs Docker, or ENGINE=a script that starts it"
+	@echo "make compose-test   outages in containers, in four minutes; needs Docker, or ENGINE=a script that starts it"
 	@echo "make faults kill workers, servers and beat, 20 rounds of each, and count every task"
 	@echo "make matrix every provider with every fault, in a minute: where circuit, task and reader end up"
 	@echo "make chaos  random faults on a whole fleet under load, ten minutes on each broker, every task and call counted"

@@ -24,6 +24,7 @@ import itertools
 import os
 import socket
 import uuid
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -116,7 +117,8 @@ class Permit:
         at_micros: When it was decided, on the store's clock, in microseconds since the epoch.
         policy: What it was decided by, the fleet's overrides included.
         wait_seconds: How long the call has to wait for its turn: a released task may be a little early.
-        viewed: True where the store was not asked, because it had said a moment ago that all is well.
+        viewed_at: When it was given without asking the store, because that had said a moment ago that all is
+            well; on this process's monotonic clock. 0: the store was asked.
         retry_at: Refused: when to try again, always in the future. Granted: None.
         reason: Refused: why.
         attempts: Failed attempts the owner has spent so far.
@@ -136,11 +138,16 @@ class Permit:
     shared: bool = True
     at_micros: int = 0
     policy: Policy = DEFAULT
-    viewed: bool = False
+    viewed_at: float = 0
     wait_seconds: float = 0
 
     def __bool__(self) -> bool:
         return self.granted
+
+    @property
+    def viewed(self) -> bool:
+        """Whether it was given without asking the store."""
+        return self.viewed_at > 0
 
     @property
     def call_seconds(self) -> float:
@@ -269,7 +276,8 @@ class Circuit:
     """One circuit as it stands, counters included. Times are UTC; counts are since the store began.
 
     ``used_until`` is when a steady stream at the quota's pace would have used up what has been used (GCRA's
-    theoretical arrival time).
+    theoretical arrival time). ``moved_total`` counts changes of what an observer sees, as ``closed:open``.
+    ``took`` is how long calls took, as ``duration_fields`` names it.
     """
 
     service: str
@@ -297,6 +305,8 @@ class Circuit:
     would_block_total: int = 0
     failures_total: int = 0
     trips_total: int = 0
+    moved_total: Mapping[str, int] = field(default_factory=dict)
+    took: Mapping[str, int] = field(default_factory=dict)
     parked: int = 0
     parked_ready: int = 0
     parked_since: datetime | None = None
@@ -308,6 +318,23 @@ class Circuit:
     dropped_total: Mapping[str, int] = field(default_factory=dict)
     read_at: datetime | None = None
     shared: bool = True
+
+
+#: Upper bounds of the histogram of call durations, in microseconds; as in ``lua/report.lua``.
+DURATION_BOUNDS = (100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000)
+#: What the fields of that histogram begin with in a circuit's hash.
+TOOK = "took:"
+
+
+def duration_fields(verdict: Verdict, took: int) -> dict[str, int]:
+    """What grows by how much when a call with this verdict has taken so many microseconds.
+
+    ``took:success:250000`` counts those over the bound before and up to this one, ``took:success:inf`` those
+    over the last, ``took:success:sum`` is the time of all.
+    """
+    place = bisect_left(DURATION_BOUNDS, took)
+    bound = DURATION_BOUNDS[place] if place < len(DURATION_BOUNDS) else "inf"
+    return {f"{TOOK}{verdict.value}:{bound}": 1, f"{TOOK}{verdict.value}:sum": took}
 
 
 def to_micros(when: datetime) -> int:

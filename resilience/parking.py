@@ -40,6 +40,9 @@ PUBLISHED_AGAIN = "resilience_published_again"
 # What ``settle`` is told of messages that have ended as their leader has.
 ANSWERED = "answered"
 
+# Why tasks end in the lot: their own time is over, no room, an operator, too long a wait, somebody's revoke.
+DROPS = ("expired", "full", "operator", "overdue", "revoked")
+
 # What a broker sets anew at each delivery; what the message itself holds, and AMQP repeats among the
 # properties; and Celery's TTL, which would delete a copy that waits.
 _LEFT_OUT = frozenset(

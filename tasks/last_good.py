@@ -7,6 +7,7 @@ Of bars there is one for each adjustment: a series that changes it halfway shows
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from tasks.records import adjustment_of, as_json, as_of, newest
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from tasks.records import Value
@@ -68,10 +70,11 @@ def remember(dataset: str, symbol: str, value: Value) -> datetime:
     keys = (
         _key(dataset, symbol, adjustment),
         f"{PREFIX}providers",
+        f"{PREFIX}fetched",
         not_found.key_of(dataset, symbol, record.provider),
         not_found.key_of(dataset, symbol, None, adjustment),
     )
-    micros = shared_scripts().evaluate(_REMEMBER, keys, record.provider, text, when, keep, symbol)
+    micros = shared_scripts().evaluate(_REMEMBER, keys, record.provider, text, when, keep, symbol, dataset)
     fetched_at = from_micros(micros)
     assert fetched_at is not None  # noqa: S101 - a server's clock is not at the epoch
     return fetched_at
@@ -102,6 +105,30 @@ def _key(dataset: str, symbol: str, adjustment: str | None) -> str:
     return f"{PREFIX}{dataset}:{symbol}" + (f":{adjustment}" if adjustment else "")
 
 
+def note_stale(dataset: str, provider: str) -> None:
+    """A reader got a value of this provider that is not current; not counted without the store."""
+    with contextlib.suppress(StoreUnavailableError):
+        shared_scripts().evaluate(_NOTE_STALE, (f"{PREFIX}stale_reads",), f"{dataset}:{provider}")
+
+
+def figures() -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], int]]:
+    """By dataset and provider: how old its latest value is, in seconds, and how often a stale one was read.
+
+    Raises:
+        StoreUnavailableError: The store does not answer.
+    """
+    keys = (f"{PREFIX}fetched", f"{PREFIX}stale_reads")
+    now, fetched, stale = shared_scripts().evaluate(_FIGURES, keys)
+    ages = {name: max(0.0, (now - micros) / MICROSECONDS) for name, micros in _pairs(fetched)}
+    return ages, dict(_pairs(stale))
+
+
+def _pairs(row: list[bytes]) -> Iterator[tuple[tuple[str, str], int]]:
+    for name, number in zip(row[::2], row[1::2], strict=True):
+        dataset, _, provider = name.decode().partition(":")
+        yield (dataset, provider), int(number)
+
+
 def by_provider() -> dict[str, tuple[str, float]]:
     """Each provider's latest symbol and its age in seconds; empty where the store does not answer."""
     try:
@@ -115,14 +142,16 @@ def by_provider() -> dict[str, tuple[str, float]]:
     return found
 
 
-# KEYS  1 the value  2 each provider's latest  3, 4 where it may stand that there is no such symbol
-# ARGV  1 provider  2 value  3 as_of  4 seconds to keep it  5 symbol     out  fetched_at (us)
+# KEYS  1 the value  2 each provider's latest  3 when each gave one of each dataset
+#       4, 5 where it may stand that there is no such symbol
+# ARGV  1 provider  2 value  3 as_of  4 seconds to keep it  5 symbol  6 dataset     out  fetched_at (us)
 _REMEMBER = f"""{not_found.NOW}
 local at = string.format('%.0f', now)
 redis.call('HSET', KEYS[1], 'provider', ARGV[1], 'value', ARGV[2], 'as_of', ARGV[3], 'fetched_at', at)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[1], at .. ' ' .. ARGV[5])
-redis.call('DEL', KEYS[3], KEYS[4])
+redis.call('HSET', KEYS[3], ARGV[6] .. ':' .. ARGV[1], at)
+redis.call('DEL', KEYS[4], KEYS[5])
 return at
 """
 
@@ -139,4 +168,15 @@ for _, item in ipairs(redis.call('HGETALL', KEYS[1])) do
   out[#out + 1] = item
 end
 return out
+"""
+
+# KEYS  1 how often a stale value was read     ARGV  1 dataset:provider
+_NOTE_STALE = """
+return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+"""
+
+# KEYS  1 when each provider gave one of each dataset  2 how often a stale value was read
+# out   {now (us), {dataset:provider, fetched_at (us), ...}, {dataset:provider, count, ...}}
+_FIGURES = f"""{not_found.NOW}
+return {{ now, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]) }}
 """

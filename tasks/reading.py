@@ -126,7 +126,10 @@ def latest(dataset: str, symbol: str, adjustment: str | None = None) -> Reading:
         tasks.errors.InputError: An unknown dataset or adjustment, or a symbol that cannot be one.
     """
     symbol = _checked(dataset, symbol)
-    return _latest(dataset, symbol, resolve_adjustment(dataset, symbol, None, adjustment))
+    reading = _latest(dataset, symbol, resolve_adjustment(dataset, symbol, None, adjustment))
+    if reading.stale and reading.provider:
+        last_good.note_stale(dataset, reading.provider)
+    return reading
 
 
 def refresh(
@@ -396,4 +399,6 @@ def _fall_back(
     reading = _latest(question.dataset, question.symbol, question.adjustment)
     if reading.value is None:
         return Reading(outcome, reason=reason, retry_at=retry_at)
+    if reading.provider:
+        last_good.note_stale(question.dataset, reading.provider)
     return replace(reading, outcome="stale", stale=True, reason=reason, retry_at=retry_at or reading.retry_at)

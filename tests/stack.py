@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from tests.fleet import ROOT
+from tests.monitors import ALERTMANAGER, PROMETHEUS, RULES, changed
 from tests.ports import free_port
 from tests.system import get
 
@@ -16,9 +19,32 @@ if TYPE_CHECKING:
 
 # The image under test; whoever builds it gives it this tag, so that no image in use is replaced.
 VERSION = "test"
-PASSWORDS = {"BROKER_PASSWORD": "brokerSecret123", "STORE_PASSWORD": "storeSecret456"}
+PASSWORDS = {
+    "BROKER_PASSWORD": "brokerSecret123",
+    "STORE_PASSWORD": "storeSecret456",
+    "GRAFANA_PASSWORD": "grafanaSecret789",
+}
 
 SECONDS = 150  # for one command; the longest waits for every health check
+
+# The shipped rules and routes, in a hurry, told to a webhook. Grafana is left out: its image may not be had
+# here, and what its dashboards ask is tested against Prometheus itself.
+OVERRIDE = """
+services:
+  prometheus:
+    volumes:
+      - {folder}/prometheus.yml:/etc/prometheus/prometheus.yml:ro
+      - {folder}/alerts.yml:/etc/prometheus/alerts.yml:ro
+  alertmanager:
+    volumes: ["{folder}/alertmanager.yml:/etc/alertmanager/alertmanager.yml:ro"]
+  grafana:
+    profiles: [left-out]
+  webhook:
+    image: market-data-resilience:{version}
+    init: true
+    command: [python, /webhook.py]
+    volumes: ["{root}/tests/containers/webhook.py:/webhook.py:ro"]
+"""
 
 SEND = """
 import json, sys
@@ -47,17 +73,29 @@ class Stack:
     """
 
     def __init__(self, folder: Path, project: str, *files: str) -> None:
-        self.flower = f"http://127.0.0.1:{(port := free_port())}"
+        flower, prometheus, alertmanager = (free_port() for _ in range(3))
+        self.flower, self.prometheus = (f"http://127.0.0.1:{port}" for port in (flower, prometheus))
+        ports = {"FLOWER_PORT": flower, "PROMETHEUS_PORT": prometheus, "ALERTMANAGER_PORT": alertmanager}
         settings = folder / "stack.env"
-        given = PASSWORDS | {"VERSION": VERSION, "FLOWER_PORT": port, "HEALTH_INTERVAL": "5s"}
+        given = PASSWORDS | ports | {"VERSION": VERSION, "HEALTH_INTERVAL": "5s"}
         settings.write_text("".join(f"{name}={value}\n" for name, value in given.items()))
         self._command = [
             *("docker", "compose", "--project-name", project, "--progress", "quiet"),
             *("--env-file", str(settings), "--env-file", str(ROOT / "deploy" / "simulator.env")),
             *(part for file in files for part in ("--file", str(ROOT / file))),
+            *("--file", str(_in_a_hurry(folder))),
         ]
         # The shell's own words would go before the file's.
-        ours = ("_URL", "_KEY", "_PASSWORD", "_PORT", "WORKERS", "FLOWER_BASIC_AUTH", "COMPOSE_PROFILES")
+        ours = (
+            "_URL",
+            "_KEY",
+            "_PASSWORD",
+            "_PORT",
+            "WORKERS",
+            "_BASIC_AUTH",
+            "_PROFILES",
+            "ALERTMANAGER_CONFIG",
+        )
         self._environment = {name: value for name, value in os.environ.items() if not name.endswith(ours)}
 
     def compose(self, *arguments: str, given: str = "") -> str:
@@ -147,3 +185,40 @@ class Stack:
         asked = self.inside("simulator", "python", "-c", GET, url)
         found: list[dict[str, Any]] = json.loads(asked)
         return found
+
+    def ask_prometheus(self, query: str) -> dict[str, float]:
+        """What Prometheus finds now, by service."""
+        status, body = get(f"{self.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
+        assert status == 200, body
+        found = json.loads(body)["data"]["result"]
+        return {row["metric"].get("service", ""): float(row["value"][1]) for row in found}
+
+    def told(self, alert: str, service: str) -> list[str]:
+        """What the webhook has been told of an alert: firing or resolved, in order."""
+        heard = json.loads(self.inside("webhook", "python", "-c", GET, "http://127.0.0.1:9095/"))
+        wanted = {"alertname": alert, "service": service}
+        return [
+            one["status"]
+            for message in heard
+            for one in message["alerts"]
+            if wanted.items() <= one["labels"].items()
+        ]
+
+
+def _in_a_hurry(folder: Path) -> Path:
+    """A Compose file that has the monitors look each second, wait for nothing, and tell a webhook."""
+    prometheus = changed(PROMETHEUS, ("interval: 15s", "interval: 1s"))
+    rules = re.sub(r"(?m)^        for: \w+$", "        for: 3s", RULES.read_text("utf-8"))
+    receiver = "  - name: operators\n"
+    alertmanager = changed(
+        ALERTMANAGER,
+        ("group_wait: 30s", "group_wait: 1s"),
+        ("group_interval: 5m", "group_interval: 1s"),
+        (receiver, f"{receiver}    webhook_configs: [{{url: 'http://webhook:9095/'}}]\n"),
+    )
+    (folder / "prometheus.yml").write_text(prometheus)
+    (folder / "alerts.yml").write_text(rules)
+    (folder / "alertmanager.yml").write_text(alertmanager)
+    override = folder / "override.yml"
+    override.write_text(OVERRIDE.format(folder=folder, root=ROOT, version=VERSION))
+    return override

@@ -278,6 +278,33 @@ def drop(
     _print({"service": service, "dropped": len(gone)}, as_json)
 
 
+@circuits.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0: any that is free."
+)
+@click.option(
+    "--address", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0: everywhere."
+)
+def exporter(port: int, address: str) -> None:
+    """Serve the fleet's metrics to Prometheus, and nothing else, until it is stopped."""
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - only where it serves
+
+    from resilience.metrics import CircuitCollector  # noqa: PLC0415 - the same
+    from tasks.metrics import ReadingCollector  # noqa: PLC0415 - the same
+
+    registry = CollectorRegistry()
+    for collector in (CircuitCollector(), ReadingCollector()):
+        registry.register(collector)
+    try:
+        server, thread = start_http_server(port, address, registry)
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {address}:{port} ({error.strerror}): name another with --address and --port"
+        ) from None
+    click.echo(f"metrics at http://{address}:{server.server_port}/metrics")
+    thread.join()
+
+
 @click.command(cls=_ClearCommand)
 @click.argument("dataset")
 @click.argument("symbol")

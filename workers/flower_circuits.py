@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 import workers.celery  # noqa: F401 - configures the store
 from resilience import publishing
 from resilience.metrics import CircuitCollector
+from tasks.metrics import ReadingCollector
 
 
 class CircuitBreakers(BaseHandler):
@@ -37,4 +38,5 @@ def install() -> None:
     if any(isinstance(entry, tuple) and entry[0] == route for entry in handlers):
         return
     handlers.insert(len(handlers) - 1, (route, CircuitBreakers))
-    REGISTRY.register(CircuitCollector())
+    for collector in (CircuitCollector(), ReadingCollector()):
+        REGISTRY.register(collector)

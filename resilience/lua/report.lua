@@ -7,11 +7,35 @@
 --       11 owner: task id or ''  12 the owner's attempt budget, 0 for none
 --       13 host  14 a random number from 0 to 1, for the jitter
 --       15 whether the policies now and then know of nothing but failures in a row  0|1
+--       16 how long the call took (us) where the store was not asked when it began; '' where it was
 -- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason, generation,
 --        now (us), how long to wait before anybody is told (us)}
 -- does  counts; closed -> open by its rules or on a hold; half_open -> closed or open; frees the probe's
 --       lease and the call's place, of a strict quota after its window. A report from another generation, a failure after its lease and one
 --       under an operator's word only count.
+
+-- How long calls took, by verdict: how many up to each bound and over the one before it, and the sum. The bounds are
+-- DURATION_BOUNDS of circuit.py.
+local function observe(took)
+  local bound = 'inf'
+  for _, most in ipairs({ 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000 }) do
+    if took <= most then
+      bound = string.format('%d', most)
+      break
+    end
+  end
+  redis.call('HINCRBY', KEYS[1], 'took:' .. ARGV[8] .. ':' .. bound, 1)
+  redis.call('HINCRBY', KEYS[1], 'took:' .. ARGV[8] .. ':sum', took)
+end
+
+-- Of a lost process nobody knows.
+local function observe_call(now)
+  if ARGV[16] ~= '' then
+    observe(tonumber(ARGV[16]))
+  elseif ARGV[7] ~= '0' then
+    observe(math.max(now - tonumber(ARGV[7]), 0))
+  end
+end
 
 -- Nearly always: a success where nothing is to be set back, of a task that never waited.
 if ARGV[8] == 'success' and ARGV[15] == '1' and ARGV[6] == '0' then
@@ -23,6 +47,7 @@ if ARGV[8] == 'success' and ARGV[15] == '1' and ARGV[6] == '0' then
     redis.call('HINCRBY', KEYS[1], 'verdict:success', 1)
     local time = redis.call('TIME')
     local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
+    observe_call(now)
     return { 1, 'closed', 0, 0, 0, '', tonumber(ARGV[4]), now, 0 }
   end
 end
@@ -108,6 +133,7 @@ local function tripped(failed, slow)
 end
 
 redis.call('HINCRBY', CIRCUIT, 'verdict:' .. verdict, 1)
+observe_call(now)
 if verdict == 'failure' then
   redis.call('HSET', CIRCUIT, 'last_failure', now)
 end

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from resilience.circuit import (
     LOST,
     REEXAMINE_SECONDS,
+    TOOK,
     UNDER_ORDERS,
     UNPROBED,
     Circuit,
@@ -28,6 +29,7 @@ from resilience.circuit import (
     Report,
     Transition,
     Verdict,
+    duration_fields,
     from_micros,
     time_of,
     to_micros,
@@ -82,6 +84,8 @@ class _Machine:
     would_block: int = 0
     trips: int = 0
     failures_total: int = 0
+    moved: Counter[str] = field(default_factory=Counter)
+    took: Counter[str] = field(default_factory=Counter)
     probes: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     counted: dict[str, int] = field(default_factory=dict)
@@ -147,6 +151,7 @@ class _Machine:
         actor: str,
         note: str,
     ) -> None:
+        self.moved[f"{before.value}:{after.value}"] += 1
         self.record(
             Transition(
                 service=self.service,
@@ -307,6 +312,8 @@ class MemoryStore:
             if finding.verdict is Verdict.FAILURE:
                 m.failures_total += 1
                 m.last_failure = now
+            if permit.at_micros:
+                m.took.update(duration_fields(finding.verdict, max(now - permit.at_micros, 0)))
             lost = permit.generation == LOST
             token, probe = permit.token, permit.probe
             if lost:
@@ -443,6 +450,8 @@ class MemoryStore:
             would_block_total=m.would_block,
             failures_total=m.failures_total,
             trips_total=m.trips,
+            moved_total=dict(m.moved),
+            took={name.removeprefix(TOOK): number for name, number in m.took.items()},
             used_until=from_micros(m.tat),
             read_at=from_micros(now),
             shared=False,

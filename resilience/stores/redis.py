@@ -29,6 +29,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from resilience.circuit import (
+    TOOK,
     Circuit,
     CircuitState,
     Evidence,
@@ -508,6 +509,7 @@ class RedisStore:
             finding.host,
             random.random(),  # noqa: S311 - spreads load, guards nothing
             int(policy.plain and permit.policy.plain),
+            micros_in(time.monotonic() - permit.viewed_at) if permit.viewed else "",
         )
         _wait_unseen(unseen)
         return Report(
@@ -600,6 +602,8 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         would_block_total=counts["would_block"],
         failures_total=counts["verdict:failure"],
         trips_total=counts["trips"],
+        moved_total=_after("moved:", fields),
+        took=_after(TOOK, fields),
         parked=parked,
         parked_ready=ready,
         parked_since=from_micros(oldest),
@@ -608,9 +612,14 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         parked_total=counts["parked"],
         coalesced_total=counts["coalesced"],
         released_total=counts["released"],
-        dropped_total={name[8:]: int(n) for name, n in fields.items() if name.startswith("dropped:")},
+        dropped_total=_after("dropped:", fields),
         read_at=from_micros(now),
     )
+
+
+def _after(prefix: str, fields: dict[str, str]) -> dict[str, int]:
+    """The counters whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): int(n) for name, n in fields.items() if name.startswith(prefix)}
 
 
 def _transition(service: str, ident: bytes, values: list[bytes]) -> Transition:

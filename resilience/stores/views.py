@@ -3,7 +3,7 @@
 A circuit is viewed where nothing at all is wrong with it, for ``VIEW_SECONDS`` from when it was asked for.
 The store notes until when somebody may go by a view, and a report of trouble returns only then. So a call
 that was let through by a view began before any such report had returned: it was in flight already, and as
-exact as if it had asked. Successes are counted, and told with the next question.
+exact as if it had asked. Successes, and how long they took, are counted, and told with the next question.
 
 Only calls in quick succession are worth it: a circuit is viewed once a process calls it ``BUSY`` times in a
 second.
@@ -16,14 +16,17 @@ import contextlib
 import os
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resilience.circuit import CircuitState, Permit, Report
+from resilience.circuit import CircuitState, Permit, Report, Verdict, duration_fields
 from resilience.errors import StoreUnavailableError
 from resilience.policy import micros_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from resilience.policy import Policy
     from resilience.stores.redis import Scripts
 
@@ -61,8 +64,8 @@ class Views:
         """A forked child has nothing of its parent's: not its counts, not its locks, not its thread."""
         self._pid = os.getpid()
         self._views: dict[str, _View] = {}
-        #: By service: calls let through and successes nobody has been told of.
-        self._counts: dict[str, tuple[int, int]] = {}
+        #: By service, by field of its circuit: what nobody has been told of.
+        self._counts: dict[str, Counter[str]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -79,13 +82,13 @@ class Views:
         if now >= until:
             return None
         view.used = now
-        self._count(service, 1, 0)
+        self._count(service, {"allowed": 1})
         return Permit(
             granted=True,
             service=service,
             state=CircuitState.CLOSED,
             generation=generation,
-            viewed=True,
+            viewed_at=now,
             policy=view.policy,
         )
 
@@ -99,7 +102,8 @@ class Views:
         if generation != permit.generation or now >= until:
             return None
         view.used = now
-        self._count(permit.service, 0, 1)
+        took = duration_fields(Verdict.SUCCESS, micros_in(now - permit.viewed_at))
+        self._count(permit.service, {"verdict:success": 1, **took})
         return Report(applied=True, state=CircuitState.CLOSED, generation=generation)
 
     def asked(self, permit: Permit, key: str) -> None:
@@ -129,11 +133,11 @@ class Views:
         moment = micros_in(VIEW_SECONDS)
         try:
             answers = self._scripts.run_many(
-                "renew", [(name, ("", key, *counts.get(name, (0, 0)), moment)) for name, key in asked]
+                "renew", [(name, ("", key, moment, *_flat(counts.get(name, {})))) for name, key in asked]
             )
         except StoreUnavailableError:
-            for name, (allowed, succeeded) in counts.items():
-                self._count(name, allowed, succeeded)
+            for name, more in counts.items():
+                self._count(name, more)
             raise
         for (name, _), (clean, generation) in zip(asked, answers, strict=True):
             view = busy.get(name)
@@ -151,10 +155,13 @@ class Views:
             self._thread.join()
             atexit.unregister(self.close)
 
-    def _count(self, service: str, allowed: int, succeeded: int) -> None:
+    def _count(self, service: str, more: Mapping[str, int]) -> None:
         with self._lock:
-            before = self._counts.get(service, (0, 0))
-            self._counts[service] = (before[0] + allowed, before[1] + succeeded)
+            counts = self._counts.get(service)
+            if counts is None:
+                counts = self._counts[service] = Counter()
+            for name, number in more.items():
+                counts[name] += number
 
     def _start(self) -> None:
         with self._lock:
@@ -170,3 +177,7 @@ class Views:
                 if self._stop.wait(VIEW_SECONDS / 2):
                     self.renew()
                     return
+
+
+def _flat(counts: Mapping[str, int]) -> list[str | int]:
+    return [part for pair in counts.items() for part in pair]

@@ -73,6 +73,11 @@ def test_an_outage_of_the_composed_stack_is_a_pause_though_a_worker_is_killed_in
     assert stack.circuit()["parked"] > 0
     wait_for(lambda: stack.report()["open"] == 2, 30, "open, but for a probe now and then")
     assert stack.circuit()["reason"] == "failures"
+    wait_for(
+        lambda: stack.ask_prometheus("circuit_breaker_state > 0").get("finnhub"), 30, "Prometheus sees it"
+    )
+    assert stack.ask_prometheus('circuit_breaker_open_reason{reason="failures"}') == {"finnhub": 1}
+    wait_for(lambda: stack.told("CircuitOpenTooLong", "finnhub") == ["firing"], 30, "the webhook is told")
 
     # No message is on its way then, and Celery's own transport on Redis has none to lose.
     wait_for(lambda: open_for(stack.circuit(), 5), 60, f"no probe is near: {stack.circuit()}")
@@ -86,6 +91,9 @@ def test_an_outage_of_the_composed_stack_is_a_pause_though_a_worker_is_killed_in
     stack.celery("simulate", "finnhub", "ok")
     until(stack, ids, "SUCCESS")
     wait_for(lambda: stack.circuit()["state"] == "closed" and not stack.circuit()["parked"], 60, "it closes")
+    wait_for(lambda: stack.ask_prometheus("circuit_breaker_state")["finnhub"] == 0, 30, "Prometheus sees it")
+    wait_for(lambda: stack.told("CircuitOpenTooLong", "finnhub")[-1] == "resolved", 60, "so does the webhook")
+    assert stack.told("CircuitOpenTooLong", "iex_cloud") == [], "it is retired, which is known"
     answered = Counter(call["symbol"] for call in stack.calls() if call["status"] == 200)
     assert {symbol: answered[symbol] for symbol in sent} == dict.fromkeys(sent, 1)
 
@@ -107,7 +115,8 @@ def test_every_provider_is_known_to_the_stack(stack):
 @pytest.mark.parametrize("stack", ["rabbitmq"], indirect=True)
 def test_the_tests_use_the_images_of_the_stack(stack):
     images = {service["image"] for service in stack.configuration()["services"].values()}
-    assert images == {Valkey.image(), RabbitMQ.image(), f"market-data-resilience:{VERSION}"}
+    monitors = {"prom/prometheus:v3.5.0", "prom/alertmanager:v0.28.1"}  # .ci/compose-test has them, too
+    assert images == {Valkey.image(), RabbitMQ.image(), f"market-data-resilience:{VERSION}"} | monitors
 
 
 @pytest.mark.parametrize("name", PASSWORDS)

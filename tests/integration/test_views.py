@@ -100,6 +100,8 @@ def test_every_call_is_counted(url: str) -> None:
     run(be_busy, url, "counted", 3000)
     circuit = RedisStore(url).read(["counted"])["counted"]
     assert circuit.allowed_total == PROCESSES * 3000
+    timed = sum(number for name, number in circuit.took.items() if not name.endswith(":sum"))
+    assert timed == PROCESSES * 3000
 
 
 def test_a_busy_circuit_costs_no_question_and_a_quiet_one_no_views(store: FailoverStore) -> None:
@@ -142,7 +144,7 @@ def test_two_breakers_of_one_service_count_for_both(store: FailoverStore) -> Non
 def test_a_store_whose_clock_was_set_back_holds_nobody_up(store: FailoverStore, url: str) -> None:
     breaker = CircuitBreaker("back", store=store)
     ahead = RedisStore(url, lambda: time.time_ns() // 1000 + 3_600_000_000)
-    ahead.scripts.run_many("renew", [("back", ("", "", 0, 0, 100_000))])
+    ahead.scripts.run_many("renew", [("back", ("", "", 100_000))])
     started = time.monotonic()
     breaker.report(breaker.acquire(), "failure")
     assert time.monotonic() - started < 10  # an hour, it would be
@@ -220,7 +222,7 @@ def test_a_forked_child_has_views_of_its_own(store: FailoverStore) -> None:
 def test_a_fork_tells_nothing_twice(store: FailoverStore) -> None:
     breaker = CircuitBreaker("twice", store=store)
     viewed(breaker)
-    store.views._count("twice", 1_000_000, 0)  # not told yet when the child begins
+    store.views._count("twice", {"allowed": 1_000_000})  # not told yet when the child begins
     child = os.fork()
     if child == 0:
         viewed(breaker)
