@@ -315,6 +315,7 @@ def test_states_can_be_told_apart_without_colour_and_read_against_their_ground(p
     while permit := broken.acquire():
         broken.report(permit, "failure")
     page.open("/circuits")
+    wait_for(lambda: page.text("[data-service=fred] .circuit-state") == "open", 10, "the page tells it")
     shown = {row.get_attribute("data-service"): row for row in page.all(".circuits-table tbody tr")}
     words = {}
     for service in (*acts, "fred", "tiingo"):
