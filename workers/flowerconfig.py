@@ -1,5 +1,5 @@
 """Flower's configuration file: ``celery -A workers flower --conf=workers/flowerconfig.py``."""
 
-from workers import flower_circuits
+from workers import flower
 
-flower_circuits.install()
+flower.install()

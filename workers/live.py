@@ -107,6 +107,7 @@ def _advice(run: Run) -> Text:
     celery = ".venv/bin/celery -A workers"
     flower = f"http://127.0.0.1:{run.config.flower_port}"
     lines = [
+        f"circuits   {flower}/circuits",
         f"Flower     {flower}",
         f"states     {flower}/circuit-breakers",
         f"simulated  {_listed(shown)}{f', and {more} that the schedule does not ask' if more else ''}",

@@ -103,6 +103,9 @@ class Run:
         # Capacity the schedule cannot take: a caller waits for no batch.
         self.celery("worker-on-demand", *everything, "-n", "on_demand@%h", "-c", "1", "-Q", on_demand)
         self.celery("beat", "beat", "-l", "INFO", "--pidfile=", "-s", str(config.state_dir / "beat"))
+        if "circuits_without_login" not in config.model_fields_set:
+            # Nobody else reaches this Flower, and its page takes orders from no other site's.
+            self.environment["CIRCUITS_WITHOUT_LOGIN"] = "control"
         flowerconfig = str(__file__).replace("run.py", "flowerconfig.py")
         self.celery(
             "flower", "flower", f"--address={HOST}", f"--port={config.flower_port}", f"--conf={flowerconfig}"

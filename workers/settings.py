@@ -11,7 +11,7 @@ import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -45,6 +45,8 @@ class Settings(BaseSettings):
         redis_port: The embedded server's port in a local run.
         simulator_port: The simulator's control port; each provider takes one of the next ports.
         flower_port: Flower's port in a local run.
+        circuits_without_login: What anybody may do in Flower without logging in: ``read`` the circuits'
+            JSON; ``control`` the circuits too, if it has no login at all and is called as localhost.
     """
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
@@ -52,6 +54,7 @@ class Settings(BaseSettings):
     redis_port: int = Field(6390, gt=0, lt=65536)
     simulator_port: int = Field(8900, gt=0, lt=65000)
     flower_port: int = Field(5555, gt=0, lt=65536)
+    circuits_without_login: Literal["nothing", "read", "control"] = "nothing"
     celery_broker_url: str = Field(default_factory=lambda known: _embedded(known, 0))
     celery_result_backend: str = Field(default_factory=lambda known: _embedded(known, 1))
     resilience_store_url: str = Field(default_factory=lambda known: _embedded(known, 2))

@@ -8,7 +8,7 @@
 local CIRCUIT = KEYS[1]
 local PROBES, TRANSITIONS = CIRCUIT .. ':probes', CIRCUIT .. ':transitions'
 local WINDOW, REPORTERS, CALLS = CIRCUIT .. ':window', CIRCUIT .. ':reporters', CIRCUIT .. ':calls'
-local COUNTED = CIRCUIT .. ':counted'
+local COUNTED, SAMPLES = CIRCUIT .. ':counted', CIRCUIT .. ':samples'
 local LOT = CIRCUIT .. ':lot:'
 local ON_DEMAND, SCHEDULED, DUE = LOT .. 'on_demand', LOT .. 'scheduled', LOT .. 'due'
 local MESSAGES, LEASES, TOKENS = LOT .. 'messages', LOT .. 'leases', LOT .. 'tokens'
@@ -20,6 +20,9 @@ local AWAY, ENDED = LOT .. 'away', LOT .. 'ended'
 local SECOND = 1000000
 local DAY = 86400 * SECOND
 local TRANSITIONS_KEPT = 500
+-- The counts as they were once a minute: an hour of them, and where that began.
+local MINUTE = 60 * SECOND
+local SAMPLES_KEPT = 61
 -- Releasers look about this often; what waits for one of them is told to come back then.
 local RELEASE_PERIOD = 1 * SECOND
 -- A thousand calls a second are as good as any number.
@@ -271,6 +274,12 @@ end
 
 local function holds(member, now)
   return tonumber(redis.call('ZSCORE', PROBES, member) or 0) > now
+end
+
+-- What has come of the calls since the store began, as one line.
+local function sample(now)
+  local f = redis.call('HMGET', CIRCUIT, 'blocked', 'verdict:success', 'verdict:failure', 'verdict:hold')
+  return int(now) .. ' ' .. (f[1] or 0) .. ' ' .. (f[2] or 0) .. ' ' .. (f[3] or 0) .. ' ' .. (f[4] or 0)
 end
 
 -- A released task holds a place among the probes until it acquires, is parked again, or is late.

@@ -18,7 +18,7 @@ from resilience.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resilience.circuit import Circuit, Finding, Known, Permit, Report, Transition
+    from resilience.circuit import Circuit, Finding, History, Known, Permit, Report, Transition
     from resilience.parking import ParkingLot
     from resilience.policy import Policy
     from resilience.stores.redis import Scripts
@@ -71,6 +71,9 @@ class Store(Protocol):
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """The circuits as they stand."""
+
+    def history(self, services: Sequence[str], most: int) -> dict[str, History]:
+        """What the circuits have been through; of each at most so many changes of state."""
 
 
 _opened: dict[str, Store] = {}

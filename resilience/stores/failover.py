@@ -28,7 +28,7 @@ from resilience.stores.views import Views
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resilience.circuit import Circuit, CircuitState, Permit, Report, Transition
+    from resilience.circuit import Circuit, CircuitState, History, Permit, Report, Transition
     from resilience.parking import ParkingLot
     from resilience.policy import Policy
     from resilience.stores.memory import MemoryStore
@@ -179,6 +179,13 @@ class FailoverStore:
                     self._see(name, c.generation, c.state, c, now, next(iter(c.refused_keys), ""))
                 return circuits
         return self.local.read(services)
+
+    def history(self, services: Sequence[str], most: int) -> dict[str, History]:
+        """See ``Store.history``; this process's own while the store is lost."""
+        if self.up:
+            with contextlib.suppress(StoreUnavailableError):
+                return self.shared.history(services, most)
+        return self.local.history(services, most)
 
     def _see(
         self,

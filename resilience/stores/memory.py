@@ -6,6 +6,7 @@ method line by line beside its script. It has no parking lot, because nothing he
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import Counter, deque
@@ -23,10 +24,12 @@ from resilience.circuit import (
     CircuitState,
     Evidence,
     Finding,
+    History,
     Known,
     Permit,
     Reason,
     Report,
+    Sample,
     Transition,
     Verdict,
     duration_fields,
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TRANSITIONS_KEPT = 500
+_MINUTE = 60 * MICROSECONDS
+_SAMPLES_KEPT = 61
 _BUCKETS = 10
 _RAMP_ENDS = MICROSECONDS // 1000
 _RAMP_SLOWEST = 64 * MICROSECONDS
@@ -86,6 +91,8 @@ class _Machine:
     failures_total: int = 0
     moved: Counter[str] = field(default_factory=Counter)
     took: Counter[str] = field(default_factory=Counter)
+    succeeded: int = 0
+    held: int = 0
     probes: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     counted: dict[str, int] = field(default_factory=dict)
@@ -93,6 +100,8 @@ class _Machine:
     reporters: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     losses: dict[str, int] = field(default_factory=dict)
+    past: deque[Transition] = field(default_factory=lambda: deque(maxlen=TRANSITIONS_KEPT))
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES_KEPT))
 
     def load(self, now: int) -> None:
         if self.forced and self.forced_until <= now:
@@ -165,6 +174,9 @@ class _Machine:
                 note=note or None,
             )
         )
+
+    def sample(self, now: int) -> Sample:
+        return Sample(time_of(now), self.blocked, self.succeeded, self.failures_total, self.held)
 
     def live_probes(self, now: int) -> list[int]:
         return [ends for ends in self.probes.values() if ends > now]
@@ -314,6 +326,8 @@ class MemoryStore:
                 m.last_failure = now
             if permit.at_micros:
                 m.took.update(duration_fields(finding.verdict, max(now - permit.at_micros, 0)))
+            m.succeeded += finding.verdict is Verdict.SUCCESS
+            m.held += finding.verdict is Verdict.HOLD
             lost = permit.generation == LOST
             token, probe = permit.token, permit.probe
             if lost:
@@ -415,13 +429,31 @@ class MemoryStore:
         with self._lock:
             return {service: self._read(service) for service in services}
 
+    def history(self, services: Sequence[str], most: int) -> dict[str, History]:
+        """See ``Store.history``."""
+        with self._lock:
+            return {service: self._history(service, most) for service in services}
+
+    def _history(self, service: str, most: int) -> History:
+        now, m = self._load(service)
+        return History(
+            now=time_of(now),
+            state=m.shown(),
+            transitions=tuple(itertools.islice(reversed(m.past), most)),
+            complete=len(m.past) <= most,
+            samples=(m.sample(now), *m.samples),
+        )
+
     def _keep(self, change: Transition) -> None:
         self._transitions.append(change)
+        self._machines[change.service].past.append(change)
 
     def _read(self, service: str) -> Circuit:
         now, m = self._load(service)
         if m.state == "open" and m.reason in UNPROBED:
             m.reexamined(now)
+        if not m.samples or to_micros(m.samples[0].at) // _MINUTE != now // _MINUTE:
+            m.samples.appendleft(m.sample(now))
         forced_open = m.forced == "open"
         reason = "forced" if forced_open else m.reason
         return Circuit(

@@ -34,10 +34,12 @@ from resilience.circuit import (
     CircuitState,
     Evidence,
     Finding,
+    History,
     Known,
     Permit,
     Reason,
     Report,
+    Sample,
     Transition,
     from_micros,
     reason_of,
@@ -78,7 +80,7 @@ GROWING = "park"
 
 
 SUFFIXES = (
-    *("probes", "transitions", "window", "reporters", "calls", "counted"),
+    *("probes", "transitions", "samples", "window", "reporters", "calls", "counted"),
     *("lot:on_demand", "lot:scheduled", "lot:due", "lot:messages", "lot:leases", "lot:tokens"),
     *("lot:trail", "lot:returning", "lot:since", "lot:expires"),
     *("lot:grouped", "lot:leaders", "lot:followers", "lot:away", "lot:ended"),
@@ -562,6 +564,12 @@ class RedisStore:
         rows = self.scripts.run_many("read", [(service, ()) for service in services]) if services else []
         return {service: _circuit(service, row) for service, row in zip(services, rows, strict=True)}
 
+    def history(self, services: Sequence[str], most: int) -> dict[str, History]:
+        """See ``Store.history``."""
+        # One more than asked for tells whether there are earlier ones.
+        rows = self.scripts.run_many("history", [(service, (most + 1,)) for service in services])
+        return {service: _history(service, row, most) for service, row in zip(services, rows, strict=True)}
+
 
 def _wait_unseen(micros: int) -> None:
     """Until nobody goes by an older view (``views.py``): as long as one lasts, whatever the clock says."""
@@ -637,6 +645,22 @@ def _transition(service: str, ident: bytes, values: list[bytes]) -> Transition:
         note=fields["note"] or None,
         id=ident.decode(),
     )
+
+
+def _history(service: str, row: list[Any], most: int) -> History:
+    (now, state), entries, samples = row
+    return History(
+        now=time_of(now),
+        state=_STATES[state],
+        transitions=tuple(_transition(service, ident, values) for ident, values in entries[:most]),
+        complete=len(entries) <= most,
+        samples=tuple(_sample(line) for line in samples),
+    )
+
+
+def _sample(line: bytes) -> Sample:
+    at, *counts = map(int, line.split())
+    return Sample(time_of(at), *counts)
 
 
 _COUNTS = (

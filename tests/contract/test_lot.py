@@ -528,7 +528,7 @@ def left_of(desk: Desk) -> set[str]:
     place = desk.store.scripts.client.connection_pool.connection_kwargs
     with redis.Redis(port=place["port"], db=place["db"]) as admin:
         keys = {key.decode().removeprefix(circuit) for key in admin.keys(f"{circuit}*")}
-    return keys - {"", ":transitions"}
+    return keys - {"", ":transitions", ":samples"}
 
 
 def test_of_those_that_ask_the_same_one_leaves_the_lot_and_all_are_counted(url):

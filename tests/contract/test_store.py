@@ -327,3 +327,74 @@ def test_nothing_is_locked_while_the_service_is_called(breaker: CircuitBreaker) 
 def test_two_breakers_of_one_name_share_one_circuit(breaker: CircuitBreaker, store: Store) -> None:
     fail(CircuitBreaker(breaker.service_name, store=store, policy=breaker.policy), 3)
     assert not breaker.acquire()
+
+
+def test_history_tells_the_latest_changes_and_who_made_them(
+    breaker: CircuitBreaker, store: Store, clock: Clock
+) -> None:
+    fail(breaker, 3)
+    opened = clock.time()
+    clock.forward(60)
+    fail(breaker)
+    breaker.force_open(30, "they are moving", "anna")
+    found = store.history([breaker.service_name], 3)[breaker.service_name]
+    assert found.now == clock.time()
+    assert found.state is CircuitState.FORCED_OPEN
+    assert [(change.before.value, change.after.value) for change in found.transitions] == [
+        ("open", "forced_open"),
+        ("half_open", "open"),
+        ("open", "half_open"),
+    ]
+    assert (found.transitions[0].actor, found.transitions[0].note) == ("anna", "they are moving")
+    assert not found.complete
+    everything = store.history([breaker.service_name], 4)[breaker.service_name]
+    assert everything.complete
+    assert (everything.transitions[-1].at, everything.transitions[-1].evidence.failures) == (opened, 3)
+
+
+def test_changes_that_have_been_handed_out_stay_in_the_history(breaker: CircuitBreaker, store: Store) -> None:
+    fail(breaker, 3)
+    news = store.transitions([breaker.service_name])
+    store.heard(news)
+    [kept] = store.history([breaker.service_name], 5)[breaker.service_name].transitions
+    assert (kept.at, kept.after) == (news[0].at, CircuitState.OPEN)
+
+
+def test_history_tells_what_came_of_the_calls_in_each_minute_that_somebody_looked(
+    breaker: CircuitBreaker, store: Store, clock: Clock
+) -> None:
+    breaker.read()
+    began = clock.time()
+    breaker.report(granted(breaker), Verdict.SUCCESS)
+    breaker.read()  # the same minute: one sample is enough
+    clock.forward(60)
+    breaker.read()
+    fail(breaker, 3)
+    assert not breaker.acquire()
+    clock.forward(180)
+    breaker.read()
+    breaker.report(granted(breaker), Verdict.HOLD, hold_seconds=5)
+    found = store.history([breaker.service_name], 1)[breaker.service_name].outcomes()
+    assert [(row.succeeded, row.failed, row.held, row.blocked) for row in found] == [
+        (1, 0, 0, 0),
+        (0, 3, 0, 1),
+        (0, 0, 1, 0),
+    ]
+    assert [row.since for row in found] == [began, clock.time(-180), clock.time()]
+    assert found[-1].until == clock.time()
+
+
+def test_history_of_outcomes_is_an_hour_long(breaker: CircuitBreaker, store: Store, clock: Clock) -> None:
+    for _ in range(100):
+        breaker.report(granted(breaker), Verdict.SUCCESS)
+        breaker.read()
+        clock.forward(60)
+    found = store.history([breaker.service_name], 1)[breaker.service_name].outcomes()
+    assert found[0].since == clock.time(-61 * 60)
+    assert [row.succeeded for row in found] == [1] * 60 + [0]
+
+
+def test_a_circuit_nobody_has_called_has_an_empty_history(breaker: CircuitBreaker, store: Store) -> None:
+    found = store.history([breaker.service_name], 5)[breaker.service_name]
+    assert (found.state, found.transitions, found.complete) == (CircuitState.CLOSED, (), True)
+    assert found.outcomes() == []

