@@ -283,7 +283,7 @@ def _pause(row: dict[str, Any]) -> tuple[str, str] | None:
     if state == CircuitState.HALF_OPEN:
         return f"{service} is being tried again ({reason})", f"nothing, a few calls decide; {at_once}"
     if state == CircuitState.OPEN:
-        since = f" since {span(_seconds_since(row['since']))}" if row["since"] else ""
+        since = f" and has been for {span(_seconds_since(row['since']))}" if row["since"] else ""
         again = f"nothing, it is tried again {_in(row['retry_at'])}"
         return f"the circuit of {service} is open{since}: {reason}", f"{again}; {at_once}"
     if row["quota_left"] == 0:

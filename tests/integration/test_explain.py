@@ -67,7 +67,7 @@ def test_a_value_whose_circuit_is_open_tells_what_waits_and_who_else_can_be_aske
     assert row["retry_at"] > row["since"]
     assert (found["kept"]["stale"], found["parked"]) == (True, 2)
     assert found["parked_since"] == row["parked_since"]
-    assert "by finnhub, and the circuit of finnhub is open since " in found["why"]
+    assert "by finnhub, and the circuit of finnhub is open and has been for " in found["why"]
     assert found["why"].endswith(": failures")
     assert f"{CELERY} circuits release finnhub tries it at once" in found["remedy"]
     assert found["remedy"].endswith(f"{CELERY} refresh quote AAPL asks alpha_vantage meanwhile")
