@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-EVER = 30 * 86_400.0
+HOUR, DAY = 3600, 86_400
+EVER = 30.0 * DAY
 # A service asked for these pauses itself, and said, or its documentation does, when they end.
 HOLDS = frozenset({Reason.RATE_LIMITED, Reason.QUOTA})
 
@@ -300,6 +301,20 @@ def quota(circuit: Circuit, policy: Policy) -> dict[str, Any]:
 def iso(when: datetime | None) -> str | None:
     """ISO 8601 with its offset, or None."""
     return when.isoformat() if when else None
+
+
+def span(seconds: float) -> str:
+    """So long, in words, rounded to seconds: 45s, 1m 30s, 2h, 3d 4h; at most the two largest units."""
+    left = max(0, round(seconds))
+    if left >= DAY:  # what is left out is rounded, so that 23h 59m 59s is not less than a day
+        left = round(left / 3600) * 3600
+    elif left >= HOUR:
+        left = round(left / 60) * 60
+    parts = []
+    for size, unit in ((DAY, "d"), (HOUR, "h"), (60, "m"), (1, "s")):
+        count, left = divmod(left, size)
+        parts += [f"{count}{unit}"] * bool(count)
+    return " ".join(parts) or "0s"
 
 
 def whoami() -> str:

@@ -573,7 +573,8 @@ class ResilientRequest(Request):
             einfo=None,
         )
         self.send_event("task-failed", exception=repr(error), traceback="")
-        logger.error("%s[%s]: %s", self.name, self.id, error)
+        extra = {"task": self.name, "task_id": self.id, "service": self.task.service}
+        logger.error("%s[%s]: %s", self.name, self.id, error, extra=extra)
 
     def _forget(self) -> None:
         """It ends: nothing is kept of it beside the circuits.

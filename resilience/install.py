@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 from celery import signals
@@ -13,6 +14,7 @@ from resilience.gate import Gate
 from resilience.release import Releaser
 from resilience.stores import Store, default_store, open_store, set_default_store
 from resilience.stores.failover import FailoverStore
+from resilience.task import Parked
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -24,6 +26,11 @@ def _tell_what_was_counted(**_: object) -> None:
     current = default_store()
     if isinstance(current, FailoverStore):
         current.views.close()
+
+
+def _is_no_refusal(_: logging.LogRecord) -> bool:
+    """Celery logs what leaves a pool process as ignored: in an outage a line for each refusal."""
+    return not isinstance(sys.exc_info()[1], Parked)
 
 
 def install(app: Celery, store: Store | str | None = None) -> Celery:
@@ -59,6 +66,7 @@ def install(app: Celery, store: Store | str | None = None) -> Celery:
     def publish() -> None:
         publishing.publish(app)
 
+    logging.getLogger("celery.app.trace").addFilter(_is_no_refusal)
     # A pool's process ends without Python's own exit.
     signals.worker_process_shutdown.connect(_tell_what_was_counted)
     app.add_periodic_task(

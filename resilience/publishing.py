@@ -125,6 +125,7 @@ def announce(dispatcher: Any, services: list[str]) -> None:
     store = default_store()
     news = store.transitions(services) if store else []
     for change in sorted(news, key=lambda change: change.at):
+        _log(change)
         for listener in _listeners:
             try:
                 listener(change)
@@ -133,6 +134,17 @@ def announce(dispatcher: Any, services: list[str]) -> None:
         dispatcher.send("circuit-transition", **as_event(change))
         if store:
             store.heard([change])
+
+
+def _log(change: Transition) -> None:
+    """One line in the whole fleet, whoever publishes; a warning, because that is Celery's own level."""
+    told = as_event(change)
+    why = told["reason"] or "no reason"
+    by = f" by {change.actor}: {change.note}" if change.actor else ""
+    logger.warning(
+        *("circuit of %s: %s to %s, %s%s", change.service, told["from"], told["to"], why, by),
+        extra=told | asdict(change.evidence),
+    )
 
 
 def as_event(change: Transition) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import Task
 from celery.backends.rpc import RPCBackend
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+from celery.utils.log import get_logger
 
 from resilience.circuit import Permit, Reason, Report, Verdict
 from resilience.errors import CircuitBreakerOpenError, ConfigurationError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from resilience.parking import Stored
+
+logger = get_logger(__name__)
 
 #: How long a message rests before it may meet a worker with another key than the one that was refused.
 STALE_KEY_PAUSE_SECONDS = 5.0
@@ -188,6 +191,7 @@ class ResilientTask(Task):
             request.retries = max(request.retries or 0, permit.attempts)
             countdown: float | None = None
             budget = self.max_attempts
+            started = time.monotonic()
             try:
                 result = self.run(*args, **kwargs)
             except AnotherAttempt as wish:  # the body asked for one
@@ -197,11 +201,13 @@ class ResilientTask(Task):
             except (Ignore, Reject, Retry):  # the body speaks to Celery, not of the service
                 # Not in the task's name: a message it sent under its own id may wait in the lot by now.
                 breaker.report(permit, Verdict.IGNORED)
+                self.log_end(permit, Outcome(Verdict.IGNORED), started)
                 raise
             except Exception as exc:  # noqa: BLE001 - judged, and raised again unless it can wait
                 failure, outcome = exc, self.judge(exc)
             else:
                 breaker.report(permit, Verdict.SUCCESS, owner=request.id)
+                self.log_end(permit, Outcome(Verdict.SUCCESS), started)
                 forget_elsewhere(request.id, service, services)
                 return result
 
@@ -214,6 +220,7 @@ class ResilientTask(Task):
                 owner=request.id,
                 max_attempts=budget,
             )
+            self.log_end(permit, outcome, started)
 
             # And about the task?
             if outcome.ends:
@@ -234,6 +241,30 @@ class ResilientTask(Task):
         if request.is_eager:
             raise error or CircuitBreakerOpenError(soonest.service, soonest.retry_at, soonest.reason)
         raise soonest
+
+    def log_end(self, permit: Permit, outcome: Outcome, started: float) -> None:
+        """One line for each call that was made; a refusal is counted and never logged.
+
+        Args:
+            permit: The call's.
+            outcome: What it said.
+            started: When it was made, on the monotonic clock.
+        """
+        seconds, task_id = round(time.monotonic() - started, 6), self.request.id
+        said = outcome.label or outcome.verdict.value
+        logger.info(
+            *("%s[%s]: %s by %s in %.3f s", self.name, task_id, said, permit.service, seconds),
+            extra={
+                "task": self.name,
+                "task_id": task_id,
+                "service": permit.service,
+                "permit": permit.token,
+                "probe": permit.probe,
+                "verdict": outcome.verdict.value,
+                "label": outcome.label,
+                "duration_seconds": seconds,
+            },
+        )
 
     def candidates_of(self, task_id: str, args: Any, kwargs: Any) -> tuple[str, ...]:
         """The services for these arguments; if they are wrong, a probe's place is given back."""

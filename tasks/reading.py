@@ -126,7 +126,7 @@ def latest(dataset: str, symbol: str, adjustment: str | None = None) -> Reading:
         tasks.errors.InputError: An unknown dataset or adjustment, or a symbol that cannot be one.
     """
     symbol = _checked(dataset, symbol)
-    reading = _latest(dataset, symbol, resolve_adjustment(dataset, symbol, None, adjustment))
+    reading = look(dataset, symbol, resolve_adjustment(dataset, symbol, None, adjustment))
     if reading.stale and reading.provider:
         last_good.note_stale(dataset, reading.provider)
     return reading
@@ -182,7 +182,8 @@ def refresh(
             return _fall_back(question, reason=reason, outcome="parked")
 
 
-def _latest(dataset: str, symbol: str, adjustment: str | None) -> Reading:
+def look(dataset: str, symbol: str, adjustment: str | None) -> Reading:
+    """As ``latest``, for a clean symbol and an adjustment there is; not counted as a read."""
     freshness = provider_settings().freshness(dataset)
     try:
         entry = last_good.recall(dataset, symbol, adjustment)
@@ -368,7 +369,7 @@ def _seconds_until(when: str) -> float:
 
 def _fresh(question: Question, answer: dict[str, Any]) -> Reading:
     """The task's own answer: what is kept may be another provider's, or not kept at all."""
-    kept = _latest(question.dataset, question.symbol, question.adjustment)
+    kept = look(question.dataset, question.symbol, question.adjustment)
     same = kept.fetched_at == answer["fetched_at"]
     age = kept.age_seconds if same else None
     return Reading(
@@ -396,7 +397,7 @@ def _fall_back(
     question: Question, *, reason: str | None, retry_at: str | None = None, outcome: str = "failed"
 ) -> Reading:
     """The last good value, marked stale; without one, what is known of the refresh."""
-    reading = _latest(question.dataset, question.symbol, question.adjustment)
+    reading = look(question.dataset, question.symbol, question.adjustment)
     if reading.value is None:
         return Reading(outcome, reason=reason, retry_at=retry_at)
     if reading.provider:

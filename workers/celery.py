@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import Celery, signals
@@ -11,6 +12,7 @@ from resilience import CIRCUIT_BREAKERS, configure, install
 from resilience.parking import Lane
 from tasks.fetch import announce_retired, queue_of, register, route
 from tasks.providers import PROVIDERS
+from workers.logs import JsonFormatter
 from workers.settings import DEFAULT_CIRCUITS, settings
 
 DAY = 86_400
@@ -60,6 +62,15 @@ install(app, store=settings().resilience_store_url)
 register(app)
 if settings().circuits_file != DEFAULT_CIRCUITS or DEFAULT_CIRCUITS.exists():
     configure(settings().circuits_file, CIRCUIT_BREAKERS)
+
+
+@signals.after_setup_logger.connect
+@signals.after_setup_task_logger.connect
+def _log_as_json(logger: logging.Logger, **_: Any) -> None:
+    """With LOG_FORMAT=json; the pool's own logger is told to nobody, but has its handlers by now."""
+    if settings().log_format == "json":
+        for handler in (*logger.handlers, *logging.getLogger("multiprocessing").handlers):
+            handler.setFormatter(JsonFormatter())
 
 
 @signals.worker_ready.connect

@@ -1,10 +1,16 @@
-"""``celery -A workers circuits | refresh | latest | schedule | simulate``, by Celery's own plug-in point."""
+"""``celery -A workers circuits | refresh | latest | schedule | simulate``, by Celery's own plug-in point.
+
+Celery imports this module for every command of every app. One with a module ``tasks`` of its own has
+``circuits`` too, so nothing of ours by that name is imported here, but by the command that needs it.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import sys
+import time
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,24 +20,33 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from resilience import CIRCUIT_BREAKERS, ConfigurationError, ResilienceError, get_circuit_breaker, publishing
-from resilience.breaker import EVER, iso, whoami
+from resilience import (
+    CIRCUIT_BREAKERS,
+    ConfigurationError,
+    ResilienceError,
+    StoreUnavailableError,
+    get_circuit_breaker,
+    publishing,
+)
+from resilience.breaker import EVER, iso, span, whoami
 from resilience.policy import MAX_SECONDS, parse_change
 from resilience.release import drop as drop_parked
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
-from tasks import entitlement
-from tasks.errors import InputError
-from workers.simulator.client import SimulatorClient, SimulatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import RenderableType
+
     from resilience import CircuitBreaker
     from resilience.parking import Entry, ParkingLot
     from tasks import Reading
+    from tasks.explaining import Explanation, Source
     from tasks.schedule import Demand, Fetch
 
 COLOURS = {
@@ -44,6 +59,18 @@ COLOURS = {
 
 # What is not tried again by itself, and when it is.
 UNPROBED = {"auth": "with a new key", "retired": "after a reset"}
+
+# A terminal of so many columns has room for all of a table's; a narrower one lacks the least important.
+WIDE = 100
+WATCH_SECONDS = 2.0
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0  done
+  1  refused: a server does not answer, settings cannot be used, or it cannot be done as things are
+  2  usage: an argument, or a provider's key or address, that cannot be used
+"""
 
 adjusted = click.option("--adjustment", help="Of bars: raw, split or all.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -67,10 +94,42 @@ def clear(call: Callable[[click.Context], Any], ctx: click.Context) -> Any:
     """Turn what our packages raise on purpose into a message and an exit code."""
     try:
         return call(ctx)
-    except InputError as error:
-        raise click.UsageError(str(error)) from None
-    except (ResilienceError, ConnectionError, SimulatorError) as error:
+    except (ResilienceError, ConnectionError) as error:
         raise click.ClickException(str(error)) from None
+    except ValueError as error:
+        if _is_ours() and isinstance(error, _input_error()):
+            raise click.UsageError(str(error)) from None
+        raise
+
+
+def _input_error() -> type[ValueError]:
+    from tasks.errors import InputError  # noqa: PLC0415 - see above
+
+    return InputError
+
+
+def _is_ours() -> bool:
+    """Whether ``tasks`` is the package beside this one, not a module of the app's own by that name."""
+    found = importlib.util.find_spec("tasks")
+    return found is not None and found.origin == str(Path(__file__).parents[1] / "tasks" / "__init__.py")
+
+
+def _need_market_data() -> None:
+    """For a command that makes no sense beside another app's tasks."""
+    if not _is_ours():
+        raise click.ClickException(
+            "this app has a module `tasks` of its own, this command is about market data: "
+            "run it as celery -A workers, from another folder"
+        )
+
+
+def _add_not_in_plan(rows: list[dict[str, Any]]) -> None:
+    """What providers' plans lack; circuits of another app are of no such provider."""
+    if not _is_ours():
+        return
+    from tasks import entitlement  # noqa: PLC0415 - see above
+
+    entitlement.add_to(rows)
 
 
 class _Seconds(click.ParamType[float]):
@@ -92,39 +151,116 @@ class _Seconds(click.ParamType[float]):
         return seconds
 
 
-@click.group(cls=_Clear)
+@click.group(cls=_Clear, epilog=EXIT_CODES)
 def circuits() -> None:
     """Look at the circuits, and act on them for the whole fleet."""
 
 
-@circuits.command("list")
+@circuits.command("list", epilog="Example: celery -A workers circuits list --watch 5")
+@click.option(
+    "--watch",
+    type=click.FloatRange(0.1, 3600),
+    is_flag=False,
+    flag_value=WATCH_SECONDS,
+    metavar="[SECONDS]",
+    help=f"Again every so often, {WATCH_SECONDS:g} seconds unless said, until Ctrl-C, which exits with 0.",
+)
 @as_json
-def list_circuits(as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
-    """Every circuit: state, why, next try, what waits."""
+def list_circuits(watch: float | None, as_json: bool) -> None:  # noqa: FBT001 - click passes flags so
+    """Every circuit: state, since when, why, next try, what waits.
+
+    With --watch, a table that stays in its place on a terminal, a table each time elsewhere; with --json one
+    object a line. While the store is lost, that is said in its place.
+    """
+    if watch:
+        _watch(watch, as_json=as_json)
+        return
+    report = _report()
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        console = Console()
+        console.print(_circuits_table(report["circuit_breakers"], console.width))
+
+
+def _report() -> dict[str, Any]:
+    """As ``GET /circuit-breakers``, and what plans lack."""
     report = publishing.report()
     for row in report["circuit_breakers"]:
         _must_be_shared(row)
-    entitlement.add_to(report["circuit_breakers"])
-    if as_json:
-        click.echo(json.dumps(report))
+    _add_not_in_plan(report["circuit_breakers"])
+    return report
+
+
+def _watch(seconds: float, *, as_json: bool) -> None:
+    """Until Ctrl-C; a lost store is waited for."""
+    console = Console()
+    try:
+        if console.is_terminal and not as_json:
+            with Live(_picture(console.width), console=console, auto_refresh=False) as live:
+                while True:
+                    time.sleep(seconds)
+                    live.update(_picture(console.width), refresh=True)
+        while True:
+            if as_json:
+                click.echo(json.dumps(_report_or_problem()))
+            else:
+                console.print(_picture(console.width))
+            sys.stdout.flush()
+            time.sleep(seconds)
+    except KeyboardInterrupt:
         return
-    table = Table(box=None, header_style="bold")
-    for column in ("service", "circuit", "why", "next try", "failures", "parked"):
-        table.add_column(column)
-    for row in report["circuit_breakers"]:
-        colour = COLOURS[row["state"]]
-        table.add_row(
-            row["service"],
-            f"[{colour}]{row['state']}[/]",
-            row["reason"] or "",
-            next_try(row["retry_at"], row["reason"]),
-            f"{row['failure_count']}/{row['failure_threshold']}",
-            str(row["parked"] or ""),
-        )
-    Console().print(table)
 
 
-@circuits.command()
+def _report_or_problem() -> dict[str, Any]:
+    try:
+        return _report()
+    except (click.ClickException, ResilienceError) as error:
+        return {"error": str(error), "at": iso(datetime.now(UTC))}
+
+
+def _picture(width: int) -> RenderableType:
+    """The circuits, or why they cannot be seen."""
+    report = _report_or_problem()
+    if "error" in report:
+        return Text(f"{datetime.now(UTC):%H:%M:%S} UTC: {report['error']}", "red")
+    return _circuits_table(report["circuit_breakers"], width)
+
+
+def _circuits_table(rows: list[dict[str, Any]], width: int) -> Table:
+    """For so many columns; names of services are folded where they do not fit."""
+    wide = width >= WIDE
+    columns = ["service", "circuit", "since", "why", "next try"]
+    columns += ["failures"] if wide else []
+    columns += ["parked", "oldest parked" if wide else "oldest"]
+    table = _table(*columns, fold="service")
+    for row in rows:
+        cells = {
+            "service": row["service"],
+            "circuit": Text(row["state"], COLOURS[row["state"]]),
+            "since": _ago(row["since"]),
+            "why": row["reason"] or "",
+            "next try": next_try(row["retry_at"], row["reason"]),
+            "failures": f"{row['failure_count']}/{row['failure_threshold']}",
+            "parked": str(row["parked"] or ""),
+        }
+        table.add_row(*(cells.get(column, _ago(row["parked_since"])) for column in columns))
+    return table
+
+
+def _table(*columns: str, fold: str = "") -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=column != fold, overflow="fold" if column == fold else "ellipsis")
+    return table
+
+
+def _ago(when: str | None) -> str:
+    """How long ago, in words; nothing for never."""
+    return span((datetime.now(UTC) - datetime.fromisoformat(when)).total_seconds()) if when else ""
+
+
+@circuits.command(epilog="Example: celery -A workers circuits show finnhub")
 @click.argument("service")
 @as_json
 def show(service: str, as_json: bool) -> None:  # noqa: FBT001
@@ -132,10 +268,10 @@ def show(service: str, as_json: bool) -> None:  # noqa: FBT001
     _print(_must_be_shared(_state(_known(service))), as_json)
 
 
-def _control(name: str, act: str, text: str) -> None:
+def _control(name: str, act: str, text: str, example: str) -> None:
     """Add one operator act to ``circuits``."""
 
-    @circuits.command(name, help=text)
+    @circuits.command(name, help=text, epilog=f"Example: celery -A workers circuits {name} {example}")
     @click.argument("service")
     @click.option("--for", "seconds", type=_Seconds(), help="Time limit: 90, 15m, 2h, 1d.")
     @click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
@@ -145,20 +281,35 @@ def _control(name: str, act: str, text: str) -> None:
         breaker = _known(service)
         limit = {} if seconds is None or act == "reset" else {"seconds": seconds}
         getattr(breaker, act)(reason=reason, actor=actor, **limit)
-        if act == "reset":
+        if act == "reset" and _is_ours():
+            from tasks import entitlement  # noqa: PLC0415 - see above
+
             entitlement.forget(service)
         _print(_state(breaker), as_json)
 
 
-_control("open", "force_open", "Refuse every call of the fleet, for a time limit.")
-_control("close", "force_close", "Close now; with a time limit, failures do not open it until then.")
-_control("disable", "disable", "Let every call pass, still measured, for a time limit.")
 _control(
-    "reset", "reset", "Closed, no failures, no hold, no operator's word; what a plan lacks is asked again."
+    *("open", "force_open", "Refuse every call of the fleet, for a time limit."),
+    'finnhub --for 1h --reason "they are moving"',
+)
+_control(
+    *("close", "force_close", "Close now; with a time limit, failures do not open it until then."),
+    "finnhub --for 15m",
+)
+_control(
+    *("disable", "disable", "Let every call pass, still measured, for a time limit."),
+    'finnhub --for 10m --reason "false alarm"',
+)
+_control(
+    *("reset", "reset"),
+    "Closed, no failures, no hold, no operator's word; what a plan lacks is asked again.",
+    'finnhub --reason "the key is mended"',
 )
 
 
-@circuits.command("set")
+@circuits.command(
+    "set", epilog="Example: celery -A workers circuits set finnhub failure_threshold=4 --for 2h"
+)
 @click.argument("service")
 @click.argument("changes", nargs=-1, required=True, metavar="FIELD=VALUE...")
 @click.option("--for", "seconds", type=_Seconds(), help="Time limit: 90, 15m, 2h, 1d.")
@@ -173,7 +324,7 @@ def set_policy(  # click passes one argument for each option
     actor: str | None,
     as_json: bool,  # noqa: FBT001 - click passes flags so
 ) -> None:
-    """Change fields of a circuit's policy for the whole fleet, as in: set finnhub failure_threshold=4."""
+    """Change fields of a circuit's policy for the whole fleet."""
     breaker = _known(service)
     try:
         wanted = dict(parse_change(change) for change in changes)
@@ -183,17 +334,92 @@ def set_policy(  # click passes one argument for each option
     _print(_state(breaker), as_json)
 
 
-@circuits.command("unset")
+@circuits.command(
+    "unset", epilog='Example: celery -A workers circuits unset finnhub --reason "drill is over"'
+)
 @click.argument("service")
+@click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
+@click.option("--actor", help="Who; you, unless said.")
 @as_json
-def unset_policy(service: str, as_json: bool) -> None:  # noqa: FBT001
+def unset_policy(service: str, reason: str, actor: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Back to the policy of the settings file."""
     breaker = _known(service)
-    breaker.end_override()
+    breaker.end_override(reason, actor)
     _print(_state(breaker), as_json)
 
 
-@circuits.command()
+@circuits.command(epilog="Example: celery -A workers circuits explain quote AAPL")
+@click.argument("dataset")
+@click.argument("symbol")
+@adjusted
+@as_json
+def explain(dataset: str, symbol: str, adjustment: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Why the value of SYMBOL is stale or missing, and what to do."""
+    _need_market_data()
+    from tasks.explaining import explain as explained  # noqa: PLC0415 - only where it is asked
+
+    try:
+        found = explained(dataset, symbol, adjustment)
+    except StoreUnavailableError:
+        raise _store_lost() from None
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+    else:
+        _print_explanation(found)
+
+
+def _print_explanation(found: Explanation) -> None:
+    console = Console()
+    waits = f"{found.parked}, the oldest for {_ago(found.parked_since)}" if found.parked else "nothing"
+    named = f"{found.adjustment} {found.dataset}" if found.adjustment else found.dataset
+    rows = {
+        named: found.symbol,
+        "last good": _kept_in_words(found),
+        "parked": waits,
+        "not found": found.told_not_found or "nobody says so",
+    }
+    for name, text in rows.items():
+        console.print(Text.assemble((f"{name:<12}", "bold"), text))
+    table = _table("provider", "circuit", "since", "why", "next try", "quota", "evidence", fold="evidence")
+    for source in found.providers:
+        table.add_row(
+            *(source.service, Text(source.state, COLOURS[source.state]), _ago(source.since)),
+            source.reason or "",
+            next_try(source.retry_at, source.reason),
+            _quota_in_words(source),
+            _evidence(source),
+        )
+    console.print("", table, "")
+    for name, text in (("why", found.why), ("do", found.remedy)):
+        # Not wrapped by us: a command that is broken over two lines cannot be copied.
+        console.print(Text.assemble((f"{name:<12}", "bold"), text), soft_wrap=True)
+
+
+def _kept_in_words(found: Explanation) -> str:
+    kept = found.kept
+    if kept is None:
+        return "none"
+    told = f"stale: {kept.reason}" if kept.stale else f"fresh: at most {span(kept.fresh_seconds)} old"
+    return (
+        f"by {kept.provider}, fetched {span(kept.age_seconds)} ago, as of {kept.as_of or 'no known time'}; "
+        f"{told}; over {span(kept.max_seconds)} is no value"
+    )
+
+
+def _quota_in_words(source: Source) -> str:
+    if source.quota_left is None:
+        return ""
+    return f"{source.quota_left} left" if source.quota_left else f"next {next_try(source.quota_next_at)}"
+
+
+def _evidence(source: Source) -> str:
+    """All that speaks against a provider."""
+    parked = f"{source.parked} parked for {_ago(source.parked_since)}" if source.parked else ""
+    lacks = f"not in the plan until {source.not_in_plan_until}" if source.not_in_plan_until else ""
+    return "; ".join(filter(None, (source.evidence, lacks, source.told_not_found, parked)))
+
+
+@circuits.command(epilog="Example: celery -A workers circuits parked finnhub --limit 100")
 @click.argument("service")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most to show.")
 @as_json
@@ -205,14 +431,12 @@ def parked(service: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         click.echo(json.dumps([_parked(entry) for entry in entries]))
         return
-    table = Table(box=None, header_style="bold")
-    for column in ("id", "task", "arguments", "lane", "parked for"):
-        table.add_column(column, no_wrap=column != "arguments")
+    table = _table("id", "task", "arguments", "lane", "parked for", fold="arguments")
     for entry in entries:
         headers = entry.message.headers
-        age = (datetime.now(UTC) - entry.since).total_seconds()
         table.add_row(
-            entry.message.id, headers.get("task"), headers.get("argsrepr"), entry.lane.value, span(age)
+            *(entry.message.id, headers.get("task"), headers.get("argsrepr"), entry.lane.value),
+            _ago(entry.since.isoformat()),
         )
     Console().print(table)
 
@@ -232,7 +456,7 @@ def _parked(entry: Entry) -> dict[str, Any]:
     }
 
 
-@circuits.command()
+@circuits.command(epilog='Example: celery -A workers circuits release finnhub --reason "they are back"')
 @click.argument("service")
 @click.option("--reason", default="", help="Why; on record with the change of state.")
 @click.option("--actor", help="Who; you, unless said.")
@@ -245,7 +469,7 @@ def release(service: str, reason: str, actor: str | None, as_json: bool) -> None
     _print({"service": service, "state": state.value, "ready": ready}, as_json)
 
 
-@circuits.command()
+@circuits.command(epilog='Example: celery -A workers circuits drop finnhub --all --reason "delisted"')
 @click.argument("service")
 @click.argument("ids", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
@@ -278,7 +502,7 @@ def drop(
     _print({"service": service, "dropped": len(gone)}, as_json)
 
 
-@circuits.command()
+@circuits.command(epilog="Example: celery -A workers circuits exporter --port 9464 --address 0.0.0.0")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=9464, show_default=True, help="0: any that is free."
 )
@@ -290,11 +514,13 @@ def exporter(port: int, address: str) -> None:
     from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - only where it serves
 
     from resilience.metrics import CircuitCollector  # noqa: PLC0415 - the same
-    from tasks.metrics import ReadingCollector  # noqa: PLC0415 - the same
 
     registry = CollectorRegistry()
-    for collector in (CircuitCollector(), ReadingCollector()):
-        registry.register(collector)
+    registry.register(CircuitCollector())
+    if _is_ours():
+        from tasks.metrics import ReadingCollector  # noqa: PLC0415 - the same
+
+        registry.register(ReadingCollector())
     try:
         server, thread = start_http_server(port, address, registry)
     except OSError as error:
@@ -305,19 +531,20 @@ def exporter(port: int, address: str) -> None:
     thread.join()
 
 
-@click.command(cls=_ClearCommand)
+@click.command(cls=_ClearCommand, epilog="Example: celery -A workers latest quote AAPL")
 @click.argument("dataset")
 @click.argument("symbol")
 @adjusted
 @as_json
 def latest(dataset: str, symbol: str, adjustment: str | None, as_json: bool) -> None:  # noqa: FBT001
     """The last good value of SYMBOL, at once, with its honest age."""
+    _need_market_data()
     import tasks  # noqa: PLC0415 - only where a value is read
 
     _print_reading(tasks.latest(dataset, symbol, adjustment), as_json)
 
 
-@click.command(cls=_ClearCommand)
+@click.command(cls=_ClearCommand, epilog="Example: celery -A workers refresh quote AAPL --wait 5")
 @click.argument("dataset")
 @click.argument("symbol")
 @click.option("--provider", help="This one and no other.")
@@ -333,6 +560,7 @@ def refresh(  # click passes one argument for each option
     as_json: bool,  # noqa: FBT001 - click passes flags so
 ) -> None:
     """Ask a provider for SYMBOL now."""
+    _need_market_data()
     import tasks  # noqa: PLC0415 - as above
 
     _print_reading(
@@ -340,7 +568,7 @@ def refresh(  # click passes one argument for each option
     )
 
 
-@click.command(cls=_ClearCommand)
+@click.command(cls=_ClearCommand, epilog="Example: celery -A workers simulate finnhub down")
 @click.argument("service", required=False)
 @click.argument("mode", required=False)
 @click.option("--seconds", type=float, help="With slow: how slow; with drip: from one byte to the next.")
@@ -351,14 +579,19 @@ def simulate(service: str | None, mode: str | None, seconds: float | None, as_js
     MODE is ok; slow, down, 5xx, throttle, quota or bad_key; or a reply that is broken: garbage, half, drip,
     hang, redirect, huge, gzip_bomb or wrong_type.
     """
+    _need_market_data()
     from workers.settings import settings  # noqa: PLC0415 - only where the simulator is
+    from workers.simulator.client import SimulatorClient, SimulatorError  # noqa: PLC0415 - the same
 
-    client = SimulatorClient(settings().simulator_url)
     if service and not mode:
         raise click.UsageError("name a mode too, as in: simulate finnhub down")
-    if service and mode:
-        client.set_mode(service, mode, seconds)
-    _print({name: row["mode"] for name, row in client.providers().items()}, as_json)
+    client = SimulatorClient(settings().simulator_url)
+    try:
+        if service and mode:
+            client.set_mode(service, mode, seconds)
+        _print({name: row["mode"] for name, row in client.providers().items()}, as_json)
+    except SimulatorError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @click.group(cls=_Clear)
@@ -366,11 +599,12 @@ def schedule() -> None:
     """Look at the schedule."""
 
 
-@schedule.command("check")
+@schedule.command("check", epilog="Example: celery -A workers schedule check new.toml")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @as_json
 def check_schedule(file: Path | None, as_json: bool) -> None:  # noqa: FBT001
     """Whether FILE, or the schedule beat would start with, can be used, and what it asks of the providers."""
+    _need_market_data()
     from tasks.schedule import ScheduleError, demand, load  # noqa: PLC0415 - only where a schedule is read
     from workers.settings import settings  # noqa: PLC0415 - as above
 
@@ -440,11 +674,6 @@ def next_try(retry_at: str | None, reason: str | None = None) -> str:
     return f"in {span(left)}"
 
 
-def span(seconds: float) -> str:
-    """So long, in words."""
-    return f"{seconds:.0f} s" if seconds < 3600 else f"{seconds / 3600:.0f} h"  # noqa: PLR2004 - an hour
-
-
 def _known(service: str) -> CircuitBreaker:
     if service not in CIRCUIT_BREAKERS:
         raise click.UsageError(f"unknown service {service!r}; known are {', '.join(CIRCUIT_BREAKERS)}")
@@ -454,18 +683,22 @@ def _known(service: str) -> CircuitBreaker:
 def _state(breaker: CircuitBreaker) -> dict[str, Any]:
     """The circuit, and what its provider's plan lacks."""
     row = breaker.get_state()
-    entitlement.add_to([row])
+    _add_not_in_plan([row])
     return row
 
 
 def _must_be_shared(row: dict[str, Any]) -> dict[str, Any]:
     """While the store is lost a process sees only circuits of its own; an operator asks for the fleet's."""
     if not row["shared"]:
-        raise click.ClickException(
-            f"the breaker store at {_address()} does not answer: start it, "
-            "or name another with RESILIENCE_STORE_URL"
-        )
+        raise _store_lost()
     return row
+
+
+def _store_lost() -> click.ClickException:
+    return click.ClickException(
+        f"the breaker store at {_address()} does not answer: start it, "
+        "or name another with RESILIENCE_STORE_URL"
+    )
 
 
 def _lot() -> ParkingLot:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resilience import get_circuit_breaker, publishing
+from resilience.breaker import span
 from tasks import last_good
 from tasks.providers import PROVIDERS
 from workers.commands import COLOURS, next_try
@@ -86,14 +87,7 @@ def picture(run: Run, rates: Rates) -> Group:
 
 
 def _last_good(found: tuple[str, float] | None) -> str:
-    return f"{found[0]} {_age(found[1])}" if found else "none yet"
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (100, "min")):
-        if seconds >= size:
-            return f"{seconds / (60 if unit == 'min' else size):.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"{found[0]} {span(found[1])}" if found else "none yet"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
         simulator_url: The provider simulator's control address.
         schedule_file: What is fetched, and how often.
         circuits_file: How each circuit behaves; the default one need not exist.
+        log_format: text, or json: an object a line.
         state_dir: Data and logs of a local run.
         redis_port: The embedded server's port in a local run.
         simulator_port: The simulator's control port; each provider takes one of the next ports.
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     )
     schedule_file: Path = Path("schedule.toml")
     circuits_file: Path = DEFAULT_CIRCUITS
+    log_format: Literal["text", "json"] = "text"
     state_dir: Path = Field(default_factory=default_state_dir)
 
     @classmethod

@@ -7,6 +7,7 @@ local now = clock()
 local c = load(now)
 if ARGV[2] == '' then
   end_override(c)
+  redis.call('HSET', CIRCUIT, 'override_note', ARGV[4], 'override_actor', ARGV[5]) -- who took it back
 else
   redis.call('HSET', CIRCUIT, 'override', ARGV[2], 'override_until', now + tonumber(ARGV[3]),
     'override_note', ARGV[4], 'override_actor', ARGV[5])

@@ -388,9 +388,7 @@ class MemoryStore:
         with self._lock:
             now, m = self._load(service)
             m.override, m.override_actor, m.override_note = text, actor, note
-            m.override_until = now + micros_in(seconds)
-            if not text:
-                m.override_until, m.override_actor, m.override_note = 0, "", ""
+            m.override_until = now + micros_in(seconds) if text else 0
 
     def remind(self, service: str, known: Known) -> None:
         """See ``Store.remind``."""

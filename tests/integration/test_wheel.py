@@ -202,6 +202,8 @@ def shop(tmp_path: Path, wheel: Path, redis_url: str, payments: Payments) -> Cal
     folder = tmp_path / "shop"
     folder.mkdir()
     (folder / "shop.py").write_text(readme_app(redis_url, payments))
+    # As many an app has it. Ours of that name is none of this app's business.
+    (folder / "tasks.py").write_text("raise RuntimeError('imported by somebody who has no business here')\n")
     site = tmp_path / "site"
     install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
     subprocess.run([sys.executable, *install, str(wheel)], check=True, capture_output=True)
@@ -269,4 +271,14 @@ def test_the_readmes_app_lives_through_an_outage_with_the_wheel_installed(
         shop("-m", "celery", "-A", "shop", "circuits", "release", "payments", "--reason", "they are back")
         come_to("SUCCESS", results)
         assert circuit()["state"] == "closed"
+        rows = json.loads(shop("-m", "celery", "-A", "shop", "circuits", "list", "--json"))
+        assert "payments" in {row["service"] for row in rows["circuit_breakers"]}
+        shop("-m", "celery", "-A", "shop", "circuits", "reset", "payments")
+    command = [sys.executable, "-m", "celery", "-A", "shop", "latest", "quote", "AAPL"]
+    about_market_data = subprocess.run(
+        command, **shop.options, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert about_market_data.returncode == 1
+    assert "run it as celery -A workers" in about_market_data.stderr
+    assert "Traceback" not in about_market_data.stderr
     assert payments.orders(200) == Counter(str(number) for number in range(23))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from resilience.breaker import span
 from tasks.providers import PROVIDERS
 from tests.ports import free_port
+from workers.commands import circuits
 from workers.simulator import Mode
 
 if TYPE_CHECKING:
@@ -80,6 +84,14 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *told: str) -> No
         ("circuits open finnhub --for 1e300", ["'1e300'", "at most"]),
         ("circuits set nope failure_threshold=2", ["'nope'", "finnhub"]),
         ("circuits set finnhub", ["FIELD=VALUE"]),
+        ("circuits unset nope", ["'nope'", "finnhub"]),
+        ("circuits parked nope", ["'nope'", "finnhub"]),
+        ("circuits release nope", ["'nope'", "finnhub"]),
+        ("circuits drop nope --all", ["'nope'", "finnhub"]),
+        ("circuits drop finnhub", ["name the tasks to drop, or --all"]),
+        ("circuits list --watch soon", ["'soon'"]),
+        ("circuits list --watch 0", ["0"]),
+        ("circuits explain nope AAPL", ["'nope'", "known are quote"]),
         ("circuits set finnhub failure_threshold=soon", ["failure_threshold=soon", "true, false or none"]),
         ("circuits set finnhub failure_treshold=3", ["failure_treshold", "failure_threshold, timeout"]),
         ("circuits set finnhub failure_threshold=0", ["failure_threshold=0", "from 1 to"]),
@@ -116,7 +128,15 @@ def test_an_absent_simulator_is_named(celery, nobody, arguments):
     refused(celery(*arguments.split()), 1, f"127.0.0.1:{nobody}", "start one with")
 
 
-@pytest.mark.parametrize("arguments", ["circuits list", "circuits show finnhub", "circuits open finnhub"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("circuits list", "circuits list --json", "circuits show finnhub", "circuits open finnhub"),
+        *("circuits reset finnhub", "circuits set finnhub jitter=0", "circuits unset finnhub"),
+        *("circuits parked finnhub", "circuits release finnhub", "circuits drop finnhub --all"),
+        "circuits explain quote AAPL",
+    ],
+)
 def test_an_absent_store_is_named_and_no_state_of_another_is_shown(celery, nobody, arguments):
     done = celery(*arguments.split(), RESILIENCE_STORE_URL=f"redis://:hidden@127.0.0.1:{nobody}/2")
     refused(done, 1, f"127.0.0.1:{nobody}", "does not answer")
@@ -184,8 +204,12 @@ def test_an_operator_changes_a_policy_for_a_while(celery):
     assert row["policy_changes"] == {"failure_threshold": 4, "max_concurrent": 2}
     assert (row["policy_changed_by"], row["policy_changed_note"]) == ("ann", "drill")
     assert json.loads(celery("circuits", "show", "benzinga", "--json").stdout) == row
-    after = json.loads(celery("circuits", "unset", "benzinga", "--json").stdout)
+    after = json.loads(
+        celery("circuits", "unset", "benzinga", "--reason", "over", "--actor", "bob", "--json").stdout
+    )
     assert (after["failure_threshold"], after["policy_changes"]) == (5, {})
+    assert (after["policy_changed_by"], after["policy_changed_note"]) == ("bob", "over")
+    assert after["policy_changed_until"] is None
 
 
 def test_the_circuits_file_sets_policies(celery, tmp_path):
@@ -215,6 +239,40 @@ def test_a_circuits_file_that_is_named_must_be_there(celery):
     refused(
         celery("circuits", "list", CIRCUITS_FILE="/nowhere/mine.toml"), 1, "/nowhere/mine.toml", "No such"
     )
+
+
+def test_what_cannot_be_done_as_things_are_is_refused_with_the_way_out(celery):
+    assert celery("circuits", "open", "quandl", "--for", "60").returncode == 0
+    refused(celery("circuits", "release", "quandl"), 1, "quandl is forced open", "circuits reset quandl")
+    refused(celery("circuits", "drop", "quandl", "no-such-id"), 1, "not parked at quandl", "no-such-id")
+    assert celery("circuits", "reset", "quandl").returncode == 0
+    refused(celery("circuits", "explain", "quote", "NEVER1"), 0, "celery -A workers refresh quote NEVER1")
+
+
+def test_the_exit_codes_stand_in_the_help(celery):
+    told = celery("circuits", "--help").stdout
+    assert re.findall(r"^ +(\d)  (?:done|refused|usage)", told, re.MULTILINE) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("name", sorted({*circuits.commands}))
+def test_every_command_of_circuits_has_an_example_that_can_be_typed(name):
+    command = circuits.commands[name]
+    program, _, typed = command.epilog.partition(f"celery -A workers circuits {name} ")
+    assert program == "Example: "
+    with command.make_context(name, shlex.split(typed)) as context:
+        assert context.params
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        *((0, "0s"), (0.4, "0s"), (-3, "0s"), (1, "1s"), (59.6, "1m"), (90, "1m 30s"), (3599, "59m 59s")),
+        *((3600, "1h"), (7290, "2h 2m"), (86_399, "1d"), (86_400, "1d"), (90_000, "1d 1h")),
+        (1_000_000, "11d 14h"),
+    ],
+)
+def test_a_stretch_of_time_is_told_in_its_two_largest_units(seconds, told):
+    assert span(seconds) == told
 
 
 def test_a_setting_that_cannot_be_used_is_one_line(celery):
