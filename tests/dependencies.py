@@ -29,6 +29,7 @@ EXEMPT = {
     "certifi": "MPL-2.0: whoever changes its files shows them; we ship and change none",
     "hypothesis": "MPL-2.0: the same; tests alone use it",
     "lupa": "MIT, which it writes as 'MIT style'; tests alone use it",
+    "pysocks": "the 3-clause BSD licence, which it writes as 'BSD'; tests alone use it",
     "pathspec": "MPL-2.0: the same; mypy and the build alone use it",
 }
 # Trove classifiers in the place of an identifier. One that names a family of licences stands for its members.

@@ -8,10 +8,10 @@
 local now = clock()
 local c = load(now)
 reexamined(c, now) -- so that the time shown is one to come, also where nobody asks for a permit
-local last = redis.call('LINDEX', SAMPLES, 0)
+local last = redis.call('LINDEX', SAMPLES, -1)
 if not last or math.floor(string.match(last, '^%d+') / MINUTE) ~= math.floor(now / MINUTE) then
-  redis.call('LPUSH', SAMPLES, sample(now))
-  redis.call('LTRIM', SAMPLES, 0, SAMPLES_KEPT - 1)
+  redis.call('RPUSH', SAMPLES, sample(now))
+  redis.call('LTRIM', SAMPLES, -SAMPLES_KEPT, -1)
 end
 local oldest = redis.call('ZRANGE', SINCE, 0, 0, 'WITHSCORES')
 local out = {

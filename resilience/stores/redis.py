@@ -654,7 +654,7 @@ def _history(service: str, row: list[Any], most: int) -> History:
         state=_STATES[state],
         transitions=tuple(_transition(service, ident, values) for ident, values in entries[:most]),
         complete=len(entries) <= most,
-        samples=tuple(_sample(line) for line in samples),
+        samples=tuple(_sample(line) for line in reversed(samples)),
     )
 
 

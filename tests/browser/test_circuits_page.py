@@ -359,6 +359,7 @@ def test_it_can_be_paused(page):
     breaker = get_circuit_breaker("finnhub")
     row = "[data-service=finnhub] .circuit-state"
     page.open("/circuits")
+    wait_for(lambda: "closed" in page.text(row), 10, "what was before is over")
     first = page.driver.current_window_handle
     pause = page.one("#circuits-pause")
     pause.send_keys(Keys.ENTER)

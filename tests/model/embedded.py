@@ -224,10 +224,9 @@ class Keyspace:
 
     # Lists, and the stream of changes, which nobody here reads
 
-    def lpush(self, key: str, *values: str) -> int:
+    def rpush(self, key: str, *values: str) -> int:
         value = self._mine(key, Log)
-        for text in values:
-            value.insert(0, text_of(text))
+        value += map(text_of, values)
         return len(value)
 
     def lindex(self, key: str, place: Any) -> Any:
@@ -283,7 +282,7 @@ COMMANDS = (
     *("exists", "del", "hget", "hmget", "hset", "hsetnx", "hdel", "hexists", "hlen", "hkeys", "hgetall"),
     *("hstrlen", "hincrby", "hrandfield", "zadd", "zrem", "zcard", "zscore", "zcount", "zrange", "zrevrange"),
     *("zrangebyscore", "zremrangebyscore", "zrangebylex", "zrandmember"),
-    *("lpush", "lindex", "lrange", "ltrim", "xadd"),
+    *("rpush", "lindex", "lrange", "ltrim", "xadd"),
 )
 
 # A script is a function here. A table is handed over with its length: as in Redis, it ends at its first nil.

@@ -132,7 +132,7 @@ class Versions:
         self.come_to("the lot empties", lambda: self.circuit().parked == 0)
         self.come_to("it closes", lambda: self.circuit().state == "closed")
         left = set(self.keys.scan_iter(f"{PREFIX}{{dead}}:*"))
-        assert left <= {f"{PREFIX}{{dead}}:transitions", f"{PREFIX}{{dead}}:later"}
+        assert left <= {f"{PREFIX}{{dead}}:{name}" for name in ("transitions", "samples", "later")}
 
     def close(self) -> None:
         for worker in self.workers:
