@@ -50,6 +50,10 @@ CONTACTS = {
 QUEUES = [queue_of(service, lane) for service in PROVIDERS for lane in Lane]
 FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
 
+# A pool process that ends while its last result is on its way waits up to 30 seconds for the worker to
+# have counted it (billiard's _ensure_messages_consumed); the result itself is not lost.
+STOP_SECONDS = 40
+
 
 class System:
     """Everything one needs beside the tests themselves.
@@ -237,7 +241,7 @@ class System:
                 process.terminate()
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(STOP_SECONDS)
         _, alive = psutil.wait_procs(family, 5)
         for member in alive:
             member.kill()
