@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from celery import Celery, signals
@@ -13,7 +14,7 @@ from resilience.parking import Lane
 from tasks.fetch import announce_retired, queue_of, register, route
 from tasks.providers import PROVIDERS
 from workers.logs import JsonFormatter
-from workers.settings import DEFAULT_CIRCUITS, settings
+from workers.settings import DEFAULT_CIRCUITS, settings, simulated
 
 DAY = 86_400
 # Longer than any task may run; a killed worker's messages come back after this on Redis.
@@ -58,6 +59,9 @@ app.conf.update(
     task_send_sent_event=True,
     beat_scheduler="workers.schedule:FileScheduler",
 )
+# A stand-in has no quota, which every terminal must know to show a circuit as the fleet has it.
+for variable, address in simulated().items():
+    os.environ.setdefault(variable, address)
 install(app, store=settings().resilience_store_url)
 register(app)
 if settings().circuits_file != DEFAULT_CIRCUITS or DEFAULT_CIRCUITS.exists():

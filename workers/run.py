@@ -165,7 +165,9 @@ class Run:
 
     def _note(self, addresses: dict[str, str]) -> None:
         """Tell other terminals where everything is; see ``workers/settings.py``."""
-        noted = {"pid": os.getpid(), "settings": addresses}
+        names = [f"{service.upper()}_BASE_URL" for service in PROVIDERS if service in self.simulated]
+        simulated = {name: self.environment[name] for name in names}
+        noted = {"pid": os.getpid(), "settings": addresses, "simulated": simulated}
         self.config.run_file.write_text(json.dumps(noted), "utf-8")
 
     def _await(self, name: str, condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from resilience import ConfigurationError
 
 DEFAULT_CIRCUITS = Path("circuits.toml")
+RUN_FILE = "run.json"
 
 
 def default_state_dir() -> Path:
@@ -82,7 +83,7 @@ class Settings(BaseSettings):
     @property
     def run_file(self) -> Path:
         """What a local run tells other terminals."""
-        return self.state_dir / "run.json"
+        return self.state_dir / RUN_FILE
 
 
 class _RunningHere(PydanticBaseSettingsSource):
@@ -93,12 +94,22 @@ class _RunningHere(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         folder = self.current_state.get("state_dir") or os.environ.get("STATE_DIR") or default_state_dir()
-        try:
-            noted = json.loads((Path(folder) / "run.json").read_text("utf-8"))
-            os.kill(noted["pid"], 0)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError):
-            return {}
-        return dict(noted["settings"])
+        return dict(_noted(Path(folder) / RUN_FILE).get("settings", {}))
+
+
+def _noted(run_file: Path) -> dict[str, Any]:
+    """What a local run has written down; nothing of one that is over."""
+    try:
+        noted = json.loads(run_file.read_text("utf-8"))
+        os.kill(noted["pid"], 0)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return {}
+    return dict(noted)
+
+
+def simulated() -> dict[str, str]:
+    """Where a running ``make run`` has its stand-ins, by the provider's variable, as in FINNHUB_BASE_URL."""
+    return dict(_noted(settings().run_file).get("simulated", {}))
 
 
 @cache

@@ -130,6 +130,7 @@ def test_quotes_flow_through_an_outage_and_a_restart(run):
     wait_for(lambda: "simulated  alpha_vantage, finnhub" in run.text(), 60, "it says what is simulated")
     assert f"http://127.0.0.1:{run.first + 1}" in run.text()
     assert "simulate finnhub down" in run.text()
+    assert run.celery("circuits", "show", "finnhub")["quota_calls"] is None, "a stand-in has no quota"
     assert "another run uses" in run.fails()
 
     with (
