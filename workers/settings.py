@@ -108,8 +108,14 @@ def _noted(run_file: Path) -> dict[str, Any]:
 
 
 def simulated() -> dict[str, str]:
-    """Where a running ``make run`` has its stand-ins, by the provider's variable, as in FINNHUB_BASE_URL."""
-    return dict(_noted(settings().run_file).get("simulated", {}))
+    """Where a running ``make run`` has its stand-ins, by the provider's variable, as in FINNHUB_BASE_URL.
+
+    None for a process that has another store: it is no part of that run, and asks the providers themselves.
+    """
+    noted = _noted(settings().run_file)
+    if noted.get("settings", {}).get("resilience_store_url") != settings().resilience_store_url:
+        return {}
+    return dict(noted.get("simulated", {}))
 
 
 @cache
