@@ -6,6 +6,7 @@ import functools
 import getpass
 import os
 import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from resilience.circuit import Finding, Permit, Reason, Report, Verdict, time_of, to_micros
@@ -16,7 +17,6 @@ from resilience.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
 
     from resilience.circuit import Circuit
 
@@ -301,6 +301,11 @@ def quota(circuit: Circuit, policy: Policy) -> dict[str, Any]:
 def iso(when: datetime | None) -> str | None:
     """ISO 8601 with its offset, or None."""
     return when.isoformat() if when else None
+
+
+def seconds_until(when: str) -> float:
+    """How long from now to a time in ISO 8601, on this machine's clock; below zero once it is over."""
+    return (datetime.fromisoformat(when) - datetime.now(UTC)).total_seconds()
 
 
 def span(seconds: float) -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from resilience import CircuitState, Reason, StoreUnavailableError, publishing
-from resilience.breaker import span
+from resilience.breaker import seconds_until, span
 from resilience.stores import default_store
 from tasks import entitlement, last_good, not_found
 from tasks.errors import UnknownDatasetError
 from tasks.fetch import is_retired, key_in_use, question_of, served_datasets
 from tasks.providers import clean_symbol, providers_of, resolve_adjustment
-from tasks.reading import look
+from tasks.reading import judged
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ def _kept(dataset: str, symbol: str, adjustment: str | None) -> Kept | None:
     if entry is None:
         return None
     freshness = provider_settings().freshness(dataset)
-    reading = look(dataset, symbol, adjustment)
+    reading = judged(dataset, symbol, entry, freshness)
     return Kept(
         entry.provider,
         entry.as_of,
@@ -250,7 +249,7 @@ def _evidence(row: dict[str, Any]) -> str:
         return f"by {row['actor']}" + (f": {row['note']}" if row["note"] else "")
     if not row["last_failure_time"] or not row["failure_count"]:
         return ""
-    ago = span(_seconds_since(row["last_failure_time"]))
+    ago = span(-seconds_until(row["last_failure_time"]))
     return f"{row['failure_count']} failures in a row, the last {ago} ago"
 
 
@@ -262,7 +261,7 @@ def _obstacle(row: dict[str, Any], not_in_plan_until: str | None) -> tuple[str, 
         return f"{service} is retired", "take it off the schedule"
     if state == CircuitState.FORCED_OPEN:
         said = f" ({row['note']})" if row["note"] else ""
-        left = span(-_seconds_since(row["forced_until"]))
+        left = span(seconds_until(row["forced_until"]))
         why = f"{row['actor']} has forced the circuit of {service} open{said}, for {left} more"
         return why, f"{reset} takes that back"
     if not_in_plan_until:
@@ -283,7 +282,7 @@ def _pause(row: dict[str, Any]) -> tuple[str, str] | None:
     if state == CircuitState.HALF_OPEN:
         return f"{service} is being tried again ({reason})", f"nothing, a few calls decide; {at_once}"
     if state == CircuitState.OPEN:
-        since = f" and has been for {span(_seconds_since(row['since']))}" if row["since"] else ""
+        since = f" and has been for {span(-seconds_until(row['since']))}" if row["since"] else ""
         again = f"nothing, it is tried again {_in(row['retry_at'])}"
         return f"the circuit of {service} is open{since}: {reason}", f"{again}; {at_once}"
     if row["quota_left"] == 0:
@@ -350,10 +349,6 @@ def _what_there_is(dataset: str, symbol: str, kept: Kept | None) -> str:
     return f"{age}, by {kept.provider}"
 
 
-def _seconds_since(when: str) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(when)).total_seconds()
-
-
 def _in(when: str | None) -> str:
-    left = -_seconds_since(when) if when else 0
+    left = seconds_until(when) if when else 0
     return f"in {span(left)}" if left > 0 else "now"

@@ -6,7 +6,6 @@ import contextlib
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import current_app, states
@@ -19,6 +18,7 @@ from resilience import (
     StoreUnavailableError,
     get_circuit_breaker,
 )
+from resilience.breaker import seconds_until
 from resilience.outlet import BROKER_SECONDS, make_brief
 from resilience.parking import Lane
 from resilience.states import PARKED, brief
@@ -126,7 +126,7 @@ def latest(dataset: str, symbol: str, adjustment: str | None = None) -> Reading:
         tasks.errors.InputError: An unknown dataset or adjustment, or a symbol that cannot be one.
     """
     symbol = _checked(dataset, symbol)
-    reading = look(dataset, symbol, resolve_adjustment(dataset, symbol, None, adjustment))
+    reading = _latest(dataset, symbol, resolve_adjustment(dataset, symbol, None, adjustment))
     if reading.stale and reading.provider:
         last_good.note_stale(dataset, reading.provider)
     return reading
@@ -182,8 +182,7 @@ def refresh(
             return _fall_back(question, reason=reason, outcome="parked")
 
 
-def look(dataset: str, symbol: str, adjustment: str | None) -> Reading:
-    """As ``latest``, for a clean symbol and an adjustment there is; not counted as a read."""
+def _latest(dataset: str, symbol: str, adjustment: str | None) -> Reading:
     freshness = provider_settings().freshness(dataset)
     try:
         entry = last_good.recall(dataset, symbol, adjustment)
@@ -191,6 +190,11 @@ def look(dataset: str, symbol: str, adjustment: str | None) -> Reading:
             return Reading("failed", reason=_why_none(dataset, symbol, adjustment))
     except StoreUnavailableError as error:
         return Reading("failed", reason=str(error))
+    return judged(dataset, symbol, entry, freshness)
+
+
+def judged(dataset: str, symbol: str, entry: last_good.Entry, freshness: Freshness) -> Reading:
+    """What a reader is told of a kept value; not counted as a read."""
     if entry.age_seconds > freshness.max_seconds:
         too_old = (
             f"the last {dataset} of {symbol}, by {entry.provider}, is {entry.age_seconds:.0f} s old; over "
@@ -349,7 +353,7 @@ def _answer(results: Backend, task_id: str, question: Question, ends: float) -> 
             return _failed(question, info)
         parked = state == PARKED and isinstance(info, dict)
         left = ends - time.monotonic()
-        if left <= 0 or (parked and _seconds_until(info["retry_at"]) > left):
+        if left <= 0 or (parked and seconds_until(info["retry_at"]) > left):
             break  # nobody waits for what cannot come in time
         time.sleep(min(POLL_SECONDS, left))
     if not parked:
@@ -363,13 +367,9 @@ def _answer(results: Backend, task_id: str, question: Question, ends: float) -> 
     return replace(reading, provider=reading.provider or info["service"], verdict=info.get("verdict"))
 
 
-def _seconds_until(when: str) -> float:
-    return (datetime.fromisoformat(when) - datetime.now(UTC)).total_seconds()
-
-
 def _fresh(question: Question, answer: dict[str, Any]) -> Reading:
     """The task's own answer: what is kept may be another provider's, or not kept at all."""
-    kept = look(question.dataset, question.symbol, question.adjustment)
+    kept = _latest(question.dataset, question.symbol, question.adjustment)
     same = kept.fetched_at == answer["fetched_at"]
     age = kept.age_seconds if same else None
     return Reading(
@@ -397,7 +397,7 @@ def _fall_back(
     question: Question, *, reason: str | None, retry_at: str | None = None, outcome: str = "failed"
 ) -> Reading:
     """The last good value, marked stale; without one, what is known of the refresh."""
-    reading = look(question.dataset, question.symbol, question.adjustment)
+    reading = _latest(question.dataset, question.symbol, question.adjustment)
     if reading.value is None:
         return Reading(outcome, reason=reason, retry_at=retry_at)
     if reading.provider:

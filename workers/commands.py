@@ -32,7 +32,7 @@ from resilience import (
     get_circuit_breaker,
     publishing,
 )
-from resilience.breaker import EVER, iso, span, whoami
+from resilience.breaker import EVER, iso, seconds_until, span, whoami
 from resilience.policy import MAX_SECONDS, parse_change
 from resilience.release import drop as drop_parked
 from resilience.stores import default_store
@@ -257,7 +257,7 @@ def _table(*columns: str, fold: str = "") -> Table:
 
 def _ago(when: str | None) -> str:
     """How long ago, in words; nothing for never."""
-    return span((datetime.now(UTC) - datetime.fromisoformat(when)).total_seconds()) if when else ""
+    return span(-seconds_until(when)) if when else ""
 
 
 @circuits.command(epilog="Example: celery -A workers circuits show finnhub")
@@ -668,7 +668,7 @@ def next_try(retry_at: str | None, reason: str | None = None) -> str:
         return UNPROBED[reason]
     if not retry_at:
         return ""
-    left = (datetime.fromisoformat(retry_at) - datetime.now(UTC)).total_seconds()
+    left = seconds_until(retry_at)
     if left <= 0:
         return "now"
     return f"in {span(left)}"
