@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from bench import breaker, ingest, lot, outage, recovery
+from bench import breaker, ingest, lot, outage, recovery, scrape
 
 SIZED = {"outage": outage.main, "lot": lot.main, "recovery": recovery.main}
 TIMED = {"ingest": ingest.main}
-BENCHMARKS = {**SIZED, "breaker": breaker.main, **TIMED}
+BENCHMARKS = {**SIZED, "breaker": breaker.main, "scrape": scrape.main, **TIMED}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=...", description=__doc__)
