@@ -57,7 +57,7 @@ def circuits_file() -> str:
     lines = []
     for service in LIVING:
         fields = {**paced.get(service, {}), **POLICY}
-        lines += [f"[{service}]", *(f"{name} = {value}" for name, value in fields.items()), ""]
+        lines += [f"[{service}]", *(f"{name} = {json.dumps(value)}" for name, value in fields.items()), ""]
     return "\n".join(lines)
 
 
