@@ -47,7 +47,7 @@ TOO_FAST = "intrinio"
 TABLES = (
     ("quote", "auto", "finnhub", 1_930, 180),
     ("bars", "auto", "alpaca", 1_200, 180),
-    ("news", "auto", "news_api", 900, 180),
+    ("news", "auto", "news_api", 900, 80),
     ("filings", "auto", "sec_edgar", 330, 30),
     ("quote", "auto", "coingecko", 200, 100),
     ("observations", "auto", "fred", 150, 60),
