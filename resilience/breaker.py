@@ -25,6 +25,8 @@ R = TypeVar("R")
 
 HOUR, DAY = 3600, 86_400
 EVER = 30.0 * DAY
+#: Characters kept of what was wrong.
+MOST_DETAIL = 300
 # A service asked for these pauses itself, and said, or its documentation does, when they end.
 HOLDS = frozenset({Reason.RATE_LIMITED, Reason.QUOTA})
 
@@ -120,6 +122,7 @@ class CircuitBreaker:
         reason: Reason | str | None = None,
         owner: str = "",
         max_attempts: int = 0,
+        detail: str = "",
     ) -> Report:
         """What the call said. One atomic step; a report that comes too late changes no state.
 
@@ -130,6 +133,8 @@ class CircuitBreaker:
             reason: With hold: why (rate_limited unless said).
             owner: The task that made the call, if one did.
             max_attempts: Its attempt budget.
+            detail: With failure or hold: what was wrong, for people, free of secrets; of a long text the
+                beginning, on one line.
 
         Raises:
             ValueError: For a refused permit, an unknown verdict, or a hold without its seconds.
@@ -142,7 +147,8 @@ class CircuitBreaker:
                 raise ValueError(f"hold_seconds={hold_seconds!r}: a hold needs its seconds, more than 0")
             hold_seconds = min(hold_seconds, MAX_SECONDS)  # a provider's word, whatever it says
         why = Reason(reason) if reason else None
-        finding = Finding(verdict, hold_seconds, why, owner, max_attempts, self.key)
+        said = "".join(char if char.isprintable() else " " for char in detail[:MOST_DETAIL])
+        finding = Finding(verdict, hold_seconds, why, owner, max_attempts, self.key, detail=said)
         return self.store.report(permit, self.policy, finding)
 
     def forget(self, owner: str) -> None:
@@ -157,17 +163,17 @@ class CircuitBreaker:
             permit = self.acquire()
             if not permit:
                 raise CircuitBreakerOpenError(self.service_name, permit.retry_at, permit.reason)
-            verdict = Verdict.IGNORED
+            verdict, detail = Verdict.IGNORED, ""
             try:
                 result = func(*args, **kwargs)
                 verdict = Verdict.SUCCESS
-            except self.expected_exception:
-                verdict = Verdict.FAILURE
+            except self.expected_exception as error:
+                verdict, detail = Verdict.FAILURE, type(error).__name__
                 raise
             else:
                 return result
             finally:
-                self.report(permit, verdict)
+                self.report(permit, verdict, detail=detail)
 
         return wrapper
 
@@ -240,6 +246,7 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "failure_count": circuit.failures,
         "failure_threshold": policy.failure_threshold,
         "last_failure_time": iso(circuit.last_failure),
+        "last_error": circuit.last_error,
         "retry_at": iso(circuit.retry_at),
         "reason": circuit.reason.value if circuit.reason else None,
         "since": iso(circuit.since),

@@ -172,6 +172,7 @@ class Finding:
         max_attempts: That task's attempt budget.
         key: The fingerprint of the key the call was made with, empty if there is none.
         host: Whose finding it is.
+        detail: With a failure or hold: what was wrong, in a line for people, free of secrets; else empty.
     """
 
     verdict: Verdict
@@ -181,6 +182,7 @@ class Finding:
     max_attempts: int = 0
     key: str = ""
     host: str = field(default_factory=socket.gethostname)
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +349,7 @@ class Circuit:
     retry_at: datetime | None = None
     reason: Reason | None = None
     last_failure: datetime | None = None
+    last_error: str | None = None
     forced_until: datetime | None = None
     actor: str | None = None
     note: str | None = None

@@ -601,5 +601,9 @@ class ResilientRequest(Request):
         own = {*self.task.services, *self._candidates()} == {self.task.service}
         verdict = Verdict.FAILURE if own else Verdict.IGNORED
         return get_circuit_breaker(self.task.service).report(
-            lost, verdict, owner=self.id, max_attempts=self.task.max_attempts
+            lost,
+            verdict,
+            owner=self.id,
+            max_attempts=self.task.max_attempts,
+            detail="the process that called it was lost",
         )

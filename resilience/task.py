@@ -42,6 +42,8 @@ class Outcome:
         hold_seconds: With a hold: how long the provider wants to be left alone.
         reason: With a hold: why.
         label: The application's own word for it, shown in the PARKED state.
+        detail: What was wrong, in a line for people, free of secrets, shown with the circuit; the
+            exception's type unless given.
     """
 
     verdict: Verdict
@@ -49,6 +51,7 @@ class Outcome:
     hold_seconds: float = 0
     reason: Reason | None = None
     label: str | None = None
+    detail: str = ""
 
 
 class Parked(Ignore):
@@ -219,6 +222,7 @@ class ResilientTask(Task):
                 reason=outcome.reason,
                 owner=request.id,
                 max_attempts=budget,
+                detail=outcome.detail or type(failure).__name__,
             )
             self.log_end(permit, outcome, started)
 

@@ -248,9 +248,10 @@ def _evidence(row: dict[str, Any]) -> str:
     if row["actor"]:
         return f"by {row['actor']}" + (f": {row['note']}" if row["note"] else "")
     if not row["last_failure_time"] or not row["failure_count"]:
-        return ""
+        return (row["state"] != CircuitState.CLOSED and row["last_error"]) or ""
     ago = span(-seconds_until(row["last_failure_time"]))
-    return f"{row['failure_count']} failures in a row, the last {ago} ago"
+    said = f": {row['last_error']}" if row["last_error"] else ""
+    return f"{row['failure_count']} failures in a row, the last {ago} ago{said}"
 
 
 def _obstacle(row: dict[str, Any], not_in_plan_until: str | None) -> tuple[str, str] | None:

@@ -216,7 +216,8 @@ class FetchTask(ResilientTask):
             return Outcome(Verdict.IGNORED, ends=True)
         outcome = OUTCOMES[Answer(error.verdict)]
         hold = (error.hold_seconds or DEFAULT_HOLD_SECONDS) if outcome.verdict is Verdict.HOLD else 0
-        return replace(outcome, hold_seconds=hold, label=error.verdict)
+        detail = f"{error.verdict}: {error.detail}" if error.detail else error.verdict
+        return replace(outcome, hold_seconds=hold, label=error.verdict, detail=detail)
 
     def after_return(
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any

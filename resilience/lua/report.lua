@@ -8,6 +8,7 @@
 --       13 host  14 a random number from 0 to 1, for the jitter
 --       15 whether the policies now and then know of nothing but failures in a row  0|1
 --       16 how long the call took (us) where the store was not asked when it began; '' where it was
+--       17 of a failure or hold: what was wrong, for people; '' where nobody says
 -- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason, generation,
 --        now (us), how long to wait before anybody is told (us)}
 -- does  counts; closed -> open by its rules or on a hold; half_open -> closed or open; frees the probe's
@@ -136,6 +137,9 @@ redis.call('HINCRBY', CIRCUIT, 'verdict:' .. verdict, 1)
 observe_call(now)
 if verdict == 'failure' then
   redis.call('HSET', CIRCUIT, 'last_failure', now)
+end
+if (verdict == 'failure' or verdict == 'hold') and ARGV[17] ~= '' then
+  redis.call('HSET', CIRCUIT, 'last_error', ARGV[17])
 end
 
 -- A task whose process was lost does not know its permit: it is found by its owner, the latest if it

@@ -69,6 +69,7 @@ class _Machine:
     reason: str = ""
     since: int = 0
     last_failure: int = 0
+    last_error: str = ""
     forced: str = ""
     forced_until: int = 0
     actor: str = ""
@@ -324,6 +325,8 @@ class MemoryStore:
             if finding.verdict is Verdict.FAILURE:
                 m.failures_total += 1
                 m.last_failure = now
+            if finding.verdict in (Verdict.FAILURE, Verdict.HOLD) and finding.detail:
+                m.last_error = finding.detail
             if permit.at_micros:
                 m.took.update(duration_fields(finding.verdict, max(now - permit.at_micros, 0)))
             m.succeeded += finding.verdict is Verdict.SUCCESS
@@ -467,6 +470,7 @@ class MemoryStore:
             retry_at=from_micros(m.forced_until if forced_open else m.retry_at),
             reason=Reason(reason) if reason else None,
             last_failure=from_micros(m.last_failure),
+            last_error=m.last_error or None,
             forced_until=from_micros(m.forced_until),
             actor=m.actor or None,
             note=m.note or None,

@@ -517,6 +517,7 @@ class RedisStore:
             random.random(),  # noqa: S311 - spreads load, guards nothing
             int(policy.plain and permit.policy.plain),
             micros_in(time.monotonic() - permit.viewed_at) if permit.viewed else "",
+            finding.detail,
         )
         _wait_unseen(unseen)
         return Report(
@@ -602,6 +603,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         retry_at=from_micros(fields.get("forced_until" if forced == "open" else "retry_at")),
         reason=reason_of(reason),
         last_failure=from_micros(fields.get("last_failure")),
+        last_error=fields.get("last_error"),
         forced_until=from_micros(fields.get("forced_until")) if forced else None,
         actor=(fields.get("actor") or None) if forced else None,
         note=(fields.get("note") or None) if forced else None,

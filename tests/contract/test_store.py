@@ -53,6 +53,30 @@ def test_it_opens_at_exactly_the_threshold(breaker: CircuitBreaker, clock: Clock
     assert circuit.last_failure == clock.time()
 
 
+def test_what_was_wrong_last_is_kept_until_something_else_is(breaker: CircuitBreaker) -> None:
+    assert breaker.get_state()["last_error"] is None
+    breaker.report(granted(breaker), Verdict.FAILURE, detail="it answered 503")
+    breaker.report(granted(breaker), Verdict.SUCCESS, detail="of no use")
+    breaker.report(granted(breaker), Verdict.FAILURE)
+    assert breaker.get_state()["last_error"] == "it answered 503", "who says nothing takes nothing back"
+    breaker.report(granted(breaker), Verdict.HOLD, hold_seconds=9, detail="it\nanswered\x1b[31m " + "é" * 400)
+    said = breaker.get_state()["last_error"]
+    assert said.startswith("it answered [31m é"), "one line, whatever it says"
+    assert len(said) == 300
+
+
+def test_a_decorated_call_tells_what_it_raised_and_no_text_that_could_hold_a_key(
+    breaker: CircuitBreaker,
+) -> None:
+    @breaker.call
+    def fetch() -> None:
+        raise TimeoutError("https://example.com/?apikey=secret")
+
+    with pytest.raises(TimeoutError):
+        fetch()
+    assert breaker.get_state()["last_error"] == "TimeoutError"
+
+
 def test_a_success_in_between_starts_the_count_again(breaker: CircuitBreaker) -> None:
     for _ in range(5):
         fail(breaker, 2)

@@ -99,7 +99,7 @@ class BothMachines(RuleBasedStateMachine):
     def report(self, data, verdict, hold, reason, owner, host, keep):
         place = data.draw(st.integers(0, len(self.out) - 1))
         permits = self.out[place] if keep else self.out.pop(place)  # kept: reported twice, as after a fault
-        finding = Finding(verdict, hold, reason, owner, 3, self.key, host)
+        finding = Finding(verdict, hold, reason, owner, 3, self.key, host, detail=f"{host} says {verdict}")
         reports = [
             store.report(permit, self.policy, finding)
             for store, permit in zip(self.stores, permits, strict=True)

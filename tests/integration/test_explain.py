@@ -65,6 +65,7 @@ def test_a_value_whose_circuit_is_open_tells_what_waits_and_who_else_can_be_aske
     row = source(found)
     assert (row["state"], row["reason"], row["parked"]) == ("open", "failures", 2), "neither MSFT nor FIRST"
     assert row["evidence"].startswith("3 failures in a row, the last ")
+    assert ": provider_failure: Finnhub answered 502" in row["evidence"]
     assert row["retry_at"] > row["since"]
     assert (found["kept"]["stale"], found["parked"]) == (True, 2)
     assert found["parked_since"] == row["parked_since"]
