@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import itertools
+import json
 import random
 import shutil
 import subprocess
@@ -36,6 +37,8 @@ SECONDS = 600.0
 FLOOD = 50_000
 #: Where in the run the flood comes.
 FLOOD_AT = 0.4
+#: On a busy machine it takes as long as the rest of the run, and more.
+FLOOD_SECONDS = 900
 #: What is left when faults and load are over is worked off in this time, but for what waits for a quota.
 DRAIN_SECONDS = 240.0
 CALM_SECONDS = 5.0
@@ -49,7 +52,9 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - its output
 
 
-def play(seed: str, seconds: float, broker: str, faults: Sequence[str], folder: Path) -> Account:
+def play(
+    seed: str, seconds: float, broker: str, faults: Sequence[str], refreshes: int, folder: Path
+) -> Account:
     """One run.
 
     Args:
@@ -57,6 +62,7 @@ def play(seed: str, seconds: float, broker: str, faults: Sequence[str], folder: 
         seconds: How long there is load and faults.
         broker: redis or rabbitmq.
         faults: Which there can be.
+        refreshes: How many the flood has.
         folder: Where data and logs go.
     """
     began = time.monotonic()
@@ -66,7 +72,7 @@ def play(seed: str, seconds: float, broker: str, faults: Sequence[str], folder: 
         load = Load(stage, seed)
         began = time.monotonic()
         load.start()
-        strike_all(stage, plan(f"{seed}-{broker}", seconds, faults), seconds, began)
+        strike_all(stage, plan(f"{seed}-{broker}", seconds, faults), seconds, refreshes, began)
         load.stop()
         for service in LIVING:
             stage.simulator.set_mode(service, "ok")
@@ -78,7 +84,7 @@ def play(seed: str, seconds: float, broker: str, faults: Sequence[str], folder: 
         stage.close()
 
 
-def strike_all(stage: Stage, strikes: list[Strike], seconds: float, began: float) -> None:
+def strike_all(stage: Stage, strikes: list[Strike], seconds: float, refreshes: int, began: float) -> None:
     """Let each strike when it is time, and mend it when it is time; the flood comes in between."""
     counter = itertools.count()
     agenda: list[tuple[float, int, str, Callable[[], object]]] = []
@@ -94,8 +100,7 @@ def strike_all(stage: Stage, strikes: list[Strike], seconds: float, began: float
     for strike in strikes:
         add(strike.at, str(strike), lambda strike=strike: hit(strike))  # type: ignore[misc]
     flooding: list[subprocess.Popen[bytes]] = []
-    count = int(FLOOD * seconds / SECONDS)
-    add(seconds * FLOOD_AT, f"{count} refreshes", lambda: flooding.append(flood(stage, count)))
+    add(seconds * FLOOD_AT, f"{refreshes} refreshes", lambda: flooding.append(flood(stage, refreshes)))
     add(seconds, "all is mended", lambda: None)
     while agenda:
         at, _, what, act = heapq.heappop(agenda)
@@ -106,7 +111,7 @@ def strike_all(stage: Stage, strikes: list[Strike], seconds: float, began: float
             say(f"{at:6.1f} s  {what.strip()}" if not what.lstrip().startswith(f"{at:.1f}") else what)
         act()
     for process in flooding:
-        process.wait(300)
+        process.wait(FLOOD_SECONDS)
         outcomes = (stage.folder / "flood.log").read_text().split("\n")
         bad = [line for line in outcomes if "(" in line]
         say(f"flood: {len(outcomes) - 1} answers, {len(bad)} exceptions {bad[:1]}")
@@ -165,16 +170,22 @@ def main() -> None:
     parser.add_argument("--faults", default=",".join(FAULTS), help="of these, separated by commas")
     parser.add_argument("--flood", type=int, default=FLOOD, help="refreshes in a run of ten minutes")
     parser.add_argument("--keep", type=Path, help="where data and logs go, to be looked at")
+    parser.add_argument("--record", type=Path, help="a file that gets each run's figures, a line of JSON")
     given = parser.parse_args()
     broken = 0
     for broker in given.broker or ("redis", "rabbitmq"):
         say(f"chaos on {broker}, {given.seconds:.0f} s, --seed {given.seed}")
         folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=given.keep))
-        account = play(given.seed, given.seconds, broker, given.faults.split(","), folder)
+        refreshes = int(given.flood * given.seconds / SECONDS)
+        account = play(given.seed, given.seconds, broker, given.faults.split(","), refreshes, folder)
         say("\n".join([f"\n{broker}, {given.seconds:.0f} s, --seed {given.seed}", *account.lines]))
         for line in account.broken:
             say(f"BROKEN: {line}")
         broken += len(account.broken)
+        if given.record:
+            run = {"seed": given.seed, "broker": broker, "seconds": given.seconds, "broken": account.broken}
+            with given.record.open("a") as out:
+                out.write(json.dumps(run | account.figures) + "\n")
         if account.broken:
             say(f"logs: {folder}")
         elif not given.keep:

@@ -133,10 +133,12 @@ class Account:
     Attributes:
         broken: What does not hold, each in words; empty: all held.
         lines: Everything counted, in words.
+        figures: What a table of many runs is made of.
     """
 
     broken: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
 
     def holds(self, what: str, bad: Any, shown: str = "") -> None:
         """Note that a promise is kept where there is nothing bad."""
@@ -213,6 +215,12 @@ class Auditor:
             ledger = Ledger(self.stage.broker.folder, QUEUES)
             by_transport = ledger.popped_and_never_noted(lost)
         states = Counter(final.get(ident, "no state") for ident in sent)
+        self.account.figures |= {
+            "tasks": len(final.keys() | sent.keys()),
+            "parked": len(waiting),
+            "lost": len(lost - by_transport),
+            "lost_by_transport": len(by_transport),
+        }
         self.account.tell(
             f"{len(sent)} tasks with ids of ours, {len(final)} tasks in all; ours: "
             + ", ".join(f"{count} {state}" for state, count in states.most_common())
@@ -245,6 +253,7 @@ class Auditor:
         bound = stage.killed * (PROCESSES * 2 + BATCH) + stage.children_killed + stage.ended * BATCH
         bound += len(stage.store_struck) * BATCH * len(stage.workers)
         shown = f"{again} times, where {bound} could be"
+        self.account.figures["again"] = again
         what = "a task runs again only for a killed worker, releaser or store"
         self.account.holds(what, [shown] if again > bound else [], shown)
 
@@ -266,6 +275,11 @@ class Auditor:
                     allowed += 1
                 else:
                     bad.append(f"{service} {call.at - times[place]:.1f} s after it opened")
+        self.account.figures |= {
+            "calls": sum(len(calls) for calls in self.recorder.calls.values()),
+            "opened": sum(to == "open" for moves in self.recorder.moves.values() for _, to in moves.values()),
+            "calls_while_open": len(bad),
+        }
         self.account.holds(
             "no call while a circuit is open", bad, f"{allowed} under way, or while the store was struck"
         )
@@ -286,6 +300,7 @@ class Auditor:
                 )
                 alone += excused
                 bad += [] if excused else [f"{service} at {when:.1f}"]
+        self.account.figures["above_quota"] = len(bad)
         self.account.holds("no call above a quota", bad, f"in {alone} s after the store was struck there was")
 
     def readers(self) -> None:
@@ -322,6 +337,7 @@ class Auditor:
             if not reading.stale and age > fresh + CLOCK_SECONDS + read.seconds:
                 wrong.append(f"{read.symbol}: fresh, and {age:.1f} s old")
         values = sum(1 for read in reads if read.reading and read.reading.value is not None)
+        self.account.figures |= {"readers": len(reads), "slowest_read": slowest, "misreported": len(wrong)}
         self.account.holds("staleness is never misreported", wrong, f"{values} values read")
 
     def recoveries(self) -> None:
@@ -331,6 +347,7 @@ class Auditor:
             calls = self.recorder.calls.get(service, [])
             took += [call.at - mended for call in calls if call.at >= mended and call.status == 200][:1]
         if took:
+            self.account.figures |= {"recovered": median(took), "recovered_at_most": max(took)}
             self.account.tell(
                 f"first success after a provider's return, {len(took)} times: median {median(took):.1f} s, "
                 f"at most {max(took):.1f} s"
