@@ -35,7 +35,7 @@ from tasks.providers import (
 from tasks.timing import NEVER, Crontab, Every, Timing, market
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 EXAMPLE = {
@@ -52,6 +52,7 @@ ASSUMED_CALLS_A_SECOND = 1.0
 MOST_PROBLEMS = 50
 _TABLE = re.compile(r"""\s*\[\[\s*["']?fetch["']?\s*\]\]""")
 SHORTEST_SECONDS = 1
+EXAMPLE_SECONDS = 60.0
 LONGEST_SECONDS = 366 * 86_400
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -151,6 +152,22 @@ def load(file: Path, usable: Callable[[str], bool] = is_set_up) -> list[Fetch]:
         at = int(line[1]) if line else text.count("\n") + 1
         raise ScheduleError([(str(file), at, f"no TOML, see https://toml.io: {error}")]) from None
     return placed(_Reader(file, text, usable).read(document))
+
+
+def examples(services: Iterable[str], every_seconds: float = EXAMPLE_SECONDS) -> list[Fetch]:
+    """What shows providers at work that no file asks: each dataset they serve, of its example.
+
+    Raises:
+        tasks.errors.UnknownServiceError: There is no provider of one of these names.
+    """
+    timing = Every(every_seconds)
+    return placed(
+        [
+            Fetch(dataset, service, endpoint.example, timing, choice=service)
+            for service in services
+            for dataset, endpoint in find_provider(service).endpoints.items()
+        ]
+    )
 
 
 def placed(fetches: Sequence[Fetch]) -> list[Fetch]:

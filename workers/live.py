@@ -104,7 +104,7 @@ def _advice(run: Run) -> Text:
         f"circuits   {flower}/circuits",
         f"Flower     {flower}",
         f"states     {flower}/circuit-breakers",
-        f"simulated  {_listed(shown)}{f', and {more} that the schedule does not ask' if more else ''}",
+        f"simulated  {_listed(shown)}{f', and of {more} more an example a minute' if more else ''}",
         f"real       {_listed(real)}",
         *([f"break one  {celery} simulate {first} down"] if first else []),
         *([f"mend it    {celery} simulate {first} ok"] if first else []),

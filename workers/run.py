@@ -162,6 +162,8 @@ class Run:
             self.environment[f"{service.upper()}_BASE_URL"] = (
                 f"http://{HOST}:{self.config.simulator_port + 1 + place}"
             )
+        # Whoever can be broken is asked now and then, so that one sees it break.
+        self.environment["SCHEDULE_EXAMPLES"] = ",".join(sorted(self.simulated - self.scheduled))
 
     def _note(self, addresses: dict[str, str]) -> None:
         """Tell other terminals where everything is; see ``workers/settings.py``."""

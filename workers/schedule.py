@@ -14,7 +14,7 @@ from celery.utils.log import get_logger
 from resilience.parking import Lane
 from tasks.errors import InputError
 from tasks.fetch import queue_of
-from tasks.schedule import Fetch, demand, load
+from tasks.schedule import Fetch, demand, examples, load
 from tasks.timing import NEVER
 from workers.settings import settings
 
@@ -47,7 +47,7 @@ class Slots(BaseSchedule):
 
 
 class FileScheduler(PersistentScheduler):
-    """Celery's own scheduler, fed from ``settings().schedule_file`` when beat starts.
+    """Celery's own scheduler, fed from ``settings().schedule_file`` and examples when beat starts.
 
     Fetches are due at times of their own by the clock, so all that is kept of them on disk is until when
     everything due has been sent. (Celery's scheduler would write each entry, and compare them all at every
@@ -73,7 +73,8 @@ class FileScheduler(PersistentScheduler):
             SystemExit: The file cannot be used; it says where and why.
         """
         try:
-            fetches = load(settings().schedule_file)
+            shown = filter(None, settings().schedule_examples.split(","))
+            fetches = load(settings().schedule_file) + examples(shown)
         except InputError as error:
             raise SystemExit(f"beat does not start: {error}") from None
         for asked in demand(fetches):

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
         resilience_store_url: Circuits, parked tasks and last good values live here.
         simulator_url: The provider simulator's control address.
         schedule_file: What is fetched, and how often.
+        schedule_examples: Providers, separated by commas, of which beat fetches an example of each dataset
+            once a minute, beside the file; a local run names those it simulates and the file does not ask.
         circuits_file: How each circuit behaves; the default one need not exist.
         log_format: text, or json: an object a line.
         state_dir: Data and logs of a local run.
@@ -64,6 +66,7 @@ class Settings(BaseSettings):
         default_factory=lambda known: f"http://127.0.0.1:{known.get('simulator_port', 8900)}"
     )
     schedule_file: Path = Path("schedule.toml")
+    schedule_examples: str = ""
     circuits_file: Path = DEFAULT_CIRCUITS
     log_format: Literal["text", "json"] = "text"
     state_dir: Path = Field(default_factory=default_state_dir)

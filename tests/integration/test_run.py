@@ -18,6 +18,7 @@ import redis
 
 from resilience import CircuitBreaker
 from resilience.stores.redis import RedisStore
+from tasks.last_good import PREFIX
 from tasks.providers import PROVIDERS
 from tests.fleet import ROOT, wait_for
 from tests.ports import free_port
@@ -167,6 +168,13 @@ def test_quotes_flow_through_an_outage_and_a_restart(run):
         assert 0 <= closed - retry_at <= 2
         wait_for(lambda: breaker.get_state()["parked"] == 0, 20, "nothing remains parked")
         wait_for(lambda: run.celery("latest", "quote", "AAPL")["outcome"] == "fresh", 30)
+
+        def kept() -> set[str]:
+            names: Any = store.hkeys(f"{PREFIX}providers")
+            return {name.decode() for name in names}
+
+        living = {service for service, row in PROVIDERS.items() if not row.retired}
+        wait_for(lambda: kept() == living, 90, "whom the schedule does not ask is seen at work, too")
 
         def states() -> list[str]:
             found: Any = [results.get(key) for key in results.scan_iter("celery-task-meta-*", 1000)]
