@@ -1,0 +1,125 @@
+"""What a chaos run is drawn from, what its fleet keeps to, and that its auditor notices what is wrong."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resilience import Policy
+from tests.chaos.audit import UNDER_WAY_SECONDS, Auditor, Call
+from tests.chaos.plan import APART_SECONDS, FAULTS, MODES, QUIET_SECONDS, plan
+from tests.chaos.stage import LIVING, circuits_file
+from workers.simulator.modes import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SECONDS = 600.0
+OPENED = 1_800_000_000.0
+
+
+def test_a_seed_is_replayed_and_another_is_another():
+    assert plan("7-redis", SECONDS) == plan("7-redis", SECONDS)
+    assert plan("7-redis", SECONDS) != plan("7-rabbitmq", SECONDS)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_everything_is_mended_before_the_end_and_no_part_is_struck_twice_at_once(seed):
+    strikes = plan(str(seed), SECONDS)
+    assert all(strike.at + strike.lasts <= SECONDS - QUIET_SECONDS + 0.1 for strike in strikes)
+    free: defaultdict[str, float] = defaultdict(float)
+    for strike in strikes:
+        part = FAULTS[strike.fault][3]
+        if part:
+            assert strike.at >= free[part] - 0.1
+            free[part] = strike.at + strike.lasts + APART_SECONDS
+
+
+def test_ten_seeds_have_every_fault_on_each_broker():
+    for broker in ("redis", "rabbitmq"):
+        struck = {strike.fault for seed in range(1, 11) for strike in plan(f"{seed}-{broker}", SECONDS)}
+        assert struck == set(FAULTS)
+    assert set(MODES) <= set(Mode)
+
+
+def test_a_fault_nobody_knows_is_named():
+    with pytest.raises(ValueError, match=r"unknown faults flod; known are provider, kill_worker"):
+        plan("1", SECONDS, ["flod"])
+
+
+def test_the_fleet_reads_the_circuits_it_is_to_keep_to():
+    circuits = tomllib.loads(circuits_file())
+    assert set(circuits) == set(LIVING)
+    policies = {service: Policy().changed(fields) for service, fields in circuits.items()}
+    assert {policy.failure_threshold for policy in policies.values()} == {3}
+    assert policies["alpha_vantage"].quota_strict
+
+
+def auditor(
+    *,
+    states: dict[str, list[str]] | None = None,
+    calls: Iterable[float] = (),
+    above: Iterable[float] = (),
+    store_struck: Iterable[list[float]] = (),
+) -> Auditor:
+    """One that has been told this, of a circuit of Finnhub's that opened at OPENED."""
+    recorder = SimpleNamespace(
+        states=defaultdict(list, states or {}),
+        calls={"finnhub": [Call(at, "AAPL", 200) for at in calls]},
+        moves=defaultdict(dict, finnhub={"1-0": (OPENED, "open")}),
+        above={"finnhub": list(above)},
+    )
+    stage = SimpleNamespace(
+        killed=0, children_killed=0, ended=0, workers=[], store_struck=[list(times) for times in store_struck]
+    )
+    told: Any = (stage, SimpleNamespace(), recorder)
+    return Auditor(*told)
+
+
+@pytest.mark.parametrize(
+    ("states", "broken"),
+    [
+        (["PARKED", "STARTED", "SUCCESS"], 0),
+        (["SUCCESS", "SUCCESS"], 0),
+        (["SUCCESS", "PARKED"], 1),
+        (["REVOKED", "SUCCESS"], 1),
+        (["FAILURE", "STARTED", "FAILURE"], 1),
+    ],
+)
+def test_it_notices_an_end_that_was_overwritten(states, broken):
+    audit = auditor(states={"a task": states})
+    audit.overwritten()
+    assert len(audit.account.broken) == broken
+
+
+def test_it_notices_what_ran_again_for_no_reason():
+    audit = auditor(states={"a task": ["SUCCESS", "SUCCESS"]})
+    audit.again()
+    assert audit.account.broken
+
+
+@pytest.mark.parametrize(
+    ("late", "struck", "broken"),
+    [
+        (-1, [], 0),
+        (UNDER_WAY_SECONDS, [], 0),
+        (UNDER_WAY_SECONDS + 0.1, [], 1),
+        (UNDER_WAY_SECONDS + 0.1, [[OPENED, OPENED + 1]], 0),
+        (20, [[OPENED, OPENED + 1]], 1),
+    ],
+)
+def test_it_notices_a_call_while_a_circuit_is_open(late, struck, broken):
+    audit = auditor(calls=[OPENED + late], store_struck=struck)
+    audit.while_open()
+    assert len(audit.account.broken) == broken
+
+
+@pytest.mark.parametrize(("struck", "broken"), [([], 1), ([[OPENED - 5, OPENED - 3]], 0)])
+def test_it_notices_a_call_above_a_quota(struck, broken):
+    audit = auditor(above=[OPENED], store_struck=struck)
+    audit.quotas()
+    assert len(audit.account.broken) == broken
