@@ -243,9 +243,10 @@ def _complete(
         known[kind.subjects[0]] = symbol
     if endpoint.adjustment is not None:
         known |= {"interval": "1d", "adjustment": endpoint.adjustment}
-        told = fields.get("adjustment", endpoint.adjustment)
-        if symbol is not None and told != endpoint.adjustment:
-            raise SchemaDriftError(f"prices are {told}, asked for {endpoint.adjustment}")
+        told = {**known, **fields}
+        for name in ("interval", "adjustment"):
+            if symbol is not None and told[name] != known[name]:
+                raise SchemaDriftError(f"prices are {told[name]}, asked for {known[name]}")
     if kind is NewsArticle and "article_id" not in fields:
         known["article_id"] = sha256(str(fields["url"]).encode()).hexdigest()
     return {**known, **fields}

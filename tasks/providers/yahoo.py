@@ -98,6 +98,8 @@ ROW = Provider(
             contains="Too Many Requests",
             statuses=frozenset({200, 403}),  # reported without the status 429, too
         ),
+        Matcher(Verdict.NOT_FOUND, "no such symbol", ("chart", "error", "code"), equals="Not Found"),
+        Matcher(Verdict.AUTH, "it wants a crumb", ("finance", "error", "code"), equals="Unauthorized"),
     ),
     # No limit is documented, nor how long one holds: rather too long than too short.
     rate_hold=300.0,

@@ -560,6 +560,15 @@ def test_bars_adjusted_for_something_else_than_asked_for_are_a_failure_that_name
     assert {bar.adjustment for bar in unasked} == {"split"}
 
 
+def test_bars_of_a_minute_are_read_as_such_and_a_failure_where_days_were_asked_for() -> None:
+    body = encoded(MODULES["twelvedata"].MINUTES)
+    (minute,) = judge("twelvedata", "bars", 200, {}, body).record
+    assert (minute.interval, minute.timestamp) == ("1m", datetime(2021, 9, 16, 19, 59, tzinfo=UTC))
+    asked = judge("twelvedata", "bars", 200, {}, body, symbol="AAPL")
+    assert asked.verdict == "provider_failure"
+    assert "prices are 1m, asked for 1d" in asked.detail
+
+
 def test_yahoos_days_are_the_exchanges_and_what_is_null_or_live_again_is_no_day() -> None:
     bars = judge("yahoo", "bars", 200, {}, encoded(MODULES["yahoo"].DAYS), symbol="AAPL").record
     assert [(bar.timestamp, bar.close, bar.adj_close) for bar in bars] == [
