@@ -154,6 +154,7 @@ class Matcher:
         equals: The whole of that value as text.
         statuses: The HTTP statuses it comes with; empty for any.
         hold: Overrides the provider's own rule for this reply.
+        of_one_symbol: It is about the symbol that was asked for: nothing is left alone for it.
     """
 
     verdict: Verdict
@@ -163,6 +164,7 @@ class Matcher:
     equals: str | None = None
     statuses: frozenset[int] = frozenset()
     hold: Hold | None = None
+    of_one_symbol: bool = False
 
     def matches(self, status: int, document: object, text: str) -> bool:
         """Whether a reply is this one.

@@ -7,7 +7,7 @@ and 403. A call that brought no reply at all is judged where it was made, in `ht
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -122,7 +122,8 @@ def judge(
 
     for matcher in provider.matchers:
         if matcher.matches(reply.status, reply.document, reply.text):
-            return judged(matcher.verdict, f"{provider.name}: {matcher.says}", matcher.hold)
+            found = judged(matcher.verdict, f"{provider.name}: {matcher.says}", matcher.hold)
+            return replace(found, hold_seconds=None) if matcher.of_one_symbol else found
     verdict = _by_status(reply)
     if verdict is not None:
         said = "an HTML page" if reply.is_html else excerpt(reply.text)
