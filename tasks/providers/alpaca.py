@@ -111,6 +111,7 @@ ROW = Provider(
             statuses=frozenset({403, 422}),
         ),
     ),
+    statuses=frozenset({400, 401, 403, 429}),
     quota=Quota(200, 60),
     rate_hold=Window.MINUTE,
     reset=Reset("X-RateLimit-Reset"),

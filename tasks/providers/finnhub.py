@@ -96,6 +96,7 @@ ROW = Provider(
         ),
         Matcher(Verdict.NOT_FOUND, "no data for the symbol", ("s",), equals="no_data"),
     ),
+    statuses=frozenset({429}),
     plan_lists_symbols=True,
     quota=Quota(60, 60),
     rate_hold=Window.MINUTE,

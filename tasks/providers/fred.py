@@ -57,6 +57,7 @@ ROW = Provider(
         Matcher(Verdict.NOT_FOUND, "no such series", contains="series does not exist", statuses=_WRONG),
         Matcher(Verdict.PROVIDER_FAILURE, "locked", statuses=frozenset({423})),
     ),
+    statuses=_WRONG,
     quota=Quota(120, 60),
     rate_hold=60.0,
 )

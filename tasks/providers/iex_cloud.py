@@ -54,6 +54,7 @@ ROW = Provider(
             statuses=frozenset({403}),
         ),
     ),
+    statuses=frozenset({402, 429, 451}),
     retired=date(2024, 8, 31),
     note="all products were retired on 2024-08-31; IEX prices are still served by Tiingo and Alpaca",
 )

@@ -45,6 +45,7 @@ ROW = Provider(
         Matcher(Verdict.NOT_FOUND, "no such symbol", _CODE, equals="no_valid_symbols_provided"),
         Matcher(Verdict.ENTITLEMENT, "the endpoint is not in this plan", _CODE, "access_restricted"),
     ),
+    statuses=frozenset({401, 404, 422}),
     # A caller who asks for a few symbols does not wait seven hours for each.
     quota=Quota(100, Window.MONTH.seconds, burst=5),
     circuit={"failure_threshold": 3},  # a failed call is one of the hundred

@@ -81,6 +81,7 @@ ROW = Provider(
         Matcher(Verdict.ENTITLEMENT, "the series is not in this subscription", _CODE, "QEPx"),
         Matcher(Verdict.RETIRED, "the series is retired", _CODE, equals="QECx06", of_one_symbol=True),
     ),
+    statuses=frozenset({404, 413, 414, 422}),
     plan_lists_symbols=True,
     quota=Quota(50_000, 86_400, burst=50),  # stays within 300 in ten seconds and 2 000 in ten minutes
     max_concurrent=1,

@@ -119,6 +119,7 @@ ROW = Provider(
         Matcher(Verdict.AUTH, "the token is not valid", ("detail",), "Invalid token"),
         Matcher(Verdict.ENTITLEMENT, "it is not in this plan", ("detail",), "not have permission"),
     ),
+    statuses=frozenset({403, 404, 429}),
     # 50 an hour and 1 000 a day, by its clients: evenly over the day, which keeps to both.
     quota=Quota(1_000, 86_400, burst=5),
     rate_hold=Window.HOUR,

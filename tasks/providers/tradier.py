@@ -78,6 +78,7 @@ ROW = Provider(
             statuses=frozenset({429}),
         ),
     ),
+    statuses=frozenset({401}),
     # Of market data with an account's token; a sandbox, at an address set by hand, has 60.
     quota=Quota(120, 60),
     rate_hold=60.0,  # its minute starts with the first call

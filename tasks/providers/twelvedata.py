@@ -94,6 +94,7 @@ ROW = Provider(
             Verdict.PROVIDER_FAILURE, "an error of its own", ("status",), equals="error", statuses=_PLAIN
         ),
     ),
+    statuses=frozenset({400, 414}),
     # 8 credits a minute and 800 a day, one for each call made here: evenly over the day, 8 at once.
     plan_lists_symbols=True,
     quota=Quota(800, 86_400, burst=8),

@@ -54,7 +54,7 @@ class Judgement:
         record: The value: of a success the record, or the records in order, of `empty` no records. None for
             any other class, and where neither the reply nor the caller says what a record is about.
         documented: False where no documented reply is this one: it has the class its status has with anybody,
-            or is no success anybody documented.
+            or is no success anybody documented. What any 5xx means is HTTP's to say.
     """
 
     verdict: Verdict
@@ -128,7 +128,8 @@ def judge(
     if verdict is not None:
         said = "an HTML page" if reply.is_html else excerpt(reply.text)
         detail = f"{provider.name} answered {printable(str(status), 20)}{said and ': '}{said}"
-        return judged(verdict, detail, documented=False)
+        known = reply.status in provider.statuses or reply.status in range(500, 600)
+        return judged(verdict, detail, documented=known)
     return _by_body(provider, endpoint, dataset, symbol, reply)
 
 

@@ -50,6 +50,7 @@ def test_a_documented_reply_has_its_documented_class_and_hold(service: str, repl
         service, reply.dataset, reply.status, reply.headers, reply.encoded, symbol=about(service, reply)
     )
     assert (judgement.verdict, judgement.hold_seconds) == (reply.verdict, reply.hold), judgement
+    assert judgement.documented or reply.status in range(200, 300), "the log would say that nobody knew it"
     assert len(judgement.detail) <= 300
     assert (judgement.record is not None) == (
         reply.verdict == "success" or (reply.verdict == "empty" and reply.dataset != "quote")
