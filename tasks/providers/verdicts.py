@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tasks.providers import documents
 from tasks.providers.catalogue import find_endpoint, find_provider
 from tasks.providers.documents import ABSENT, Fields, Node, SchemaDriftError, UnreadableError
-from tasks.providers.holds import has_retry_after, hold_seconds
+from tasks.providers.holds import has_retry_after, hold_seconds, sent_at
 from tasks.providers.redaction import excerpt, printable
 from tasks.providers.rows import Endpoint, Hold, Provider, Verdict
 from tasks.providers.symbols import clean_symbol
@@ -95,8 +95,8 @@ def judge(
         status: HTTP status.
         headers: Response headers; names in any case.
         body: The body, decompressed.
-        now: The time (UTC where it has no zone). Without it, a hold until the next minute or day is the whole
-            minute or day.
+        now: The time (UTC where it has no zone); None: that of the reply's Date header. Where there is none
+            either, a hold until the next minute or day is the whole minute or day.
         symbol: What was asked about, as the row asks: a record of another symbol, or with prices that are
             adjusted for something else, is a failure. None: the reply is taken for what it says it is.
 
@@ -111,8 +111,9 @@ def judge(
     provider = find_provider(service)
     endpoint = find_endpoint(provider, dataset)
     symbol = None if symbol is None else clean_symbol(symbol)
-    now = now.replace(tzinfo=UTC) if now is not None and now.tzinfo is None else now
     reply = _read(endpoint, status, headers, body)
+    now = sent_at(reply.headers) if now is None else now
+    now = now.replace(tzinfo=UTC) if now is not None and now.tzinfo is None else now
 
     def judged(
         verdict: Verdict, detail: str, rule: Hold | None = None, *, documented: bool = True

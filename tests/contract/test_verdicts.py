@@ -143,6 +143,14 @@ def test_retry_after_is_believed_within_a_second_and_an_hour(headers: dict[str, 
     assert judge("iex_cloud", "quote", 429, headers, b"", now=NOW).hold_seconds == hold
 
 
+def test_a_reply_tells_the_time_itself_where_the_caller_does_not() -> None:
+    headers = {"Retry-After": "Mon, 23 Nov 2026 21:31:00 GMT", "date": "Mon, 23 Nov 2026 21:30:40 GMT"}
+    assert judge("iex_cloud", "quote", 429, headers, b"").hold_seconds == 20
+    assert judge("finnhub", "quote", 429, {"Date": headers["date"]}, b"").hold_seconds == 20
+    assert judge("finnhub", "quote", 429, headers, b"", now=NOW).hold_seconds == 45
+    assert judge("finnhub", "quote", 429, {"Date": "today"}, b"").hold_seconds == 60
+
+
 def test_a_date_cannot_be_counted_without_the_time_of_day() -> None:
     headers = {"Retry-After": "Mon, 23 Nov 2026 21:31:00 GMT"}
     judgement = judge("iex_cloud", "quote", 503, headers, b"")
