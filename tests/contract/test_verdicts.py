@@ -461,6 +461,8 @@ def test_alpha_vantages_days_start_at_midnight_in_new_york_and_the_newest_is_las
         ("alpaca", "AAPL", datetime(2022, 2, 1, 5, tzinfo=UTC), "174.61", "raw"),
         ("tradier", "AAPL", datetime(2024, 2, 1, 5, tzinfo=UTC), "186.86", "split"),
         ("intrinio", "AAPL", datetime(2023, 11, 16, 5, tzinfo=UTC), "189.71", "raw"),
+        ("finnhub", "AAPL", datetime(2019, 9, 26, 4, tzinfo=UTC), "219.89", "split"),
+        ("iex_cloud", "AAPL", datetime(2018, 2, 1, 5, tzinfo=UTC), "167.78", "split"),
     ],
 )
 def test_the_documented_bars_are_days_of_the_exchange_and_say_what_they_are_adjusted_for(
@@ -482,6 +484,7 @@ def test_the_documented_bars_are_days_of_the_exchange_and_say_what_they_are_adju
         ("alpaca", "AAPL", datetime(2022, 3, 18, 14, 33, 58, 448_432, UTC), "161.1998"),
         ("tradier", "SPY", datetime(2024, 6, 28, 15, 51, 0, 990_000, UTC), "547.94"),
         ("intrinio", "AAPL", datetime(2023, 11, 17, 15, 23, 47, 252_000, UTC), "189.38"),
+        ("marketstack", "AAPL", datetime(2026, 10, 25, 15, 59, 59, tzinfo=UTC), "231.41"),
     ],
 )
 def test_the_documented_quotes_have_the_providers_own_price_and_time(

@@ -102,7 +102,11 @@ BAD = {
     ),
     "unknown provider": (changed('"finnhub"', '"finhub"'), 5, ["'finhub'", "known are", "finnhub"]),
     "unknown dataset": (changed('"quote"', '"quotes"'), 4, ["'quotes'", "quote"]),
-    "dataset not served": (changed('"quote"', '"bars"'), 4, ["finnhub", "'bars'", "serves quote"]),
+    "dataset not served": (
+        changed('"quote"', '"observations"'),
+        4,
+        ["finnhub", "'observations'", "serves quote"],
+    ),
     "bad symbol": (changed('"brk.b"', '"../x"'), 6, ["'../x'", "AAPL"]),
     "a symbol the provider cannot have": (
         changed('dataset = "quote"\nprovider = "finnhub"', 'dataset = "filings"\nprovider = "sec_edgar"'),
