@@ -171,6 +171,19 @@ BAD = {
         8,
         ["'New York'", "America/New_York"],
     ),
+    "who asks is not told": (
+        changed(
+            '"quote"\nprovider = "finnhub"\nsymbols = ["AAPL", "brk.b"]',
+            '"filings"\nprovider = "sec_edgar"\nsymbols = ["0000320193"]',
+        ),
+        5,
+        ["SEC_EDGAR_CONTACT is not set; put a name and an e-mail address"],
+    ),
+    "a bad symbol beside a bad time": (
+        changed('"brk.b"]\nevery_seconds = 15', '"../x"]\nevery_seconds = 0'),
+        7,
+        ["every_seconds=0", "'../x'"],
+    ),
     "a crontab of four fields": (changed("every_seconds = 15", 'crontab = "* * * *"'), 7, ["five fields"]),
     "a crontab that is a number": (changed("every_seconds = 15", "crontab = 5"), 7, ["crontab=5: give text"]),
     "no such exchange": (
