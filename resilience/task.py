@@ -42,6 +42,7 @@ class Outcome:
         hold_seconds: With a hold: how long the provider wants to be left alone.
         reason: With a hold: why.
         label: The application's own word for it, shown in the PARKED state.
+        detail: What was wrong, in one line for the log.
     """
 
     verdict: Verdict
@@ -49,6 +50,7 @@ class Outcome:
     hold_seconds: float = 0
     reason: Reason | None = None
     label: str | None = None
+    detail: str = ""
 
 
 class Parked(Ignore):
@@ -251,9 +253,10 @@ class ResilientTask(Task):
             started: When it was made, on the monotonic clock.
         """
         seconds, task_id = round(time.monotonic() - started, 6), self.request.id
-        said = outcome.label or outcome.verdict.value
+        said, detail = outcome.label or outcome.verdict.value, outcome.detail
+        line = ("%s[%s]: %s by %s in %.3f s%s", self.name, task_id, said, permit.service, seconds)
         logger.info(
-            *("%s[%s]: %s by %s in %.3f s", self.name, task_id, said, permit.service, seconds),
+            *(*line, detail and f": {detail}"),
             extra={
                 "task": self.name,
                 "task_id": task_id,
@@ -262,6 +265,7 @@ class ResilientTask(Task):
                 "probe": permit.probe,
                 "verdict": outcome.verdict.value,
                 "label": outcome.label,
+                "detail": detail,
                 "duration_seconds": seconds,
             },
         )

@@ -221,7 +221,7 @@ class FetchTask(ResilientTask):
         if error.verdict == Answer.RETIRED and error.hold_seconds is None:
             outcome = _ONE_SYMBOL_RETIRED
         hold = (error.hold_seconds or DEFAULT_HOLD_SECONDS) if outcome.verdict is Verdict.HOLD else 0
-        return replace(outcome, hold_seconds=hold, label=error.verdict)
+        return replace(outcome, hold_seconds=hold, label=error.verdict, detail=error.detail)
 
     def after_return(
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
