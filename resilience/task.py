@@ -42,8 +42,8 @@ class Outcome:
         hold_seconds: With a hold: how long the provider wants to be left alone.
         reason: With a hold: why.
         label: The application's own word for it, shown in the PARKED state.
-        detail: What was wrong, in a line for people, free of secrets, shown with the circuit; the
-            exception's type unless given.
+        detail: What was wrong, in a line for people, free of secrets; shown with the circuit, after the label, and
+            in the log.
     """
 
     verdict: Verdict
@@ -222,7 +222,8 @@ class ResilientTask(Task):
                 reason=outcome.reason,
                 owner=request.id,
                 max_attempts=budget,
-                detail=outcome.detail or type(failure).__name__,
+                # Of an exception nobody has judged, the type: its text may hold anything.
+                detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(failure).__name__,
             )
             self.log_end(permit, outcome, started)
 
@@ -255,9 +256,10 @@ class ResilientTask(Task):
             started: When it was made, on the monotonic clock.
         """
         seconds, task_id = round(time.monotonic() - started, 6), self.request.id
-        said = outcome.label or outcome.verdict.value
+        said, detail = outcome.label or outcome.verdict.value, outcome.detail
+        line = ("%s[%s]: %s by %s in %.3f s%s", self.name, task_id, said, permit.service, seconds)
         logger.info(
-            *("%s[%s]: %s by %s in %.3f s", self.name, task_id, said, permit.service, seconds),
+            *(*line, detail and f": {detail}"),
             extra={
                 "task": self.name,
                 "task_id": task_id,
@@ -266,6 +268,7 @@ class ResilientTask(Task):
                 "probe": permit.probe,
                 "verdict": outcome.verdict.value,
                 "label": outcome.label,
+                "detail": detail,
                 "duration_seconds": seconds,
             },
         )

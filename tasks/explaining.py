@@ -14,7 +14,7 @@ from tasks.errors import UnknownDatasetError
 from tasks.fetch import is_retired, key_in_use, question_of, served_datasets
 from tasks.providers import clean_symbol, providers_of, resolve_adjustment
 from tasks.reading import judged
-from tasks.settings import provider_settings
+from tasks.settings import credential_of, provider_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -271,9 +271,22 @@ def _obstacle(row: dict[str, Any], not_in_plan_until: str | None) -> tuple[str, 
     if state == CircuitState.DISABLED:
         return None
     if reason == Reason.AUTH or key_in_use(service) in row["refused_keys"]:
-        mend = f"mend {service.upper()}_API_KEY and restart the workers"
-        return f"{service} has refused its key", f"{mend}, or, if the key was right after all: {reset}"
+        return _refusal(row, reset)
     return _pause(row)
+
+
+def _refusal(row: dict[str, Any], reset: str) -> tuple[str, str]:
+    """Who is not let in, and what would let it."""
+    service, name = row["service"], credential_of(row["service"])
+    if name is None:
+        why = f"{service} has turned us away, and wants no key"
+        return why, f"see that its address is right, then: {reset}"
+    if row["refused_keys"] == [""]:
+        put = "put it in their environment or .env, and restart them"
+        return f"{name} is not set where the workers run", put
+    what = "contact" if name.endswith("_CONTACT") else "key"
+    mend = f"mend {name} and restart the workers"
+    return f"{service} has refused its {what}", f"{mend}, or, if the {what} was right after all: {reset}"
 
 
 def _pause(row: dict[str, Any]) -> tuple[str, str] | None:

@@ -49,6 +49,8 @@ OUTCOMES = {
     Answer.NOT_FOUND: Outcome(Verdict.SUCCESS, ends=True),
     Answer.EMPTY: Outcome(Verdict.SUCCESS, ends=True),
 }
+# Of one symbol, when the provider lives on: it has answered.
+_ONE_SYMBOL_RETIRED = Outcome(Verdict.SUCCESS, ends=True)
 #: What the circuits of all providers have in common; see ``Policy``. One that stays down is asked more and
 #: more rarely, but found to be back in ten minutes; one that is back gets five calls in the first second.
 CIRCUIT = {"timeout_cap_seconds": 600.0, "jitter": 0.2, "ramp_calls": 5}
@@ -126,7 +128,8 @@ class FetchTask(ResilientTask):
         # A probe may have less time than any other call; called directly, it has its row's.
         seconds = getattr(self.request, "call_seconds", None)
         judgement = call(service, dataset, symbol, settings=provider_settings(), deadline_seconds=seconds)
-        if judgement.verdict is Answer.NOT_FOUND:
+        gone = judgement.verdict is Answer.RETIRED and judgement.hold_seconds is None
+        if gone or judgement.verdict is Answer.NOT_FOUND:
             question = question_of(dataset, symbol, self._only(provider), adjustment)
             _keep_word({question, not_found.key_of(dataset, symbol, service)}, service, judgement.detail)
         if judgement.verdict is Answer.ENTITLEMENT:
@@ -215,9 +218,10 @@ class FetchTask(ResilientTask):
         if not isinstance(error, FetchError):
             return Outcome(Verdict.IGNORED, ends=True)
         outcome = OUTCOMES[Answer(error.verdict)]
+        if error.verdict == Answer.RETIRED and error.hold_seconds is None:
+            outcome = _ONE_SYMBOL_RETIRED
         hold = (error.hold_seconds or DEFAULT_HOLD_SECONDS) if outcome.verdict is Verdict.HOLD else 0
-        detail = f"{error.verdict}: {error.detail}" if error.detail else error.verdict
-        return replace(outcome, hold_seconds=hold, label=error.verdict, detail=detail)
+        return replace(outcome, hold_seconds=hold, label=error.verdict, detail=error.detail)
 
     def after_return(
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any

@@ -390,7 +390,8 @@ def _failed(question: Question, error: Any) -> Reading:
     )
     if verdict in ("not_found", "caller_error", "empty"):
         return reading  # an old value would be passed off as an answer
-    return replace(_fall_back(question, reason=reading.reason, outcome="failed"), verdict=verdict)
+    kept = _fall_back(question, reason=reading.reason, outcome="failed")
+    return replace(kept, verdict=verdict, provider=kept.provider or reading.provider)
 
 
 def _fall_back(

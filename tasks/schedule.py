@@ -32,6 +32,7 @@ from tasks.providers import (
     find_provider,
     providers_of,
 )
+from tasks.settings import credential_of, require_contact
 from tasks.timing import NEVER, Crontab, Every, Timing, market
 
 if TYPE_CHECKING:
@@ -279,14 +280,15 @@ class _Reader:
         with self._at(index, "provider"):
             services = self._services(index, block["provider"], dataset)
         symbols = list(self._symbols(index, block))
-        if timing is None or services is None:
+        if services is None:
             return []
         choice = AUTO if block["provider"] == AUTO else "+".join(services)
         found = []
         for file, line, symbol in symbols:
             with self._noting(file, line):
                 fetch = self._dealt(dataset, services, choice, symbol)
-                found.append(replace(fetch, timing=timing, table=index))
+                if timing is not None:
+                    found.append(replace(fetch, timing=timing, table=index))
         return found
 
     @staticmethod
@@ -347,6 +349,9 @@ class _Reader:
             if is_retired(name):
                 living = ", ".join(_living(dataset))
                 raise InputError(f"{name} was retired on {PROVIDERS[name].retired}: use another ({living})")
+            with self._at(index, "provider"):
+                if not self.usable(name):
+                    require_contact(name)
         if len(set(names)) < len(names):
             raise InputError(f"provider={_shown(choice)}: one is there twice: remove one")
         kinds = {name: PROVIDERS[name].endpoints[dataset].adjustment for name in names}
@@ -461,10 +466,7 @@ def _interchangeable(dataset: str) -> tuple[str, ...]:
 
 def _settings_of(services: Sequence[str]) -> str:
     """The variables that would set one of them up."""
-    names = [
-        f"{name.upper()}_{'CONTACT' if PROVIDERS[name].contact_required else 'API_KEY'}" for name in services
-    ]
-    return f"set {' or '.join(names)}"
+    return f"set {' or '.join(filter(None, map(credential_of, services)))}"
 
 
 @dataclass(frozen=True, slots=True)

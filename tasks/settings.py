@@ -247,6 +247,18 @@ def provider_settings() -> ProviderSettings:
     return ProviderSettings()
 
 
+def credential_of(service: str) -> str | None:
+    """The variable with what a service lets one in by: its key, or who asks; None where it wants neither.
+
+    Raises:
+        UnknownServiceError: No such service.
+    """
+    provider = find_provider(service)
+    if provider.contact_required:
+        return f"{service.upper()}_CONTACT"
+    return f"{service.upper()}_API_KEY" if provider.auth else None
+
+
 def require_key(service: str, settings: ProviderSettings | None = None) -> str | None:
     """The key of a service; None where it needs none and has none.
 

@@ -4,13 +4,18 @@ The setting is `id:secret`. Feeds are those of the plan: quotes of IEX where it 
 bars up to 15 minutes ago.
 """
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, SchemaDriftError
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
+
+_PARTS = frozenset(("latestTrade", "latestQuote", "minuteBar", "dailyBar", "prevDailyBar"))
 
 
 def quote(reply: Node) -> Fields | None:
-    """`/snapshots`: sizes in round lots; parts that there are not yet are null."""
+    """`/snapshots`: sizes in round lots; parts that there are not yet are null, or not there."""
     for found in reply.members("symbol"):
+        names = {name for name, _ in found.items()} - {"symbol"}
+        if names and not names & _PARTS:  # as an error's object
+            raise SchemaDriftError(f"{found.path} is no snapshot")
         trade = found.maybe(Node.child, "latestTrade")
         if trade is None:
             return None
@@ -106,6 +111,7 @@ ROW = Provider(
             statuses=frozenset({403, 422}),
         ),
     ),
+    statuses=frozenset({400, 401, 403, 429}),
     quota=Quota(200, 60),
     rate_hold=Window.MINUTE,
     reset=Reset("X-RateLimit-Reset"),

@@ -82,5 +82,6 @@ ROW = Provider(
             statuses=frozenset({403}),
         ),
     ),
+    statuses=frozenset({400, 404, 429, 499}),
     reset=Reset("RateLimit-Reset", "seconds"),  # its gateway's default, so only believed where plausible
 )

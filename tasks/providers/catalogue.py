@@ -51,19 +51,19 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "quote": (
             *("iex_cloud", "alpha_vantage", "finnhub"),
             *("alpaca", "tradier", "twelvedata", "tiingo", "polygon", "fmp", "intrinio", "benzinga", "eodhd"),
-            *("yahoo", "coingecko"),
+            *("marketstack", "yahoo", "coingecko"),
         ),
         "bars": (
             # Prices as they were traded first, by what the free plan allows,
             *("alpaca", "tiingo", "twelvedata", "polygon", "alpha_vantage", "eodhd", "marketstack"),
             "intrinio",
             # then those adjusted for splits, then for dividends, too.
-            *("tradier", "fmp", "yahoo"),
+            *("tradier", "fmp", "finnhub", "iex_cloud", "yahoo"),
             "stooq",
         ),
         "news": (
             *("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo"),
-            *("benzinga", "fmp", "eodhd", "intrinio", "news_api"),
+            *("benzinga", "fmp", "eodhd", "intrinio", "iex_cloud", "news_api"),
         ),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred", "quandl", "world_bank", "us_treasury"),

@@ -57,6 +57,7 @@ ROW = Provider(
             for path in _STATUSES
         ),
     ),
+    statuses=frozenset({401, 408}),
     # With a demo key. What a used-up month of 10 000 calls is answered with is undocumented.
     quota=Quota(100, 60),
     rate_hold=60.0,  # where Retry-After is missing

@@ -97,6 +97,7 @@ ROW = Provider(
             statuses=frozenset({403}),
         ),
     ),
+    statuses=frozenset({400, 401, 402, 404, 429}),
     quota=Quota(20, 86_400, burst=5),
     circuit={"failure_threshold": 3},  # a failed call is one of the twenty
     rate_hold=Window.MINUTE,

@@ -25,6 +25,14 @@ def quote(reply: Node) -> Fields | None:
     }
 
 
+def bars(reply: Node) -> list[Fields]:
+    """`/stock/candle`: columns beside each other, of a day its midnight on the exchange's clock."""
+    return [
+        {"timestamp": row.seconds("t"), **row.ohlcv(("o", "h", "l", "c", "v"))}
+        for row in reply.columns("t", "o", "h", "l", "c", "v")
+    ]
+
+
 def news(reply: Node) -> list[Fields]:
     """`related` is a list in a string."""
     return [
@@ -71,7 +79,15 @@ ROW = Provider(
     auth=Auth("header", "X-Finnhub-Token"),
     endpoints={
         "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}),
-        # /stock/candle (bars) is in no free plan.
+        # In no free plan. Its days are adjusted for splits; only minutes and hours are not.
+        "bars": Endpoint(
+            "/stock/candle",
+            bars,
+            params={"symbol": "{symbol}", "resolution": "D", "from": "{start_unix}", "to": "{end_unix}"},
+            window_days=140,
+            adjustment="split",
+        ),
+        # No article is no unknown symbol: it has none of many a share listed outside the US.
         "news": Endpoint(
             "/company-news",
             news,
@@ -96,6 +112,7 @@ ROW = Provider(
         ),
         Matcher(Verdict.NOT_FOUND, "no data for the symbol", ("s",), equals="no_data"),
     ),
+    statuses=frozenset({429}),
     plan_lists_symbols=True,
     quota=Quota(60, 60),
     rate_hold=Window.MINUTE,

@@ -4,6 +4,8 @@ from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
 
+_WRONG = frozenset({400})
+
 
 def observations(reply: Node) -> list[Fields]:
     """Values are strings; a dot is a value that is missing."""
@@ -50,10 +52,12 @@ ROW = Provider(
     },
     matchers=(
         Matcher(Verdict.RATE_LIMIT, "too many requests a minute", ("error_code",), equals="429"),
-        Matcher(Verdict.AUTH, "the API key is not valid", ("error_message",), "variable api_key"),
-        Matcher(Verdict.NOT_FOUND, "no such series", ("error_message",), "series does not exist"),
+        # As text: it may answer in XML.
+        Matcher(Verdict.AUTH, "the API key is not valid", contains="variable api_key", statuses=_WRONG),
+        Matcher(Verdict.NOT_FOUND, "no such series", contains="series does not exist", statuses=_WRONG),
         Matcher(Verdict.PROVIDER_FAILURE, "locked", statuses=frozenset({423})),
     ),
+    statuses=_WRONG,
     quota=Quota(120, 60),
     rate_hold=60.0,
 )

@@ -79,6 +79,11 @@ def has_retry_after(headers: Mapping[str, str]) -> bool:
     return _INTEGER.fullmatch(value) is not None or _http_date(value) is not None
 
 
+def sent_at(headers: Mapping[str, str]) -> datetime | None:
+    """When a reply was sent, by its Date header; None where it has none that can be read."""
+    return _http_date(headers.get("date", "").strip())
+
+
 def _http_date(value: str) -> datetime | None:
     try:
         return parsedate_to_datetime(value).replace(tzinfo=UTC) if _HTTP_DATE.fullmatch(value) else None

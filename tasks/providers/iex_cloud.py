@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import NEW_YORK, Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict
 
 
@@ -28,12 +28,45 @@ def quote(reply: Node) -> Fields:
     }
 
 
+def bars(reply: Node) -> list[Fields]:
+    """`/chart`: adjusted for splits."""
+    return [
+        {
+            "timestamp": row.session("date", NEW_YORK),
+            **row.ohlcv(),
+            "vwap": row.maybe(Node.number, "vwap"),
+        }
+        for row in reply.rows()
+    ]
+
+
+def news(reply: Node) -> list[Fields]:
+    """No ids; `related` is a list in a string."""
+    return [
+        {
+            "published_at": row.milliseconds("datetime"),
+            "title": row.prose("headline"),
+            "source": row.maybe(Node.prose, "source", ""),
+            "url": row.url("url"),
+            "excerpt": row.maybe(Node.prose, "summary", ""),
+            "image_url": row.maybe(Node.url, "image", ""),
+            "symbols": row.maybe(Node.split, "related") or (),
+            "language": row.maybe(Node.text, "lang", ""),
+        }
+        for row in reply.rows()
+    ]
+
+
 ROW = Provider(
     service="iex_cloud",
     name="IEX Cloud",
     base_url="https://cloud.iexapis.com/stable",
     auth=Auth("query", "token"),
-    endpoints={"quote": Endpoint("/stock/{symbol}/quote", quote)},
+    endpoints={
+        "quote": Endpoint("/stock/{symbol}/quote", quote),
+        "bars": Endpoint("/stock/{symbol}/chart/6m", bars, adjustment="split"),
+        "news": Endpoint("/stock/{symbol}/news/last/50", news),
+    },
     matchers=(
         Matcher(
             Verdict.AUTH,
@@ -54,6 +87,7 @@ ROW = Provider(
             statuses=frozenset({403}),
         ),
     ),
+    statuses=frozenset({402, 429, 451}),
     retired=date(2024, 8, 31),
     note="all products were retired on 2024-08-31; IEX prices are still served by Tiingo and Alpaca",
 )

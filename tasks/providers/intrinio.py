@@ -77,6 +77,7 @@ ROW = Provider(
         ),
         "news": Endpoint("/companies/{symbol}/news", news, params={"page_size": "50"}),
     },
+    statuses=frozenset({401, 403, 404, 429}),
     deadline_seconds=26.0,
     read_seconds=26.0,
     plan_lists_symbols=True,

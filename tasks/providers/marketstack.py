@@ -1,11 +1,13 @@
 """Marketstack. Two limits are 429, told apart by a code: five calls a second, and the month's."""
 
 from datetime import datetime, time
+from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import NEW_YORK, Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
 
 _CODE = ("error", "code")
+_UTC = ZoneInfo("UTC")  # a quote's time names no zone; of US exchanges this makes it too old, never too fresh
 
 
 def bars(reply: Node) -> list[Fields]:
@@ -23,6 +25,21 @@ def bars(reply: Node) -> list[Fields]:
     ]
 
 
+def quote(reply: Node) -> Fields | None:
+    """`/stockprice`: a list of one; the price is a string."""
+    rows = reply.child("data").rows()
+    if not rows:
+        return None
+    row = rows[0]
+    return {
+        "symbol": row.symbol("ticker"),
+        "last_price": row.price_numeral("price"),
+        "last_timestamp": row.instant("trade_last", _UTC),
+        "exchange": row.maybe(Node.text, "exchange_code", ""),
+        "currency": row.maybe(Node.text, "currency", ""),
+    }
+
+
 ROW = Provider(
     service="marketstack",
     name="Marketstack",
@@ -36,8 +53,9 @@ ROW = Provider(
             window_days=150,
             no_rows=Verdict.NOT_FOUND,  # what an unknown symbol may be
             adjustment="raw",
-        )
-        # /stockprice (quotes) is in the professional plan and higher ones.
+        ),
+        # In the professional plan and higher ones.
+        "quote": Endpoint("/stockprice", quote, params={"ticker": "{symbol}"}),
     },
     matchers=(
         Matcher(Verdict.RATE_LIMIT, "five requests a second", _CODE, equals="rate_limit_reached"),
@@ -45,6 +63,7 @@ ROW = Provider(
         Matcher(Verdict.NOT_FOUND, "no such symbol", _CODE, equals="no_valid_symbols_provided"),
         Matcher(Verdict.ENTITLEMENT, "the endpoint is not in this plan", _CODE, "access_restricted"),
     ),
+    statuses=frozenset({401, 404, 422}),
     # A caller who asks for a few symbols does not wait seven hours for each.
     quota=Quota(100, Window.MONTH.seconds, burst=5),
     circuit={"failure_threshold": 3},  # a failed call is one of the hundred

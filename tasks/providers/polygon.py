@@ -92,6 +92,7 @@ ROW = Provider(
         ),
     },
     matchers=(Matcher(Verdict.ENTITLEMENT, "not in this plan", ("status",), equals="NOT_AUTHORIZED"),),
+    statuses=frozenset({400, 401, 404, 429}),
     quota=Quota(5, 60, burst=2),  # two at once make up for a turn that came late
     rate_hold=Window.MINUTE,
 )

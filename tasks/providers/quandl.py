@@ -79,9 +79,9 @@ ROW = Provider(
             "valid API key is required",
         ),
         Matcher(Verdict.ENTITLEMENT, "the series is not in this subscription", _CODE, "QEPx"),
-        # Of one series, so it is no reason to leave the provider alone.
-        Matcher(Verdict.NOT_FOUND, "the series is retired", _CODE, equals="QECx06"),
+        Matcher(Verdict.RETIRED, "the series is retired", _CODE, equals="QECx06", of_one_symbol=True),
     ),
+    statuses=frozenset({404, 413, 414, 422}),
     plan_lists_symbols=True,
     quota=Quota(50_000, 86_400, burst=50),  # stays within 300 in ten seconds and 2 000 in ten minutes
     max_concurrent=1,

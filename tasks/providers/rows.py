@@ -154,6 +154,7 @@ class Matcher:
         equals: The whole of that value as text.
         statuses: The HTTP statuses it comes with; empty for any.
         hold: Overrides the provider's own rule for this reply.
+        of_one_symbol: It is about the symbol that was asked for: nothing is left alone for it.
     """
 
     verdict: Verdict
@@ -163,6 +164,7 @@ class Matcher:
     equals: str | None = None
     statuses: frozenset[int] = frozenset()
     hold: Hold | None = None
+    of_one_symbol: bool = False
 
     def matches(self, status: int, document: object, text: str) -> bool:
         """Whether a reply is this one.
@@ -277,6 +279,7 @@ class Provider:
         auth: How a request carries the key; None for a provider that knows none.
         endpoints: Dataset → endpoint.
         matchers: Its documented replies, tried in order: the first match wins.
+        statuses: Those it documents, below 500, that mean there what they mean everywhere.
         deadline_seconds: Wall-clock seconds for a whole call, name look-up to the body's last byte.
         connect_seconds: Of them at most so many for the name look-up and the connection, and for TLS again.
         read_seconds: The longest silence of a provider that is to answer, or is answering.
@@ -303,6 +306,7 @@ class Provider:
     auth: Auth | None
     endpoints: Mapping[str, Endpoint]
     matchers: tuple[Matcher, ...] = ()
+    statuses: frozenset[int] = frozenset()
     deadline_seconds: float = 10.0
     connect_seconds: float = 5.0
     read_seconds: float = 10.0

@@ -73,6 +73,7 @@ ROW = Provider(
             statuses=frozenset({200, 403}),
         ),
     ),
+    statuses=frozenset({404, 429}),
     max_body_bytes=16 * 1024 * 1024,  # a thousand filings, or a year of them
     deadline_seconds=30.0,  # for as much
     quota=Quota(10, 1),

@@ -115,7 +115,11 @@ ROW = Provider(
             hold=Window.MONTH,
         ),
         Matcher(Verdict.NOT_FOUND, "no such ticker", contains="Error: Ticker '", statuses=frozenset({200})),
+        Matcher(Verdict.AUTH, "the token is missing", ("detail",), "supply a token"),
+        Matcher(Verdict.AUTH, "the token is not valid", ("detail",), "Invalid token"),
+        Matcher(Verdict.ENTITLEMENT, "it is not in this plan", ("detail",), "not have permission"),
     ),
+    statuses=frozenset({403, 404, 429}),
     # 50 an hour and 1 000 a day, by its clients: evenly over the day, which keeps to both.
     quota=Quota(1_000, 86_400, burst=5),
     rate_hold=Window.HOUR,

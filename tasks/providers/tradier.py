@@ -33,13 +33,13 @@ def quote(reply: Node) -> Fields | None:
 
 def bars(reply: Node) -> list[Fields]:
     """`/markets/history`: null where there is no day, and where there is no such symbol."""
-    told = reply.maybe(Node.child, "history")
+    told = reply.child("history")
     return [
         {
             "timestamp": row.session("date", NEW_YORK),
             **row.ohlcv(),
         }
-        for row in (_each(told.child("day")) if told else ())
+        for row in (() if told.value is None else _each(told.child("day")))
     ]
 
 
@@ -78,6 +78,7 @@ ROW = Provider(
             statuses=frozenset({429}),
         ),
     ),
+    statuses=frozenset({401}),
     # Of market data with an account's token; a sandbox, at an address set by hand, has 60.
     quota=Quota(120, 60),
     rate_hold=60.0,  # its minute starts with the first call

@@ -5,11 +5,18 @@ Its press releases are no news here: they have no URL.
 
 from zoneinfo import ZoneInfo
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, SchemaDriftError
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
 
 _UTC = ZoneInfo("UTC")  # currencies are traded on no exchange, and have its days
 _PLAIN = frozenset({200})
+_INTERVALS = {f"{minutes}min": f"{minutes}m" for minutes in (1, 5, 15, 30)} | {
+    "1h": "1h",
+    "1day": "1d",
+    "1week": "1W",
+    "1month": "1M",
+}
+_DAYS = ("1d", "1W", "1M")
 
 
 def quote(reply: Node) -> Fields:
@@ -31,13 +38,18 @@ def quote(reply: Node) -> Fields:
 
 
 def bars(reply: Node) -> list[Fields]:
-    """`/time_series`: days on the exchange's clock."""
+    """`/time_series`: on the exchange's clock; what spans a day or more has no time of day."""
     told = reply.child("meta")
     symbol, zone = told.symbol("symbol"), told.maybe(Node.zone, "exchange_timezone") or _UTC
+    interval = _INTERVALS.get(told.text("interval"))
+    if interval is None:
+        raise SchemaDriftError(f"{told.path}.interval is none that bars have here")
+    start = Node.session if interval in _DAYS else Node.instant
     return [
         {
             "symbol": symbol,
-            "timestamp": row.session("datetime", zone),
+            "interval": interval,
+            "timestamp": start(row, "datetime", zone),
             "open": row.price_numeral("open"),
             "high": row.price_numeral("high"),
             "low": row.price_numeral("low"),
@@ -82,6 +94,7 @@ ROW = Provider(
             Verdict.PROVIDER_FAILURE, "an error of its own", ("status",), equals="error", statuses=_PLAIN
         ),
     ),
+    statuses=frozenset({400, 414}),
     # 8 credits a minute and 800 a day, one for each call made here: evenly over the day, 8 at once.
     plan_lists_symbols=True,
     quota=Quota(800, 86_400, burst=8),

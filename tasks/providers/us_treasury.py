@@ -61,6 +61,7 @@ ROW = Provider(
             no_rows=Verdict.NOT_FOUND,  # it is asked for all there are
         )
     },
+    statuses=frozenset({400, 403, 429}),
     # It documents status 429, and no number of calls.
     key_required=False,
 )

@@ -7,7 +7,7 @@ and 403. A call that brought no reply at all is judged where it was made, in `ht
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tasks.providers import documents
 from tasks.providers.catalogue import find_endpoint, find_provider
 from tasks.providers.documents import ABSENT, Fields, Node, SchemaDriftError, UnreadableError
-from tasks.providers.holds import has_retry_after, hold_seconds
+from tasks.providers.holds import has_retry_after, hold_seconds, sent_at
 from tasks.providers.redaction import excerpt, printable
 from tasks.providers.rows import Endpoint, Hold, Provider, Verdict
 from tasks.providers.symbols import clean_symbol
@@ -54,7 +54,7 @@ class Judgement:
         record: The value: of a success the record, or the records in order, of `empty` no records. None for
             any other class, and where neither the reply nor the caller says what a record is about.
         documented: False where no documented reply is this one: it has the class its status has with anybody,
-            or is no success anybody documented.
+            or is no success anybody documented. What any 5xx means is HTTP's to say.
     """
 
     verdict: Verdict
@@ -95,8 +95,8 @@ def judge(
         status: HTTP status.
         headers: Response headers; names in any case.
         body: The body, decompressed.
-        now: The time (UTC where it has no zone). Without it, a hold until the next minute or day is the whole
-            minute or day.
+        now: The time (UTC where it has no zone); None: that of the reply's Date header. Where there is none
+            either, a hold until the next minute or day is the whole minute or day.
         symbol: What was asked about, as the row asks: a record of another symbol, or with prices that are
             adjusted for something else, is a failure. None: the reply is taken for what it says it is.
 
@@ -111,8 +111,9 @@ def judge(
     provider = find_provider(service)
     endpoint = find_endpoint(provider, dataset)
     symbol = None if symbol is None else clean_symbol(symbol)
-    now = now.replace(tzinfo=UTC) if now is not None and now.tzinfo is None else now
     reply = _read(endpoint, status, headers, body)
+    now = sent_at(reply.headers) if now is None else now
+    now = now.replace(tzinfo=UTC) if now is not None and now.tzinfo is None else now
 
     def judged(
         verdict: Verdict, detail: str, rule: Hold | None = None, *, documented: bool = True
@@ -122,12 +123,14 @@ def judge(
 
     for matcher in provider.matchers:
         if matcher.matches(reply.status, reply.document, reply.text):
-            return judged(matcher.verdict, f"{provider.name}: {matcher.says}", matcher.hold)
+            found = judged(matcher.verdict, f"{provider.name}: {matcher.says}", matcher.hold)
+            return replace(found, hold_seconds=None) if matcher.of_one_symbol else found
     verdict = _by_status(reply)
     if verdict is not None:
         said = "an HTML page" if reply.is_html else excerpt(reply.text)
         detail = f"{provider.name} answered {printable(str(status), 20)}{said and ': '}{said}"
-        return judged(verdict, detail, documented=False)
+        known = reply.status in provider.statuses or reply.status in range(500, 600)
+        return judged(verdict, detail, documented=known)
     return _by_body(provider, endpoint, dataset, symbol, reply)
 
 
@@ -243,9 +246,10 @@ def _complete(
         known[kind.subjects[0]] = symbol
     if endpoint.adjustment is not None:
         known |= {"interval": "1d", "adjustment": endpoint.adjustment}
-        told = fields.get("adjustment", endpoint.adjustment)
-        if symbol is not None and told != endpoint.adjustment:
-            raise SchemaDriftError(f"prices are {told}, asked for {endpoint.adjustment}")
+        told = {**known, **fields}
+        for name in ("interval", "adjustment"):
+            if symbol is not None and told[name] != known[name]:
+                raise SchemaDriftError(f"prices are {told[name]}, asked for {known[name]}")
     if kind is NewsArticle and "article_id" not in fields:
         known["article_id"] = sha256(str(fields["url"]).encode()).hexdigest()
     return {**known, **fields}

@@ -98,7 +98,10 @@ ROW = Provider(
             contains="Too Many Requests",
             statuses=frozenset({200, 403}),  # reported without the status 429, too
         ),
+        Matcher(Verdict.NOT_FOUND, "no such symbol", ("chart", "error", "code"), equals="Not Found"),
+        Matcher(Verdict.AUTH, "it wants a crumb", ("finance", "error", "code"), equals="Unauthorized"),
     ),
+    statuses=frozenset({429}),
     # No limit is documented, nor how long one holds: rather too long than too short.
     rate_hold=300.0,
     headers={"User-Agent": "Mozilla/5.0"},  # it turns away what does not look like a browser

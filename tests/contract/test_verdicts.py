@@ -50,6 +50,7 @@ def test_a_documented_reply_has_its_documented_class_and_hold(service: str, repl
         service, reply.dataset, reply.status, reply.headers, reply.encoded, symbol=about(service, reply)
     )
     assert (judgement.verdict, judgement.hold_seconds) == (reply.verdict, reply.hold), judgement
+    assert judgement.documented or reply.status in range(200, 300), "the log would say that nobody knew it"
     assert len(judgement.detail) <= 300
     assert (judgement.record is not None) == (
         reply.verdict == "success" or (reply.verdict == "empty" and reply.dataset != "quote")
@@ -140,6 +141,14 @@ def test_an_undocumented_reply_goes_by_its_status(service: str, status: int, bod
 )
 def test_retry_after_is_believed_within_a_second_and_an_hour(headers: dict[str, str], hold: float) -> None:
     assert judge("iex_cloud", "quote", 429, headers, b"", now=NOW).hold_seconds == hold
+
+
+def test_a_reply_tells_the_time_itself_where_the_caller_does_not() -> None:
+    headers = {"Retry-After": "Mon, 23 Nov 2026 21:31:00 GMT", "date": "Mon, 23 Nov 2026 21:30:40 GMT"}
+    assert judge("iex_cloud", "quote", 429, headers, b"").hold_seconds == 20
+    assert judge("finnhub", "quote", 429, {"Date": headers["date"]}, b"").hold_seconds == 20
+    assert judge("finnhub", "quote", 429, headers, b"", now=NOW).hold_seconds == 45
+    assert judge("finnhub", "quote", 429, {"Date": "today"}, b"").hold_seconds == 60
 
 
 def test_a_date_cannot_be_counted_without_the_time_of_day() -> None:
@@ -452,6 +461,8 @@ def test_alpha_vantages_days_start_at_midnight_in_new_york_and_the_newest_is_las
         ("alpaca", "AAPL", datetime(2022, 2, 1, 5, tzinfo=UTC), "174.61", "raw"),
         ("tradier", "AAPL", datetime(2024, 2, 1, 5, tzinfo=UTC), "186.86", "split"),
         ("intrinio", "AAPL", datetime(2023, 11, 16, 5, tzinfo=UTC), "189.71", "raw"),
+        ("finnhub", "AAPL", datetime(2019, 9, 26, 4, tzinfo=UTC), "219.89", "split"),
+        ("iex_cloud", "AAPL", datetime(2018, 2, 1, 5, tzinfo=UTC), "167.78", "split"),
     ],
 )
 def test_the_documented_bars_are_days_of_the_exchange_and_say_what_they_are_adjusted_for(
@@ -473,6 +484,7 @@ def test_the_documented_bars_are_days_of_the_exchange_and_say_what_they_are_adju
         ("alpaca", "AAPL", datetime(2022, 3, 18, 14, 33, 58, 448_432, UTC), "161.1998"),
         ("tradier", "SPY", datetime(2024, 6, 28, 15, 51, 0, 990_000, UTC), "547.94"),
         ("intrinio", "AAPL", datetime(2023, 11, 17, 15, 23, 47, 252_000, UTC), "189.38"),
+        ("marketstack", "AAPL", datetime(2026, 10, 25, 15, 59, 59, tzinfo=UTC), "231.41"),
     ],
 )
 def test_the_documented_quotes_have_the_providers_own_price_and_time(
@@ -558,6 +570,15 @@ def test_bars_adjusted_for_something_else_than_asked_for_are_a_failure_that_name
     assert "prices are split, asked for raw" in asked.detail
     unasked = judge("polygon", "bars", 200, {}, body).record
     assert {bar.adjustment for bar in unasked} == {"split"}
+
+
+def test_bars_of_a_minute_are_read_as_such_and_a_failure_where_days_were_asked_for() -> None:
+    body = encoded(MODULES["twelvedata"].MINUTES)
+    (minute,) = judge("twelvedata", "bars", 200, {}, body).record
+    assert (minute.interval, minute.timestamp) == ("1m", datetime(2021, 9, 16, 19, 59, tzinfo=UTC))
+    asked = judge("twelvedata", "bars", 200, {}, body, symbol="AAPL")
+    assert asked.verdict == "provider_failure"
+    assert "prices are 1m, asked for 1d" in asked.detail
 
 
 def test_yahoos_days_are_the_exchanges_and_what_is_null_or_live_again_is_no_day() -> None:

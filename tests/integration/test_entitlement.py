@@ -1,4 +1,4 @@
-"""What a provider's plan lacks is told once and not asked again: a real worker, and providers that say so."""
+"""What no plan has, or is retired, is told once and not asked again: a real worker, providers that say so."""
 
 from __future__ import annotations
 
@@ -20,20 +20,24 @@ if TYPE_CHECKING:
 NOT_IN_PLAN = {"status": "NOT_AUTHORIZED", "message": "You are not entitled to this data."}
 PREMIUM = {"Information": "Thank you! This is a premium endpoint. You may subscribe to a premium plan"}
 NO_ACCESS = {"error": "You don't have access to this resource."}
+# Quandl has a series that is retired, Polygon no quotes, Alpha Vantage nothing, Finnhub no shares of Tokyo.
+ANSWERS = (
+    (b"/LBMA/SILVER", MODULES["quandl"].GONE, "404 Not Found"),
+    (b"/datasets/", MODULES["quandl"].series(), "200 OK"),
+    (b"/v2/snapshot", NOT_IN_PLAN, "403 Forbidden"),
+    (b"/v2/reference/news", {"results": [], "status": "OK"}, "200 OK"),
+    (b"apikey=", PREMIUM, "200 OK"),
+    (b".T", NO_ACCESS, "403 Forbidden"),
+    (b"", MODULES["finnhub"].QUOTE, "200 OK"),
+)
+SERVICES = ("polygon", "alpha_vantage", "finnhub", "quandl")
 
 
 def answer(request: bytes) -> bytes:
-    """Polygon without quotes, Alpha Vantage without anything, Finnhub without shares of Tokyo."""
+    """The first of ANSWERS whose part is in what was asked for."""
     line = request.partition(b"\r\n")[0]
-    if b"/v2/snapshot" in line:
-        return response(encoded(NOT_IN_PLAN), status="403 Forbidden")
-    if b"/v2/reference/news" in line:
-        return response(encoded({"results": [], "status": "OK"}))
-    if b"apikey=" in line:
-        return response(encoded(PREMIUM))
-    if b".T" in line:
-        return response(encoded(NO_ACCESS), status="403 Forbidden")
-    return response(encoded(MODULES["finnhub"].QUOTE))
+    body, status = next(reply for part, *reply in ANSWERS if part in line)
+    return response(encoded(body), status=status)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, 
     with server_saying(answer) as (settings, heard):
         made = System(tmp_path_factory.mktemp("plans"))
         try:
-            for service in ("polygon", "alpha_vantage", "finnhub"):
+            for service in SERVICES:
                 made.environment[f"{service.upper()}_BASE_URL"] = settings.base_url(service)
             made.worker()
             yield made, heard
@@ -52,7 +56,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, 
 @pytest.fixture
 def system(running: tuple[System, list[bytes]]) -> System:
     made, heard = running
-    for service in ("polygon", "alpha_vantage", "finnhub"):
+    for service in SERVICES:
         assert made.cli("circuits", "reset", service).returncode == 0
     wait_for(lambda: not made.store.exists(entitlement.KEY), 5, "nothing is noted")
     heard.clear()
@@ -129,6 +133,20 @@ def test_where_plans_list_symbols_the_others_are_asked_all_the_same(
     assert len(heard) == 2
     (noted,) = system.json("circuits", "show", "finnhub")["not_in_plan"]
     assert noted["symbol"] == "7203.T"
+
+
+def test_a_retired_series_fails_clearly_and_its_provider_is_asked_for_the_others(
+    system: System, heard: list[bytes]
+) -> None:
+    gone = refresh("observations", "LBMA:SILVER", wait=15)
+    assert (gone.outcome, gone.verdict, gone.provider) == ("failed", "retired", "quandl")
+    assert "Quandl: the series is retired" in gone.reason
+    again = refresh("observations", "LBMA:SILVER", wait=15)
+    assert again.outcome == "failed"
+    assert "Quandl: the series is retired (said " in again.reason
+    assert len(heard) == 1, "nobody asked again"
+    assert refresh("observations", "LBMA:GOLD", wait=15).outcome == "fresh"
+    assert system.circuit("quandl")["state"] == "closed"
 
 
 @pytest.mark.usefixtures("system")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resilience import get_circuit_breaker
+from resilience import Reason, Verdict, get_circuit_breaker
 from tests.fleet import wait_for
 from tests.ports import free_port
 from tests.system import System, running_system
@@ -136,6 +136,38 @@ def test_a_quota_that_is_used_up_tells_when_the_next_call_may_go(system):
     finally:
         breaker.end_override()
         assert system.cli("circuits", "release", "finnhub").returncode == 0
+        breaker.reset()
+
+
+@pytest.mark.parametrize(
+    ("service", "key", "asked", "why", "remedy"),
+    [
+        ("sec_edgar", "", ("filings", "0000320193"), "SEC_EDGAR_CONTACT is not set where", "put it in their"),
+        (
+            *("sec_edgar", "0123456789ab", ("filings", "0000320193"), "sec_edgar has refused its contact"),
+            "mend SEC_EDGAR_CONTACT and restart the workers",
+        ),
+        (
+            *("finnhub", "0123456789ab", ("quote", "AAPL"), "finnhub has refused its key"),
+            "mend FINNHUB_API_KEY and restart the workers",
+        ),
+        (
+            *("world_bank", "", ("observations", "WB:USA:SP.POP.TOTL"), "world_bank has turned us away"),
+            f"{CELERY} circuits reset world_bank",
+        ),
+    ],
+)
+def test_who_is_not_let_in_is_told_by_the_variable_that_lets_one_in(system, service, key, asked, why, remedy):
+    breaker = get_circuit_breaker(service)
+    breaker.key = lambda: key
+    try:
+        permit = breaker.acquire()
+        breaker.report(permit, Verdict.HOLD, hold_seconds=600, reason=Reason.AUTH)
+        found = json.loads(system.cli("circuits", "explain", *asked, "--json").stdout)
+        assert source(found, service)["obstacle"].startswith(why)
+        assert remedy in source(found, service)["remedy"]
+    finally:
+        breaker.key = str
         breaker.reset()
 
 

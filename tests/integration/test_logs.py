@@ -89,6 +89,12 @@ def test_the_end_of_each_call_has_its_fields(running):
     assert 0 < end["duration_seconds"] < 30
     [hold] = wait_for(lambda: ends(held.id), 10, "it is logged")
     assert (hold["verdict"], hold["label"]) == ("hold", "rate_limit")
+    system.simulator.set_mode("alpaca", "garbage")
+    failed = system.fetch("FAILED", "alpaca")
+    [failure] = wait_for(lambda: ends(failed.id)[:1], 20, "it is logged")
+    assert failure["detail"].startswith("Alpaca: the body is not ")
+    assert failure["message"].endswith(failure["detail"])
+    assert end["detail"] == ""
 
 
 def test_a_process_that_dies_is_a_line_of_json_too(running):

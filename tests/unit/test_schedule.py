@@ -102,7 +102,11 @@ BAD = {
     ),
     "unknown provider": (changed('"finnhub"', '"finhub"'), 5, ["'finhub'", "known are", "finnhub"]),
     "unknown dataset": (changed('"quote"', '"quotes"'), 4, ["'quotes'", "quote"]),
-    "dataset not served": (changed('"quote"', '"bars"'), 4, ["finnhub", "'bars'", "serves quote"]),
+    "dataset not served": (
+        changed('"quote"', '"observations"'),
+        4,
+        ["finnhub", "'observations'", "serves quote"],
+    ),
     "bad symbol": (changed('"brk.b"', '"../x"'), 6, ["'../x'", "AAPL"]),
     "a symbol the provider cannot have": (
         changed('dataset = "quote"\nprovider = "finnhub"', 'dataset = "filings"\nprovider = "sec_edgar"'),
@@ -166,6 +170,19 @@ BAD = {
         changed("every_seconds = 15", 'crontab = "* * * * *"\ntimezone = "New York"'),
         8,
         ["'New York'", "America/New_York"],
+    ),
+    "who asks is not told": (
+        changed(
+            '"quote"\nprovider = "finnhub"\nsymbols = ["AAPL", "brk.b"]',
+            '"filings"\nprovider = "sec_edgar"\nsymbols = ["0000320193"]',
+        ),
+        5,
+        ["SEC_EDGAR_CONTACT is not set; put a name and an e-mail address"],
+    ),
+    "a bad symbol beside a bad time": (
+        changed('"brk.b"]\nevery_seconds = 15', '"../x"]\nevery_seconds = 0'),
+        7,
+        ["every_seconds=0", "'../x'"],
     ),
     "a crontab of four fields": (changed("every_seconds = 15", 'crontab = "* * * *"'), 7, ["five fields"]),
     "a crontab that is a number": (changed("every_seconds = 15", "crontab = 5"), 7, ["crontab=5: give text"]),

@@ -30,6 +30,11 @@ DOCUMENTED = [
     Documented("quote", 200, {"AAPL": {**SNAPSHOT, **NOT_YET}}, "success"),
     Documented("quote", 200, {"AAPL": {**SNAPSHOT, "latestTrade": None}}, "not_found"),
     Documented("quote", 200, {}, "not_found"),
+    Documented("quote", 200, {"AAPL": {}}, "not_found"),
+    Documented("quote", 200, {"quotes": {}}, "not_found"),
+    # as the latest quotes are, which no price is in
+    Documented("quote", 200, {"quotes": {"AAPL": SNAPSHOT["latestQuote"]}}, "provider_failure"),
+    Documented("quote", 200, {"error": {"message": "..."}}, "provider_failure"),
     Documented("quote", 200, {"MSFT": SNAPSHOT}, "provider_failure"),
     Documented("bars", 200, BARS, "success"),
     Documented("bars", 200, {"bars": {}, "next_page_token": None}, "not_found"),

@@ -25,6 +25,11 @@ def error(code: int, message: str) -> dict[str, object]:
     return {"error_code": code, "error_message": message}
 
 
+def xml(message: str) -> str:
+    """An error as it is written unless JSON is asked for."""
+    return f'<?xml version="1.0" encoding="utf-8" ?>\n<error code="400" message="{message}"/>'
+
+
 FORMAT = "Bad Request.  The value for variable api_key is not a 32 character alpha-numeric lower-case string."
 UNREGISTERED = "Bad Request.  The value for variable api_key is not registered."
 LIMIT = error(429, "Too Many Requests.  Exceeded Rate Limit")
@@ -38,6 +43,8 @@ DOCUMENTED = [
     Documented("observations", 400, error(400, f"{UNREGISTERED}  {HELP}"), "auth", 300),
     Documented("observations", 400, error(400, "Bad Request.  The series does not exist."), "not_found"),
     Documented("observations", 400, error(400, "Bad Request.  Something else."), "caller_error"),
+    Documented("observations", 400, xml(UNREGISTERED), "auth", 300),
+    Documented("observations", 400, xml("Bad Request.  The series does not exist."), "not_found"),
     Documented("observations", 423, error(423, "Locked. ..."), "provider_failure"),
     Documented("observations", 500, error(500, "Internal Server Error"), "provider_failure"),
     Documented("observations", 502, BAD_GATEWAY, "provider_failure"),

@@ -1,4 +1,5 @@
 from tests.contract.replies import Documented
+from workers.simulator.replies import iex_cloud as simulated
 
 QUOTE = {
     "symbol": "AAPL",
@@ -19,9 +20,15 @@ QUOTE = {
     "iexAskPrice": 172,
     "iexAskSize": 315,
 }
+CHART = [{"date": "2018-02-01", **simulated.BAR}]
+NEWS = [{**simulated.ARTICLE, "datetime": 1545215400000, "related": "AAPL,AMZN,GOOG,GOOGL,MSFT"}]
 
 DOCUMENTED = [
     Documented("quote", 200, QUOTE, "success"),
+    Documented("bars", 200, CHART, "success"),
+    Documented("bars", 200, [], "empty"),
+    Documented("news", 200, NEWS, "success"),
+    Documented("news", 200, [], "empty"),
     Documented("quote", 429, "Too many requests", "rate_limit", 60),
     Documented("quote", 403, "The API key provided is not valid.", "auth", 300),
     Documented(

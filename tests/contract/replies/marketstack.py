@@ -3,6 +3,8 @@ from workers.simulator.replies import marketstack as simulated
 
 BAR = {**simulated.BAR, "symbol": "AAPL", "date": "2021-04-09T00:00:00+0000"}
 
+PRICE = {**simulated.PRICE, "ticker": "AAPL", "price": "231.41", "trade_last": "2026-10-25 15:59:59"}
+
 
 def page(*rows: object) -> dict[str, object]:
     pagination = {"limit": 100, "offset": 0, "count": len(rows), "total": len(rows)}
@@ -30,6 +32,9 @@ NO_SYMBOL = error("no_valid_symbols_provided", "At least one valid symbol must b
 
 DOCUMENTED = [
     Documented("bars", 200, page(BAR), "success"),
+    Documented("quote", 200, {"data": [PRICE]}, "success"),
+    Documented("quote", 200, {"data": []}, "not_found"),
+    Documented("quote", 403, NOT_IN_PLAN, "entitlement", 86_400),
     Documented("bars", 200, page(), "not_found"),
     Documented("bars", 422, NO_SYMBOL, "not_found"),
     Documented("bars", 422, error("validation_error", "..."), "caller_error"),

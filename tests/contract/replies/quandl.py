@@ -33,6 +33,7 @@ NO_TABLE = "You have submitted an incorrect Table code. Please check your Table 
 RETIRED = "This dataset has been deprecated and cannot be called."
 BAD_FILTER = "You cannot use start_date column as a filter."
 TOO_SLOW = "Your request took too long. Please try again later."
+GONE = error("QECx06", RETIRED)
 
 DOCUMENTED = [
     Documented("observations", 200, series(), "success"),
@@ -56,7 +57,7 @@ DOCUMENTED = [
     Documented("observations", 403, error("QEPx04", NO_KEY), "auth", 300),
     Documented("observations", 403, error("QEPx04", NO_PERMISSION), "entitlement", 86_400),
     Documented("observations", 404, error("QECx02", NO_TABLE), "not_found"),
-    Documented("observations", 404, error("QECx06", RETIRED), "not_found"),
+    Documented("observations", 404, GONE, "retired"),
     Documented("observations", 422, error("QESx08", BAD_FILTER), "caller_error"),
     Documented("observations", 503, error("QEXx01", TOO_SLOW), "provider_failure"),
     Documented("observations", 502, error("QEXx02", "..."), "provider_failure"),

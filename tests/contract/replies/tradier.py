@@ -43,6 +43,7 @@ DOCUMENTED = [
     Documented("bars", 200, {"history": {"day": [DAY]}}, "success"),
     Documented("bars", 200, {"history": {"day": DAY}}, "success"),
     Documented("bars", 200, {"history": None}, "empty"),
+    Documented("bars", 200, {"fault": {"faultstring": "..."}}, "provider_failure"),
     *(
         reply
         for dataset in ("quote", "bars")

@@ -3,8 +3,13 @@ from workers.simulator.replies import twelvedata as simulated
 
 QUOTE = simulated.QUOTE
 META = {"symbol": "AAPL", **simulated.META}
-# The documented example is of a minute, "2021-09-16 15:59:00"; a day has no time.
 BARS = {"meta": META, "values": [{"datetime": "2021-09-16", **simulated.BAR}], "status": "ok"}
+# As documented: what was asked for a minute is good, but not what is asked for here.
+MINUTES = {
+    **BARS,
+    "meta": {**META, "interval": "1min"},
+    "values": [{"datetime": "2021-09-16 15:59:00", **simulated.BAR}],
+}
 MINUTE = (
     "You have run out of API credits for the current minute. 9 API credits were used, with the current limit "
     "being 8. Wait for the next minute or consider upgrading your plan at https://twelvedata.com/pricing"
@@ -54,6 +59,8 @@ DOCUMENTED = [
     Documented("quote", 200, {**QUOTE, "last_quote_at": None, "volume": None}, "success"),
     Documented("bars", 200, BARS, "success"),
     Documented("bars", 200, {**BARS, "values": []}, "empty"),
+    Documented("bars", 200, MINUTES, "provider_failure"),
+    Documented("bars", 200, {**BARS, "meta": {**META, "interval": "45min"}}, "provider_failure"),
     # Currencies have no exchange, and its clock neither.
     Documented("bars", 200, {**BARS, "meta": {"symbol": "AAPL", "interval": "1day"}}, "success"),
     Documented("bars", 200, {**BARS, "meta": {**META, "exchange_timezone": "Mars"}}, "provider_failure"),

@@ -55,6 +55,7 @@ DOCUMENTED = [
             Documented(dataset, 429, EDGE, "rate_limit", 300, HTML),
             Documented(dataset, 200, EDGE, "rate_limit", 300, HTML),
             Documented(dataset, 404, {"chart": LOST}, "not_found"),
+            Documented(dataset, 200, {"chart": LOST}, "not_found"),
             Documented(dataset, 401, {"finance": CRUMB}, "auth", 300),
             Documented(dataset, 502, BAD_GATEWAY, "provider_failure"),
         )

@@ -1,10 +1,11 @@
 """Finnhub: an unknown symbol is HTTP 200 with zeros."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, MINUTE, Answers, Limit, Replies, Reply
+from tasks.providers.documents import NEW_YORK
+from workers.simulator.replies.reply import BAD_GATEWAY, MINUTE, Answers, Limit, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
@@ -15,6 +16,17 @@ def quote(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datet
         "d": round(float(price - close), 4),
         "dp": round(float((price - close) / close * 100), 4),
         "t": int(now.timestamp()),
+    }
+
+
+def bars(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
+    days = last_days(now, 100)[::-1]
+    columns = {name: [value] * len(days) for name, value in sample.items()}
+    columns["c"][-1] = float(price)
+    return {
+        **columns,
+        "s": "ok",
+        "t": [int(datetime.combine(day, time(), NEW_YORK).timestamp()) for day in days],
     }
 
 
@@ -51,6 +63,7 @@ QUOTE = {
     "pc": 259.45,
     "t": 1582641000,
 }
+BAR = {"c": 217.68, "h": 222.49, "l": 217.19, "o": 221.03, "v": 33463820}
 ARTICLE = {
     "category": "company news",
     "headline": "More sops needed to boost electronic manufacturing: Top govt official",
@@ -83,6 +96,7 @@ REPLIES = Replies(
             ),
             start=Decimal("261.74"),
         ),
+        "bars": Answers(BAR, bars, unknown_symbol=Reply(200, {"s": "no_data"}), start=Decimal("217.68")),
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),
         "filings": Answers(FILING, filings, unknown_symbol=Reply(200, [])),  # undocumented: as the news
     },

@@ -1,10 +1,10 @@
 """IEX Cloud: errors are plain text."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
-from workers.simulator.replies.reply import Answers, Replies, Reply
+from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -20,6 +20,25 @@ def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: dateti
         "change": float(change),
         "changePercent": round(float(change / Decimal(str(sample["previousClose"]))), 5),
     }
+
+
+def bars(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
+    rows = [{"date": day.isoformat(), **sample} for day in last_days(now, 100)[::-1]]
+    rows[-1]["close"] = float(price)
+    return rows
+
+
+def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
+    published = [now - timedelta(hours=hours) for hours in range(3)]
+    return [
+        {
+            **sample,
+            "datetime": int(time.timestamp() * 1000),
+            "url": f"{sample['url']}{hours}",
+            "related": symbol,
+        }
+        for hours, time in enumerate(published)
+    ]
 
 
 QUOTE = {
@@ -56,15 +75,40 @@ QUOTE = {
     "week52Low": 108.25,
     "isUSMarketOpen": True,
 }
+BAR = {
+    "open": 167.165,
+    "high": 168.62,
+    "low": 166.76,
+    "close": 167.78,
+    "volume": 47230787,
+    "unadjustedVolume": 47230787,
+    "change": 0.35,
+    "changePercent": 0.209,
+    "vwap": 167.6021,
+    "label": "Feb 1",
+    "changeOverTime": 0,
+}
+ARTICLE = {
+    "headline": "Voice Search Technology Creates A New Paradigm For Marketers",
+    "source": "Benzinga",
+    "url": "https://cloud.iexapis.com/stable/news/article/8348646549980454",
+    "summary": "...",
+    "image": "https://cloud.iexapis.com/stable/news/image/7594023985414148",
+    "lang": "en",
+    "hasPaywall": True,
+}
+UNKNOWN = Reply(404, "Unknown symbol")  # undocumented: as its clients report it
 
 REPLIES = Replies(
     endpoints={
         "quote": Answers(
             QUOTE,
             quote,
-            unknown_symbol=Reply(404, "Unknown symbol"),  # undocumented: as its clients report it
+            unknown_symbol=UNKNOWN,
             start=Decimal("170.39"),
-        )
+        ),
+        "bars": Answers(BAR, bars, unknown_symbol=UNKNOWN, start=Decimal("167.78")),
+        "news": Answers(ARTICLE, news, unknown_symbol=UNKNOWN),
     },
     server_error=Reply(500, "System Error"),
     throttle=Reply(429, "Too many requests"),

@@ -16,6 +16,11 @@ def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetim
     return {"pagination": {"limit": 1000, "offset": 0, "count": total, "total": total}, "data": found}
 
 
+def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
+    found = {**sample, "ticker": symbol, "price": str(price), "trade_last": f"{now:%Y-%m-%d %H:%M:%S}"}
+    return {"data": [found]}
+
+
 def _error(status: int, code: str, message: str) -> Reply:
     return Reply(status, {"error": {"code": code, "message": message}})
 
@@ -39,6 +44,7 @@ BAR = {
     "price_currency": "usd",
     "exchange": "XNAS",
 }
+PRICE = {"exchange_code": "NASDAQ", "exchange_name": "...", "country": "...", "currency": "USD"}
 
 REPLIES = Replies(
     endpoints={
@@ -50,7 +56,9 @@ REPLIES = Replies(
                 422, "no_valid_symbols_provided", "At least one valid symbol must be provided"
             ),
             start=Decimal("132.99"),
-        )
+        ),
+        # undocumented: a list of none
+        "quote": Answers(PRICE, quote, unknown_symbol=Reply(200, {"data": []}), start=Decimal("231.41")),
     },
     server_error=_error(500, "internal_error", "An internal error occurred."),
     throttle=_error(
