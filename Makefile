@@ -25,7 +25,7 @@ help:
 	@echo "make audit  every dependency's version and licence; make vulnerabilities asks for known ones, on the network"
 	@echo "make dist   build the wheel and the sdist in dist/"
 	@echo "make wheel-test   run the tests with that wheel installed, and no source in reach; PYTHON=python3.13 is another's"
-	@echo "make bench  measure, beside Celery's own retry and other breakers"
+	@echo "make bench  measure all that is promised, beside Celery's own retry and other breakers, into docs/report.md"
 
 run: .venv/.run
 	@exec $(BIN)/python -m workers.run

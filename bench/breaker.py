@@ -11,27 +11,38 @@ import contextlib
 import functools
 import itertools
 import math
+import operator
 import os
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import scenes
 from bench.crew import Crew, SceneError, server
-from bench.faults import FAULTS, LOST_CALLS, asked_since, killed_probers, lost_servers, span
+from bench.faults import (
+    FAULTS,
+    LOST_CALLS,
+    PROBER_CALL_SECONDS,
+    asked_since,
+    killed_probers,
+    lost_servers,
+    span,
+)
+from bench.findings import Cell, Findings, Promise, Table
 from bench.peers import IMPATIENT_SECONDS, LIBRARIES, ONE_PROBE_ONLY, OURS, OURS_ASKING, Circuit
+from resilience import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    Measure = Callable[[Crew, str, int], str]
+    Measure = Callable[[Crew, str, int], Cell]
     #: What a table's cells say, by library and row.
-    Cells = dict[tuple[str, str], str]
+    Cells = dict[tuple[str, str], Cell]
 
+BOTH = (OURS, OURS_ASKING)
 PROCESSES = 8
 CALL_SECONDS = 0.02
 SLOW_CALL_SECONDS = 0.3
@@ -39,6 +50,20 @@ COST_CALLS = 2000
 FLOOD_CALLS = 500
 CLOCKS = (-600, 0, 600)
 SKEW_OPEN_SECONDS = 3
+THRESHOLD = Circuit.threshold
+# At best, and where every other process has a call under way when the last failure opens the circuit.
+AT_MOST = THRESHOLD + PROCESSES - 1
+# What is promised.
+TRIPS = (2, 1)
+ASKING_LIMIT = 2.2
+BUSY_LIMIT = 0.5
+LONGEST_LIMIT = 0.25
+LATER_LIMIT = 0.0001
+# How long a killed prober keeps its place; its bystander asks twenty times a second.
+LEASE_SECONDS = Policy(call_seconds=PROBER_CALL_SECONDS).lease_micros(probe=True) / 1_000_000
+ASKS_EVERY_SECONDS = 0.05
+# How exactly it can be told when a circuit opened and when it was found to let somebody in.
+SKEW_TOLERANCE = 0.1
 
 # What is read off a lost server; a row for each fault.
 LOST_ROWS = {
@@ -54,13 +79,13 @@ TABLE: dict[str, dict[str, str]] = {
         "background": "besides, a second, in the background",
         "cost": "x one bare EVALSHA, closed / refused",
     },
-    "A dead dependency hears (5 failures open)": {
-        "staggered": "calls, never two at once (ideal 5)",
-        "in step": f"calls in step, {CALL_SECONDS * 1000:.0f} ms each (at most 5 + 7)",
-        "free-running": f"calls at will, {SLOW_CALL_SECONDS * 1000:.0f} ms each (at most 5 + 7)",
+    f"A dead dependency hears ({THRESHOLD} failures open)": {
+        "staggered": f"calls, never two at once (ideal {THRESHOLD})",
+        "in step": f"calls in step, {CALL_SECONDS * 1000:.0f} ms each (at most {AT_MOST})",
+        "free-running": f"calls at will, {SLOW_CALL_SECONDS * 1000:.0f} ms each (at most {AT_MOST})",
     },
     "Exactness": {
-        "counted": f"of {PROCESSES * FLOOD_CALLS} failures at once, counted",
+        "counted": f"of {PROCESSES * FLOOD_CALLS:,} failures at once, counted",
         "probes 1": "probes in flight where 1 is allowed",
         "probes 3": "probes in flight where 3 are allowed",
         "prober": "prober killed, another is let in after",
@@ -71,7 +96,7 @@ TABLE: dict[str, dict[str, str]] = {
         for fault in FAULTS
     },
 }
-CAPTION = (
+NOTE = (
     "Ours, while a process calls often, asks the store 20 times a second for all its circuits together, and "
     "for a call only when something is wrong; 'asking' is the same in one that calls less often than that. "
     "Consecutive failures open, or a rate of 1.0 over as many calls. Peers use redis-py's default client "
@@ -83,55 +108,59 @@ CAPTION = (
 # One function a row: what its cell says.
 
 
-def trips(crew: Crew, library: str, port: int) -> str:
+def trips(crew: Crew, library: str, port: int) -> Cell:
     [(closed, refused)] = crew.run(scenes.round_trips, library, Circuit(port, "trips"))
-    return f"{closed} / {refused}"
+    return Cell(f"{closed} / {refused}", (closed, refused))
 
 
-def background(crew: Crew, library: str, port: int) -> str:
+def background(crew: Crew, library: str, port: int) -> Cell:
     [trips] = crew.run(scenes.background_trips, library, Circuit(port, "background"))
-    return f"{trips:.1f}"
+    return Cell(f"{trips:.1f}", trips)
 
 
-def staggered(crew: Crew, library: str, port: int) -> str:
+def counting(calls: int) -> Cell:
+    return Cell(f"{calls:,}", calls)
+
+
+def staggered(crew: Crew, library: str, port: int) -> Cell:
     circuit = Circuit(port, "staggered")
-    return str(sum(crew.run(scenes.staggered, library, circuit, 20, CALL_SECONDS)))
+    return counting(sum(crew.run(scenes.staggered, library, circuit, 20, CALL_SECONDS)))
 
 
-def in_step(crew: Crew, library: str, port: int) -> str:
-    return str(sum(crew.run(scenes.in_step, library, Circuit(port, "in-step"), 10, CALL_SECONDS)))
+def in_step(crew: Crew, library: str, port: int) -> Cell:
+    return counting(sum(crew.run(scenes.in_step, library, Circuit(port, "in-step"), 10, CALL_SECONDS)))
 
 
-def free_running(crew: Crew, library: str, port: int) -> str:
+def free_running(crew: Crew, library: str, port: int) -> Cell:
     circuit = Circuit(port, "free-running")
-    return str(sum(crew.run(scenes.free_running, library, circuit, 3.5, SLOW_CALL_SECONDS)))
+    return counting(sum(crew.run(scenes.free_running, library, circuit, 3.5, SLOW_CALL_SECONDS)))
 
 
-def probes(crew: Crew, library: str, port: int, allowed: int) -> str:
+def probes(crew: Crew, library: str, port: int, allowed: int) -> Cell:
     if allowed > 1 and LIBRARIES[library] in ONE_PROBE_ONLY:
-        return "not settable"
+        return Cell("not settable")
     crew.tell(scenes.race, library, Circuit(port, f"probes-{allowed}", probes=allowed, open_seconds=2))
     crew.wait_for_probe()
     time.sleep(1.5)  # by then the others could have come in too, also where news takes a second
     most = crew.gear.most_in_flight.value
     crew.gear.stop.set()
     crew.answers(30)
-    return str(most)
+    return counting(most)
 
 
-def counted(crew: Crew, library: str, port: int) -> str:
+def counted(crew: Crew, library: str, port: int) -> Cell:
     circuit = Circuit(port, "flood", threshold=100 * FLOOD_CALLS)
     count = crew.run(scenes.flood, library, circuit, FLOOD_CALLS)[0]
-    return "none shared" if count is None else str(count)
+    return Cell("none shared") if count is None else counting(count)
 
 
-def skew(crew: Crew, library: str, port: int) -> str:
+def skew(crew: Crew, library: str, port: int) -> Cell:
     limit = 2 * SKEW_OPEN_SECONDS
     circuit = Circuit(port, "skew", open_seconds=SKEW_OPEN_SECONDS)
     waited = sorted(itertools.chain(*crew.run(scenes.skewed, library, circuit, limit)))
     least = f"{waited[0]:.1f}" if waited[0] else "0"
     most = f"{waited[-1]:.1f}" if math.isfinite(waited[-1]) else f"over {limit}"
-    return f"{least} s" if least == most else f"{least} to {most} s"
+    return Cell(f"{least} s" if least == most else f"{least} to {most} s", (waited[0], waited[-1]))
 
 
 ALONE: dict[str, Measure] = {"trips": trips, "background": background}
@@ -157,7 +186,7 @@ def measured(library: str, port: int, measures: dict[str, Measure], start: Calla
             try:
                 cells[library, key] = measure(crew, library, port)
             except SceneError as error:  # that is a result too, and the end of nothing else
-                cells[library, key] = f"failed: {error}"
+                cells[library, key] = Cell.failed(error)
                 stack.close()
                 crew = None
     return cells
@@ -169,11 +198,12 @@ def costs(port: int) -> Cells:
         with Crew(1) as crew:
             [(closed, refused)] = crew.run(scenes.cost, Circuit(port, "cost"), COST_CALLS)
     except SceneError as error:
-        return {(library, "cost"): f"failed: {error}" for library in LIBRARIES}
+        return {(library, "cost"): Cell.failed(error) for library in (*LIBRARIES, scenes.BARE)}
     bare = (closed.pop(scenes.BARE), refused.pop(scenes.BARE))
-    cells = {(scenes.BARE, "cost"): f"{span(bare[0])} / {span(bare[1])}"}
+    cells = {(scenes.BARE, "cost"): Cell(f"{span(bare[0])} / {span(bare[1])}", bare)}
     for library in closed:
-        cells[library, "cost"] = f"{closed[library] / bare[0]:.2f} / {refused[library] / bare[1]:.2f}"
+        times = (closed[library] / bare[0], refused[library] / bare[1])
+        cells[library, "cost"] = Cell(f"{times[0]:.2f} / {times[1]:.2f}", times)
     return cells
 
 
@@ -183,7 +213,7 @@ def skewed(port: int) -> Cells:
     folders = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
     found = [path for folder in folders for path in Path(folder).glob("**/faketime/libfaketime.so.1")]
     if not found:
-        missing = "libfaketime not installed: apt install libfaketime"
+        missing = Cell("libfaketime not installed: apt install libfaketime")
         return {(library, "skew"): missing for library in LIBRARIES}
     environments = [
         {"LD_PRELOAD": str(found[0]), "FAKETIME": f"{seconds:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
@@ -201,25 +231,147 @@ def header(library: str) -> str:
     return library if library in (OURS, OURS_ASKING) else f"{library}\n{version(library)}"
 
 
-def print_table(cells: Cells) -> None:
-    table = Table(
-        title=f"Circuit breakers shared through Redis, {PROCESSES} processes, {os.cpu_count()} cores",
-        caption=CAPTION.format(bare=cells.get((scenes.BARE, "cost"))),
-        caption_justify="left",
+def kept(
+    cells: Cells, what: str, limit: str, key: str, holds: Callable[[Any], bool], ours: tuple[str, ...] = BOTH
+) -> Promise:
+    """A promise about one row, of both kinds of ours or one, beside the peers."""
+    mine = [cells[library, key] for library in ours]
+    texts = list(dict.fromkeys(cell.text for cell in mine))
+    peers = [library for library in LIBRARIES if library not in BOTH]
+    return Promise(
+        what,
+        limit,
+        "; calling seldom: ".join(texts),
+        all(cell.value is not None and holds(cell.value) for cell in mine),
+        ", ".join(f"{library}: {cells[library, key].text}" for library in peers),
     )
-    table.add_column("", no_wrap=True)
-    for library in LIBRARIES:
-        table.add_column(header(library), justify="right")
-    for heading, rows in TABLE.items():
-        table.add_section()
-        table.add_row(f"[bold]{heading}")
-        for key, title in rows.items():
-            table.add_row(f"  {title}", *(cells.get((library, key), "") for library in LIBRARIES))
-    Console(width=122).print(table)
 
 
-def main() -> None:
-    """Run and print."""
+def lost(cells: Cells) -> Iterator[Promise]:
+    """What is promised where the server is killed, or hangs."""
+    for fault in FAULTS:
+        yield kept(
+            cells,
+            f"Store {fault}: of {LOST_CALLS} calls of a process, reach a dead dependency",
+            f"≤ {THRESHOLD}",
+            f"{fault} reached",
+            lambda calls: calls <= THRESHOLD,
+        )
+        yield kept(
+            cells,
+            f"Store {fault}: exceptions but the dependency's and refusals",
+            "0",
+            f"{fault} foreign",
+            operator.not_,
+        )
+        yield kept(
+            cells,
+            f"Store {fault}: the longest of these calls",
+            f"≤ {span(LONGEST_LIMIT)}",
+            f"{fault} longest",
+            lambda seconds: seconds <= LONGEST_LIMIT,
+        )
+        yield kept(
+            cells,
+            f"Store {fault}: later calls, median",
+            f"< {span(LATER_LIMIT)}",
+            f"{fault} later",
+            lambda seconds: seconds < LATER_LIMIT,
+        )
+
+
+def promises(cells: Cells) -> list[Promise]:
+    """What is promised, of a process that calls often and of one that calls seldom."""
+    flood = PROCESSES * FLOOD_CALLS
+    lease = LEASE_SECONDS + 2 * ASKS_EVERY_SECONDS
+    return [
+        kept(
+            cells,
+            "Round trips of a call, closed / refused",
+            f"≤ {TRIPS[0]} / {TRIPS[1]}",
+            "trips",
+            lambda trips: trips[0] <= TRIPS[0] and trips[1] <= TRIPS[1],
+        ),
+        kept(
+            cells,
+            "A closed call of a process that calls seldom, x one bare EVALSHA (closed / refused)",
+            f"≤ {ASKING_LIMIT} closed",
+            "cost",
+            lambda times: times[0] <= ASKING_LIMIT,
+            (OURS_ASKING,),
+        ),
+        kept(
+            cells,
+            "A closed call of a process that calls often, x one bare EVALSHA (closed / refused)",
+            f"≤ {BUSY_LIMIT} closed",
+            "cost",
+            lambda times: times[0] <= BUSY_LIMIT,
+            (OURS,),
+        ),
+        kept(
+            cells,
+            f"A dead dependency hears, of {PROCESSES} processes, never two at once",
+            f"{THRESHOLD}, the threshold",
+            "staggered",
+            lambda calls: calls == THRESHOLD,
+        ),
+        *(
+            kept(
+                cells,
+                f"The same, {how}",
+                f"≤ {AT_MOST}: {PROCESSES - 1} are under way",
+                key,
+                lambda calls: calls <= AT_MOST,
+            )
+            for how, key in (("all in step", "in step"), ("each at will", "free-running"))
+        ),
+        kept(
+            cells,
+            f"Of {flood:,} failures at once, counted",
+            f"{flood:,}",
+            "counted",
+            lambda count: count == flood,
+        ),
+        *(
+            kept(
+                cells,
+                f"Probes in flight where {allowed} may be",
+                f"{allowed}",
+                f"probes {allowed}",
+                functools.partial(operator.eq, allowed),
+            )
+            for allowed in (1, 3)
+        ),
+        kept(
+            cells,
+            "A prober is killed: its place is free after",
+            f"its lease, {LEASE_SECONDS:.0f} s",
+            "prober",
+            lambda seconds: seconds <= lease,
+        ),
+        kept(
+            cells,
+            f"Open for {SKEW_OPEN_SECONDS} s, clocks of the processes {CLOCKS[-1] // 60} min off",
+            f"{SKEW_OPEN_SECONDS} s for each",
+            "skew",
+            lambda waited: all(abs(seconds - SKEW_OPEN_SECONDS) <= SKEW_TOLERANCE for seconds in waited),
+        ),
+        *lost(cells),
+    ]
+
+
+def table(cells: Cells) -> Table:
+    """All rows, a column for each library."""
+    rows = []
+    for heading, titles in TABLE.items():
+        rows.append([heading])
+        for key, title in titles.items():
+            rows.append([title, *(cells[library, key].text for library in LIBRARIES)])
+    return Table(["", *map(header, LIBRARIES)], rows, f"{PROCESSES} processes, {os.cpu_count()} cores")
+
+
+def main() -> Findings:
+    """All libraries, scene by scene."""
     cells: Cells = {}
     progress = Console(stderr=True)
     with server() as port, progress.status("") as status:
@@ -235,4 +387,11 @@ def main() -> None:
         with killed_probers(port) as probers:
             cells |= lost_servers()
             cells |= {(library, "prober"): asked_since(crew) for library, crew in probers.items()}
-    print_table(cells)
+    return Findings(
+        "Beside other breakers",
+        "Circuit breakers that share their circuits through Redis, each through its public API: what a fleet "
+        "does is counted in its processes, what a call costs at a proxy and beside a bare EVALSHA.",
+        [table(cells)],
+        promises(cells),
+        [NOTE.format(bare=cells[scenes.BARE, "cost"].text)],
+    )

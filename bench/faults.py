@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from bench import scenes
 from bench.crew import Crew, LateError, SceneError, server
+from bench.findings import Cell
 from bench.peers import LIBRARIES, Circuit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROBER_LIMIT = 20
+PROBER_CALL_SECONDS = 1
 LOST_CALLS = 30
 LOST_LIMIT = 45
 FAULTS = {"killed": signal.SIGKILL, "hung": signal.SIGSTOP}
@@ -35,7 +37,7 @@ def killed_probers(port: int) -> Iterator[dict[str, Crew]]:
     """A prober killed in every library's circuit; its bystander asks from then on."""
     with contextlib.ExitStack() as stack:
         crews = {library: stack.enter_context(Crew(2)) for library in LIBRARIES}
-        circuit = Circuit(port, "prober", open_seconds=1, call_seconds=1)
+        circuit = Circuit(port, "prober", open_seconds=1, call_seconds=PROBER_CALL_SECONDS)
         for library, crew in crews.items():
             crew.tell(scenes.prober_and_bystander, library, circuit, PROBER_LIMIT)
             with contextlib.suppress(LateError):  # then its bystander says so
@@ -45,13 +47,13 @@ def killed_probers(port: int) -> Iterator[dict[str, Crew]]:
         yield crews
 
 
-def asked_since(crew: Crew) -> str:
+def asked_since(crew: Crew) -> Cell:
     """After how long the bystander was let in."""
     try:
         seconds = crew.answer(1, PROBER_LIMIT + 10)
     except SceneError as error:
-        return f"failed: {error}"
-    return span(seconds) if math.isfinite(seconds) else f"not in {PROBER_LIMIT} s"
+        return Cell.failed(error)
+    return Cell(span(seconds) if math.isfinite(seconds) else f"not in {PROBER_LIMIT} s", seconds)
 
 
 @dataclass(frozen=True)
@@ -70,29 +72,29 @@ class Loss:
         calls = 1 if self.patient else LOST_CALLS
         self.crew.tell(scenes.server_lost, self.library, circuit, FAULTS[self.fault], calls)
 
-    def rows(self, seconds: float) -> dict[tuple[str, str], str]:
+    def rows(self, seconds: float) -> dict[tuple[str, str], Cell]:
         """What the process saw, waiting so long for it."""
         keys = ("patient",) if self.patient else ("reached", "foreign", "longest", "later")
         try:
             seen = self.crew.answer(0, seconds)
         except LateError:
-            texts = dict.fromkeys(keys, f"over {LOST_LIMIT} s")
+            cells = dict.fromkeys(keys, Cell(f"over {LOST_LIMIT} s"))
         except SceneError as error:
-            texts = dict.fromkeys(keys, f"failed: {error}")
+            cells = dict.fromkeys(keys, Cell.failed(error))
         else:
-            texts = {
-                "reached": str(seen.reached),
-                "foreign": str(seen.foreign),
-                "longest": span(seen.longest),
-                "later": span(seen.later),
-                "patient": span(seen.longest),
+            cells = {
+                "reached": Cell(str(seen.reached), seen.reached),
+                "foreign": Cell(str(seen.foreign), seen.foreign),
+                "longest": Cell(span(seen.longest), seen.longest),
+                "later": Cell(span(seen.later), seen.later),
+                "patient": Cell(span(seen.longest), seen.longest),
             }
-        return {(self.library, f"{self.fault} {key}"): texts[key] for key in keys}
+        return {(self.library, f"{self.fault} {key}"): cells[key] for key in keys}
 
 
-def lost_servers() -> dict[tuple[str, str], str]:
+def lost_servers() -> dict[tuple[str, str], Cell]:
     """Every library, both faults, an impatient and a patient client."""
-    cells = {}
+    cells: dict[tuple[str, str], Cell] = {}
     with contextlib.ExitStack() as stack:
         losses = [
             Loss(*case, stack.enter_context(server()), stack.enter_context(Crew(1)))

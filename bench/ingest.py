@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.findings import Findings, Promise, Table
 from resilience import Policy, get_circuit_breaker
 from tasks.errors import InputError
 from tasks.providers import PROVIDERS
@@ -157,29 +155,54 @@ def outcome(service: str, fetches: Sequence[Fetch], state: Mapping[str, Any], se
     return Outcome(service, dealt, attainable, made, state["refusals"], state["above"])
 
 
-def main(seconds: float = SECONDS) -> None:
-    """Run and print."""
+def promises(found: Sequence[Outcome]) -> list[Promise]:
+    """What is promised of all together."""
+    attainable = sum(one.attainable for one in found)
+    part = sum(min(one.made, one.attainable) for one in found) / attainable
+    least = min(found, key=lambda one: one.part)
+    refused, above = sum(one.refused for one in found), sum(one.above for one in found)
+    return [
+        Promise(
+            "Of the calls the quotas allow, made",
+            f"≥ {MADE_AT_LEAST:.0%} in all",
+            f"{part:.1%}; the least, {least.service}: {least.part:.1%}",
+            part >= MADE_AT_LEAST,
+            f"attainable: {attainable:,}",
+        ),
+        Promise(
+            "Calls above a provider's quota", "0", f"{above}; answered with a refusal: {refused}", above == 0
+        ),
+    ]
+
+
+def main(seconds: float = SECONDS) -> Findings:
+    """One run."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         found = ingest(Path(folder), seconds)
-    table = Table(
-        title=f"{sum(one.symbols for one in found)} symbols over {len(found)} providers for {seconds:.0f} s; "
-        f"windows of an hour and more {FASTER} times shorter, a month as long as a day",
-        caption="attainable: what the tightest documented window allows in that time, or what the schedule "
-        "asks for, where that is less",
-    )
-    for column in ("", "dealt", "attainable", "made", "%", "refused", "above a quota"):
-        table.add_column(column, justify="right" if column else "left")
-    for one in found:
-        counts = (one.symbols, one.attainable, one.made, f"{one.part:.1%}", one.refused, one.above)
-        table.add_row(one.service, *map(str, counts))
+    symbols = sum(one.symbols for one in found)
     attainable = sum(one.attainable for one in found)
     made = sum(min(one.made, one.attainable) for one in found)
+    rows = [
+        (one.service, one.symbols, one.attainable, one.made, one.part, one.refused, one.above)
+        for one in found
+    ]
     refused, above = sum(one.refused for one in found), sum(one.above for one in found)
-    total = (sum(one.symbols for one in found), attainable, made, f"{made / attainable:.1%}", refused, above)
-    table.add_section()
-    table.add_row("all", *map(str, total))
-    console = Console(width=110)
-    console.print(table)
-    met = made >= MADE_AT_LEAST * attainable and not above
-    goal = f"{MADE_AT_LEAST:.0%} of the attainable calls made, none above a quota"
-    console.print(f"The goal, {goal}: {'met' if met else 'missed'}")
+    rows.append(("all", symbols, attainable, made, made / attainable, refused, above))
+    return Findings(
+        "What the quotas allow, made",
+        "One schedule, the simulator enforcing what each provider documents; windows of an hour and more "
+        f"{FASTER} times shorter, a month as long as a day. Attainable is what the tightest window allows in "
+        "that time, or what the schedule asks for where that is less; nothing is taken off for caution of "
+        "ours. In all, what was made beyond the attainable, where there is no quota, is not counted.",
+        [
+            Table(
+                ["", "symbols", "attainable", "made", "%", "refused", "above a quota"],
+                [
+                    [name, *map(str, counts), f"{part:.1%}", str(refused), str(above)]
+                    for name, *counts, part, refused, above in rows
+                ],
+                f"{symbols:,} symbols over {len(found)} providers for {seconds:.0f} s",
+            )
+        ],
+        promises(found),
+    )

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.findings import Findings, Promise, Table
 from tests.fleet import Fleet, fleet, wait_for
 
 if TYPE_CHECKING:
@@ -39,6 +37,29 @@ FRESH_A_SECOND = 10
 RAMP = {"ramp_calls": 5}
 MICROSECONDS = 1_000_000
 PATIENCE_SECONDS = 300
+# What it can bear is known and given; is not known, and felt for; or nobody cares.
+BEARABLE = {"quota_calls": 45, "quota_seconds": 1, "quota_burst": 4}
+NO_POLICY = "neither quota nor ramp"
+POLICIES: dict[str, dict[str, float]] = {
+    "a quota of 45 a second, burst 4": BEARABLE,
+    "the same with `ramp_calls=5`": {**BEARABLE, **RAMP},
+    "`ramp_calls=5` alone": RAMP,
+    NO_POLICY: {},
+}
+# What is promised.
+SOON_SECONDS = 2
+PACE_LEAST = 0.9
+NOTES = (
+    (
+        "A released task takes some hundredths of a second to its call. So it may take its turn a tenth of "
+        "a second ahead, and waits for it in its process."
+    ),
+    (
+        "A ramp alone finds out what a provider bears: at a failure it stops for a second, goes on at half "
+        "the pace and doubles more rarely. A quota, where it is known, is better. What has waited goes "
+        "first, so fresh tasks wait for their turn."
+    ),
+)
 
 
 def times(run: Fleet) -> list[float]:
@@ -164,58 +185,93 @@ def fragile(tasks: int, policy: dict[str, float]) -> Return:
         )
 
 
-def main(tasks: int = TASKS) -> None:
-    """Run and print."""
-    console = Console(width=110)
-    found = sorted(soon())
-    console.print(
-        f"First success after the provider's return, open for {OPEN_SECONDS} s, {RETURNS} times: at most "
-        f"{found[-1]:.2f} s, median {found[len(found) // 2]:.2f} s",
-        highlight=False,
+def promises(waited: list[float], paces: list[Pace], returns: dict[str, Return]) -> list[Promise]:
+    """What is promised of a return."""
+    windows = [
+        (most / allowed, f"{most} in {length:.0f} s ({allowed:.0f})")
+        for seen in paces
+        for length, (most, allowed) in seen.windows.items()
+    ]
+    fullest, told = max(windows)
+    slowest = min(seen.reached for seen in paces)
+    careless = returns[NO_POLICY]
+    trips = {name: seen.trips for name, seen in returns.items() if name != NO_POLICY}
+    return [
+        Promise(
+            "First success after a provider's return",
+            f"≤ the open time and {SOON_SECONDS} s",
+            f"{max(waited):.2f} s",
+            max(waited) <= OPEN_SECONDS + SOON_SECONDS,
+            f"the open time alone: {OPEN_SECONDS} s",
+        ),
+        Promise(
+            "Of the allowed rate, a lot drains at",
+            f"≥ {PACE_LEAST:.0%}",
+            f"{slowest:.0%}, the least of {len(paces)} quotas",
+            slowest >= PACE_LEAST,
+        ),
+        Promise(
+            "Most calls in a window, at the provider",
+            "≤ rate x window + burst",
+            f"{told}, the fullest of {len(windows)}",
+            fullest <= 1,
+            f"with {NO_POLICY}, where {LIMIT} in 1 s are borne: {careless.most}",
+        ),
+        Promise(
+            f"A provider that collapses above {LIMIT} calls a second, with a full lot, is tripped again",
+            "0 times",
+            ", ".join(f"{count} ({name})" for name, count in trips.items()),
+            not any(trips.values()),
+            f"with {NO_POLICY}: {careless.trips} times",
+        ),
+    ]
+
+
+def main(tasks: int = TASKS) -> Findings:
+    """The three scenes."""
+    waited = sorted(soon())
+    paces = [pace(*quota) for quota in QUOTAS]
+    returns = {name: fragile(tasks, policy) for name, policy in POLICIES.items()}
+    drained = [
+        [
+            f"{calls} in {seconds} s, burst {burst}",
+            f"{seen.reached:.0%}",
+            ", ".join(
+                f"{most} in {length:.0f} s ({allowed:.0f})"
+                for length, (most, allowed) in seen.windows.items()
+            ),
+        ]
+        for (calls, seconds, burst), seen in zip(QUOTAS, paces, strict=True)
+    ]
+    returned = [
+        [
+            name,
+            *map(str, (seen.trips, seen.collapses, seen.most, seen.median)),
+            *(f"{seen.done:,}", f"{seen.fresh_done}/{seen.fresh}", str(seen.failed)),
+        ]
+        for name, seen in returns.items()
+    ]
+    return Findings(
+        "How a provider comes back",
+        f"Open for {OPEN_SECONDS} s, the provider well again at {RETURNS} moments, the first right after a "
+        f"failed probe: the first success came at most {waited[-1]:.2f} s later, half of them within "
+        f"{waited[len(waited) // 2]:.2f} s.",
+        [
+            Table(
+                ["quota", "of the allowed rate", "most calls in a window (rate x window + burst)"],
+                drained,
+                "A lot drains under a quota, as the provider saw it",
+            ),
+            Table(
+                [
+                    *("policy", "tripped again", "collapses", "most in 1 s", "median a second"),
+                    *("done", "fresh done", "lost"),
+                ],
+                returned,
+                f"The first {FRAGILE_SECONDS} s of a provider that collapses for a second whenever it gets "
+                f"more than {LIMIT} calls in one, with {tasks:,} parked and {FRESH_A_SECOND} fresh a second",
+            ),
+        ],
+        promises(waited, paces, returns),
+        list(NOTES),
     )
-    table = Table(title="A lot drains under a quota, at the provider")
-    for column in ("quota", "of the allowed rate", "most calls in a window (rate x window + burst)"):
-        table.add_column(column, justify="right")
-    for quota in QUOTAS:
-        seen = pace(*quota)
-        told = ", ".join(
-            f"{most} in {length:.0f} s ({allowed:.0f})" for length, (most, allowed) in seen.windows.items()
-        )
-        calls, seconds, burst = quota
-        table.add_row(f"{calls} in {seconds} s, burst {burst}", f"{seen.reached:.0%}", told)
-    console.print(table)
-    table = Table(
-        title=f"The first {FRAGILE_SECONDS} s with a provider that collapses above {LIMIT} calls a second, "
-        f"{tasks} parked, {FRESH_A_SECOND} fresh a second"
-    )
-    for column in (
-        "policy",
-        "trips",
-        "collapses",
-        "most in 1 s",
-        "median a second",
-        "done",
-        "fresh done",
-        "lost",
-    ):
-        table.add_column(column, justify="left" if column == "policy" else "right")
-    # What it can bear is known and given; is not known, and felt for; or nobody cares.
-    policies = {
-        "quota of 45 a second, burst 4": {"quota_calls": 45, "quota_seconds": 1, "quota_burst": 4},
-        "and ramp_calls=5": {"quota_calls": 45, "quota_seconds": 1, "quota_burst": 4, **RAMP},
-        "ramp_calls=5 alone": RAMP,
-        "none": {},
-    }
-    for name, policy in policies.items():
-        seen = fragile(tasks, policy)
-        cells = (
-            seen.trips,
-            seen.collapses,
-            seen.most,
-            seen.median,
-            seen.done,
-            f"{seen.fresh_done}/{seen.fresh}",
-            seen.failed,
-        )
-        table.add_row(name, *(str(cell) for cell in cells))
-    console.print(table)

@@ -1,21 +1,21 @@
 """What a scrape takes: the metrics of 25 circuits, and of ten times as many, read from a store of their own.
 
 Each circuit has been called; every second one is open, with messages in its lot. Nothing is asserted: it is
-measured, and printed beside as many bare PINGs as there are circuits.
+measured, beside as many bare PINGs as there are circuits.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import redis
 from prometheus_client import CollectorRegistry, generate_latest
-from rich.console import Console
-from rich.table import Table
 
 from bench.crew import server
+from bench.findings import Findings, Promise, Table
 from resilience import CIRCUIT_BREAKERS, CircuitBreaker, set_default_store
 from resilience.metrics import CircuitCollector
 from resilience.parking import Lane, Stored, Waiting
@@ -27,19 +27,73 @@ if TYPE_CHECKING:
 SERVICES = (25, 250)
 PARKED = 100
 SCRAPES = 100
+# What is promised of the fewest.
+LIMIT_MS = 20
 
 
-def main() -> None:
-    """Print a table: circuits, how long a scrape takes, and how many bare round trips that is."""
-    table = Table(
-        "circuits", "median ms", "95 of 100 ms", "longest ms", "x a PING for each", "bytes", title="A scrape"
+@dataclass(frozen=True)
+class Scraped:
+    """Seconds of each scrape, and of a PING for each circuit; and the bytes of one."""
+
+    took: list[float]
+    pings: list[float]
+    shown: int
+
+    @property
+    def ninety_five(self) -> float:
+        """What 95 of 100 scrapes kept within."""
+        return statistics.quantiles(self.took, n=20)[-1]
+
+    @property
+    def ratio(self) -> float:
+        """How many bare round trips for each circuit it is."""
+        return statistics.median(self.took) / statistics.median(self.pings)
+
+
+def promises(scraped: Scraped) -> list[Promise]:
+    """What is promised of the fewest circuits."""
+    most = scraped.ninety_five * 1000
+    return [
+        Promise(
+            f"A scrape with {SERVICES[0]} circuits, 95 of {SCRAPES}",
+            f"≤ {LIMIT_MS} ms",
+            f"{most:.1f} ms; the longest, {max(scraped.took) * 1000:.1f} ms",
+            most <= LIMIT_MS,
+            f"a bare PING for each circuit: {statistics.median(scraped.pings) * 1000:.1f} ms",
+        )
+    ]
+
+
+def main() -> Findings:
+    """Few circuits, and many."""
+    scraped = {services: _measured(services) for services in SERVICES}
+    rows = [
+        [
+            str(services),
+            *(f"{time * 1000:.1f}" for time in (statistics.median(one.took), one.ninety_five, max(one.took))),
+            f"{one.ratio:.1f}",
+            f"{one.shown:,}",
+        ]
+        for services, one in scraped.items()
+    ]
+    return Findings(
+        "What Prometheus takes",
+        f"Every circuit has been called, every second one is open with {PARKED} messages in its lot.",
+        [
+            Table(
+                [
+                    *("circuits", "median", "95 of 100", "longest"),
+                    *("x one bare PING for each circuit", "bytes"),
+                ],
+                rows,
+                f"{SCRAPES} scrapes, milliseconds",
+            )
+        ],
+        promises(scraped[SERVICES[0]]),
     )
-    for services in SERVICES:
-        table.add_row(str(services), *_measured(services))
-    Console().print(table)
 
 
-def _measured(services: int) -> list[str]:
+def _measured(services: int) -> Scraped:
     with server() as port:
         url = f"redis://127.0.0.1:{port}/0"
         set_default_store(url)
@@ -56,11 +110,7 @@ def _measured(services: int) -> list[str]:
         finally:
             CIRCUIT_BREAKERS.clear()
             set_default_store(None)
-    median = statistics.median(took)
-    ratio = median / statistics.median(pings)
-    most = statistics.quantiles(took, n=20)[-1]
-    times = [f"{seconds * 1000:.1f}" for seconds in (median, most, max(took))]
-    return [*times, f"{ratio:.2f}", f"{shown:,}"]
+    return Scraped(took, pings, shown)
 
 
 def _lived(service: str, *, opened: bool) -> None:

@@ -1,4 +1,4 @@
-"""What is handed out, file by file: wheel and sdist; and the README's app with the wheel installed."""
+"""What is handed out, file by file: wheel and sdist; and the app of the docs with the wheel installed."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_sdist_builds_the_very_wheel_that_the_checkout_does(
 
 
 class Payments:
-    """The service that the README's tasks call; it may be down."""
+    """The service that the app's tasks call; it may be down."""
 
     def __init__(self) -> None:
         self.down = False
@@ -162,7 +162,7 @@ def payments() -> Iterator[Payments]:
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
-    """A server of its own: the README's app takes whole databases."""
+    """A server of its own: the app takes whole databases."""
     server = ValkeyServer(
         port=free_port(), data_dir=tmp_path / "valkey", config={"appendonly": "no", "save": ""}
     )
@@ -179,29 +179,39 @@ def client(redis_url: str) -> Iterator[Celery]:
         app.backend.client.connection_pool.disconnect()
 
 
-def readme_app(redis_url: str, payments: Payments) -> str:
-    """The README's app to the letter, but for the ports of its two servers."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    [code] = re.findall(r"## In your own Celery app\n\n```python\n(.*?)```", readme, re.DOTALL)
+def shown(page: str) -> str:
+    """The app on a page, as it is shown there."""
+    text = (ROOT / page).read_text("utf-8")
+    [code] = re.findall(r"# In your own Celery app\n.*?```python\n(.*?)```", text, re.DOTALL)
+    return code
+
+
+def test_the_readme_shows_the_app_of_the_docs() -> None:
+    assert shown("README.md") == shown("docs/your-own-app.md")
+
+
+def documented_app(redis_url: str, payments: Payments) -> str:
+    """The app of docs/your-own-app.md to the letter, but for the ports of its two servers."""
+    code = shown("docs/your-own-app.md")
     for written, times, meant in (
         ("redis://localhost/", 3, f"{redis_url}/"),
         ("http://localhost:8000/", 1, f"http://127.0.0.1:{payments.server.server_port}/"),
     ):
-        assert code.count(written) == times, f"the README's app has {written} {times} times"
+        assert code.count(written) == times, f"the app has {written} {times} times"
         code = code.replace(written, meant)
     return code
 
 
 @pytest.fixture
 def shop(tmp_path: Path, wheel: Path, redis_url: str, payments: Payments) -> Callable[..., str]:
-    """The README's app outside the checkout: runs Python in its folder, with the wheel installed.
+    """That app outside the checkout: runs Python in its folder, with the wheel installed.
 
     Returns:
         Takes Python's arguments, returns what it printed; ``.options`` are how it is started.
     """
     folder = tmp_path / "shop"
     folder.mkdir()
-    (folder / "shop.py").write_text(readme_app(redis_url, payments))
+    (folder / "shop.py").write_text(documented_app(redis_url, payments))
     # As many an app has it. Ours of that name is none of this app's business.
     (folder / "tasks.py").write_text("raise RuntimeError('imported by somebody who has no business here')\n")
     site = tmp_path / "site"
@@ -238,7 +248,7 @@ def worker_of(shop: Callable[..., str], log: Path) -> Iterator[Worker]:
         worker.kill()
 
 
-def test_the_readmes_app_lives_through_an_outage_with_the_wheel_installed(
+def test_the_app_of_the_docs_lives_through_an_outage_with_the_wheel_installed(
     shop: Callable[..., str], payments: Payments, client: Celery, tmp_path: Path
 ) -> None:
     def charge(first: int, last: int) -> list[Any]:
