@@ -42,8 +42,8 @@ class Outcome:
         hold_seconds: With a hold: how long the provider wants to be left alone.
         reason: With a hold: why.
         label: The application's own word for it, shown in the PARKED state.
-        detail: What was wrong, in a line for people, free of secrets; shown with the circuit, after the label, and
-            in the log.
+        detail: What was wrong, in a line for people, free of secrets; shown with the circuit, after the
+            label, and in the log.
     """
 
     verdict: Verdict
