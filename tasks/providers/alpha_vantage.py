@@ -20,6 +20,7 @@ def quote(reply: Node) -> Fields | None:
         "prev_close": found.maybe(Node.numeral, "08. previous close"),
         "change": found.maybe(Node.numeral, "09. change"),
         "change_percent": found.maybe(Node.percent_text, "10. change percent"),
+        "is_delayed": any("DELAYED" in key for key, _ in reply.items()) or None,
     }
 
 
