@@ -93,6 +93,10 @@ ROW = Provider(
             ("Error Message",),
             "apikey is invalid or missing",
         ),
+        # undocumented: as its clients report it
+        Matcher(
+            Verdict.AUTH, "the demo key gets no more than the examples", ("Information",), "demo purposes"
+        ),
         Matcher(Verdict.NOT_FOUND, "no such symbol or function", ("Error Message",), "Invalid API call"),
         Matcher(
             Verdict.ENTITLEMENT, "the endpoint is not in this plan", ("Information",), "premium endpoint"
