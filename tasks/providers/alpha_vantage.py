@@ -20,6 +20,7 @@ def quote(reply: Node) -> Fields | None:
         "prev_close": found.maybe(Node.numeral, "08. previous close"),
         "change": found.maybe(Node.numeral, "09. change"),
         "change_percent": found.maybe(Node.percent_text, "10. change percent"),
+        "is_delayed": any("DELAYED" in key for key, _ in reply.items()) or None,
     }
 
 
@@ -91,6 +92,10 @@ ROW = Provider(
             "the API key is invalid or missing",
             ("Error Message",),
             "apikey is invalid or missing",
+        ),
+        # undocumented: as its clients report it
+        Matcher(
+            Verdict.AUTH, "the demo key gets no more than the examples", ("Information",), "demo purposes"
         ),
         Matcher(Verdict.NOT_FOUND, "no such symbol or function", ("Error Message",), "Invalid API call"),
         Matcher(

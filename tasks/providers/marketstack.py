@@ -60,6 +60,8 @@ ROW = Provider(
     matchers=(
         Matcher(Verdict.RATE_LIMIT, "five requests a second", _CODE, equals="rate_limit_reached"),
         Matcher(Verdict.QUOTA, "the month's requests are used up", _CODE, equals="too_many_requests"),
+        # as the version before this one calls it
+        Matcher(Verdict.QUOTA, "the month's requests are used up", _CODE, equals="usage_limit_reached"),
         Matcher(Verdict.NOT_FOUND, "no such symbol", _CODE, equals="no_valid_symbols_provided"),
         Matcher(Verdict.ENTITLEMENT, "the endpoint is not in this plan", _CODE, "access_restricted"),
     ),

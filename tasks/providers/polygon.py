@@ -30,6 +30,7 @@ def quote(reply: Node) -> Fields | None:
         "prev_close": found.child("prevDay").maybe(Node.number, "c"),
         "change": found.maybe(Node.number, "todaysChange"),
         "change_percent": found.maybe(Node.percent, "todaysChangePerc"),
+        "is_delayed": reply.maybe(Node.text, "status") == "DELAYED" or None,
     }
 
 

@@ -504,6 +504,17 @@ def test_a_snapshot_without_trades_has_the_minutes_price_and_time() -> None:
     assert quote.last_timestamp == datetime(2023, 5, 18, 16, 52, tzinfo=UTC)
 
 
+def test_a_delayed_price_says_so() -> None:
+    snapshot, quote = MODULES["polygon"].QUOTE, MODULES["alpha_vantage"].QUOTE
+    late = "Global Quote - DATA DELAYED BY 15 MINUTES"
+    for service, live, delayed in (
+        ("polygon", snapshot, {**snapshot, "status": "DELAYED"}),
+        ("alpha_vantage", {"Global Quote": quote}, {late: quote}),
+    ):
+        assert judge(service, "quote", 200, {}, encoded(live)).record.is_delayed is None
+        assert judge(service, "quote", 200, {}, encoded(delayed)).record.is_delayed is True
+
+
 @pytest.mark.parametrize("symbol", ["BRK.B", "BRK-B"])
 def test_a_reply_in_the_providers_spelling_is_about_the_symbol_that_was_asked(symbol: str) -> None:
     body = encoded([{**MODULES["tiingo"].QUOTE, "ticker": "BRK-B"}])

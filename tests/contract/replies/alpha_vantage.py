@@ -29,6 +29,10 @@ PREMIUM = (
     "Thank you for using Alpha Vantage! This is a premium endpoint. You may subscribe to any of the premium "
     "plans at https://www.alphavantage.co/premium/ to instantly unlock all premium endpoints"
 )
+DEMO = (
+    "The **demo** API key is for demo purposes only. Please claim your free API key at "
+    "(https://www.alphavantage.co/support/#api-key) to explore our full API offerings."
+)
 QUOTE = simulated.QUOTE
 DAY = simulated.BAR
 BARS = {
@@ -67,6 +71,7 @@ DOCUMENTED = [
     Documented("quote", 200, {"Information": DAILY.format(key="REDACTED")}, "quota", 86_400),
     Documented("quote", 200, {"Note": NOTE}, "rate_limit", 60),
     Documented("quote", 200, {"Error Message": KEY}, "auth", 300),
+    Documented("quote", 200, {"Information": DEMO}, "auth", 300),
     Documented("quote", 200, {"Error Message": CALL}, "not_found"),
     Documented("quote", 200, {"Global Quote": {}}, "not_found"),
     Documented("quote", 200, {"Information": PREMIUM}, "entitlement", 86_400),

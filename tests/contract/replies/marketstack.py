@@ -40,6 +40,7 @@ DOCUMENTED = [
     Documented("bars", 422, error("validation_error", "..."), "caller_error"),
     Documented("bars", 429, SECOND, "rate_limit", 1),
     Documented("bars", 429, MONTH, "quota", 31 * 86_400),
+    Documented("bars", 429, error("usage_limit_reached", "..."), "quota", 31 * 86_400),
     Documented("bars", 401, NO_KEY, "auth", 300),
     Documented("bars", 403, NOT_IN_PLAN, "entitlement", 86_400),
     Documented("bars", 403, NO_HTTPS, "entitlement", 86_400),
