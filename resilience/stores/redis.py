@@ -325,8 +325,8 @@ class Scripts:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
         now = str(self._clock()) if self._clock else ""
-        prepared = [(*keys_of(service), now, *arguments) for service, arguments in calls]
-        keys, urgent = len(SUFFIXES) + 1, name != GROWING
+        keys, urgent = len(SUFFIXES) + 1 if isinstance(self.client, Cluster) else 1, name != GROWING
+        prepared = [(*keys_of(service)[:keys], now, *arguments) for service, arguments in calls]
         send = partial(_send, source=_source(name), keys=keys, replicas=replicas, urgent=urgent)
         return self._spread(prepared, send)
 
