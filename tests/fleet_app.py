@@ -78,7 +78,9 @@ coalescing.PATIENCE_SECONDS = float(os.environ.get("FLEET_PATIENCE", "60"))
 # Tests import this module once per fleet; a shared task would end up in all their apps.
 task = functools.partial(app.task, shared=False)
 
-for name in ("dead", "other"):
+# A fleet of many providers, each with a task of its own.
+MANY = [f"service{number}" for number in range(int(os.environ.get("FLEET_SERVICES", "0")))]
+for name in ("dead", "other", *MANY):
     CIRCUIT_BREAKERS[name] = CircuitBreaker(
         name,
         policy=Policy(
@@ -289,6 +291,23 @@ def bare(self: object, number: int, seconds: float) -> int:
     time.sleep(seconds)
     provider.rpush("done", self.request.id)
     return number
+
+
+@task(name="fleet.guarded", base=ResilientTask, service="other", bind=True)
+def guarded(self: ResilientTask, number: int, seconds: float) -> int:
+    """The same through the layer."""
+    time.sleep(seconds)
+    provider.rpush("done", self.request.id)
+    return number
+
+
+for name in MANY:
+
+    @task(name=f"fleet.{name}", base=ResilientTask, service=name, bind=True)
+    def one_of_many(self: ResilientTask, number: int) -> int:
+        """A call to a provider of its own."""
+        provider.rpush("done", self.request.id)
+        return number
 
 
 @task(name="fleet.healthy", bind=True)
