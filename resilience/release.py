@@ -119,7 +119,7 @@ class Releaser(bootsteps.StartStopStep):
         """Empty the lots for at most TICK_BUDGET_SECONDS, each time beginning where the last one stopped."""
         if gate.store.lot is not None:
             self._settle(gate.store.lot)  # before they could be offered again
-        names = sorted(name for name, circuit in circuits.items() if circuit.parked)
+        names = sorted(name for name, circuit in circuits.items() if _may_stir(gate, circuit))
         start = bisect_left(names, self._first)
         in_turn = names[start:] + names[:start]
         left = self._each(
@@ -245,6 +245,17 @@ class Releaser(bootsteps.StartStopStep):
             error = "expired" if why == "expired" else overdue(service, policy)
             end(gate, lot, service, token, messages, error, why, self.outlet)
         return sum(map(len, found.values()))
+
+
+def _may_stir(gate: Gate, circuit: Circuit) -> bool:
+    """Whether there is something to do for what waits there; with many open circuits there mostly is not."""
+    if not circuit.parked or circuit.away or not gate.idle([circuit.service]):
+        return bool(circuit.parked)
+    if circuit.read_at is None or circuit.parked_since is None:
+        return True
+    most = effective(get_circuit_breaker(circuit.service).policy, circuit.override).max_parked_seconds
+    overdue = (circuit.read_at - circuit.parked_since).total_seconds() >= most
+    return overdue or (circuit.stirs_at is not None and circuit.stirs_at <= circuit.read_at)
 
 
 def _pause(circuit: Circuit) -> float:

@@ -583,7 +583,7 @@ def _wait_unseen(micros: int) -> None:
 
 
 def _circuit(service: str, row: list[Any]) -> Circuit:
-    now, in_flight, parked, ready, oldest, away, *pairs = row
+    now, in_flight, parked, ready, oldest, away, stirs, *pairs = row
     fields = {k.decode(): v.decode() for k, v in zip(pairs[::2], pairs[1::2], strict=True)}
     counts = {name: int(fields.get(name, 0)) for name in _COUNTS}
     forced = fields.get("forced", "") if int(fields.get("forced_until", 0)) > now else ""
@@ -621,6 +621,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         parked_ready=ready,
         parked_since=from_micros(oldest),
         away=away,
+        stirs_at=from_micros(stirs),
         used_until=from_micros(fields.get("tat")),
         parked_total=counts["parked"],
         coalesced_total=counts["coalesced"],

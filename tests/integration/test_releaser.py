@@ -5,7 +5,9 @@ The fleet's worker parks and is gone; broker, store and lot are real, and so is 
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +110,12 @@ def test_a_leader_lost_by_its_broker_gives_up_its_place(make_fleet: MakeFleet) -
     assert fleet.done() == [others[0].id]
 
 
+def park(gate: Gate, service: str, **headers: str) -> None:
+    message = Stored(service, "[[], {}, {}]", "application/json", "utf-8", headers, {}, "", "work")
+    assert gate.store.lot
+    gate.store.lot.park(service, [Waiting(message, Lane.SCHEDULED)])
+
+
 class Recording(Releaser):
     """Tells whose turn it was; the third in a row takes all the time there is."""
 
@@ -127,10 +135,7 @@ def test_each_look_goes_on_where_the_time_of_the_last_was_over(make_fleet: MakeF
     fleet = make_fleet(services=10)
     gate = gate_of(fleet.app.app)
     for name in fleet.app.MANY:
-        get_circuit_breaker(name).force_open(600)
-        message = Stored(name, "[[], {}, {}]", "application/json", "utf-8", {"task": name}, {}, "", "work")
-        assert gate.store.lot
-        gate.store.lot.park(name, [Waiting(message, Lane.SCHEDULED)])
+        park(gate, name)
     releaser = Recording(fleet)
     circuits = gate.refresh()
     for _ in range(8):
@@ -154,3 +159,24 @@ def test_looks_between_two_ticks_leave_half_of_the_time_to_others(make_fleet: Ma
     [(pause, services)] = calls
     assert pause >= TICK_BUDGET_SECONDS
     assert services == [*fleet.app.MANY[3:], *fleet.app.MANY[:3]]
+
+
+def test_a_lot_is_left_alone_while_its_circuit_is_open_and_nothing_in_it_comes_due(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet(services=3, policy=json.dumps({"max_parked_seconds": 1}))
+    gate = gate_of(fleet.app.app)
+    shut, soon, closed = fleet.app.MANY
+    releaser = Recording(fleet)
+    for name in (shut, soon):
+        get_circuit_breaker(name).force_open(600)
+    get_circuit_breaker(shut).override({"max_parked_seconds": 600}, 600)
+    for name in (shut, soon, closed):
+        park(gate, name)
+    releaser.release(gate, gate.refresh())
+    assert releaser.looked_at == [closed]
+    assert gate.refresh()[closed].parked == 0
+    wait_for(lambda: gate.refresh()[soon].parked_since < datetime.now(UTC) - timedelta(seconds=1.1), 10)
+    releaser.release(gate, gate.refresh())
+    assert releaser.looked_at == [closed, soon]
+    releaser.outlet.close()
