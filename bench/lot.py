@@ -24,7 +24,7 @@ from resilience.release import BATCH
 from resilience.stores.redis import RedisStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 SIZE = 1_000_000
 # Of the largest: where it is measured.
@@ -53,6 +53,31 @@ class Took:
         return [
             f"{statistics.median(times):.2f} ({max(times):.2f})" for times in (self.store, self.round_trip)
         ]
+
+
+@dataclass(frozen=True)
+class Lot:
+    """What a lot of one size costs.
+
+    Attributes:
+        size: How many tasks are parked.
+        parking: Milliseconds the store took to park each, since the size before.
+        memory: Bytes of the store's memory they take.
+        texts: Bytes of their messages.
+        acts: How long what is done with it takes, by what it is.
+    """
+
+    size: int
+    parking: float
+    memory: int
+    texts: int
+    acts: dict[str, Took]
+
+
+RELEASE = f"release a batch of {BATCH} (take, settle)"
+LIST = f"circuits list ({len(SERVICES)} circuits)"
+WAITING = f"circuits parked, the first {PAGE}"
+ACTS = (RELEASE, LIST, WAITING)
 
 
 class Scene:
@@ -150,32 +175,34 @@ def sample(broker: str) -> Stored:
     return Stored.of(message)
 
 
+def measured(sizes: Iterable[int]) -> Iterator[Lot]:
+    """A lot that grows to each of these sizes, the smallest first."""
+    with server() as port:
+        scene = Scene(port)
+        for size in sizes:
+            parking = scene.fill(size)
+            memory = scene.memory() - scene.empty
+            acts = {
+                RELEASE: scene.measure(scene.release, scene.park_again),
+                LIST: scene.measure(lambda: scene.store.read(SERVICES)),
+                WAITING: scene.measure(lambda: scene.store.lot.waiting(SERVICE, PAGE)),
+            }
+            yield Lot(size, parking, memory, scene.texts, acts)
+
+
 def main(tasks: int = SIZE) -> None:
     """Run and print."""
     table = Table(title=f"Milliseconds, median of {TIMES} (worst): the scripts in the store; the round trip")
     for column in ("parked", "an act", "in the store", "round trip"):
         table.add_column(column, justify="left" if column == "an act" else "right")
     notes = []
-    with server() as port:
-        scene = Scene(port)
-        for size in (tasks // part for part in PARTS):
-            parking = scene.fill(size)
-            memory = (scene.memory() - scene.empty) / size
-            acts = {
-                f"release a batch of {BATCH} (take, settle)": scene.measure(scene.release, scene.park_again),
-                f"circuits list ({len(SERVICES)} circuits)": scene.measure(
-                    lambda: scene.store.read(SERVICES)
-                ),
-                f"circuits parked, the first {PAGE}": scene.measure(
-                    lambda: scene.store.lot.waiting(SERVICE, PAGE)
-                ),
-            }
-            for act, took in acts.items():
-                table.add_row(f"{size:,}" if act.startswith("release") else "", act, *took.cells)
-            notes.append(
-                f"{size:,} parked: {memory:.0f} bytes each in the store, {scene.texts / size:.0f} of them "
-                f"its message; parking took it {parking:.3f} ms each"
-            )
+    for lot in measured(tasks // part for part in PARTS):
+        for act, took in lot.acts.items():
+            table.add_row(f"{lot.size:,}" if act == RELEASE else "", act, *took.cells)
+        notes.append(
+            f"{lot.size:,} parked: {lot.memory / lot.size:.0f} bytes each in the store, "
+            f"{lot.texts / lot.size:.0f} of them its message; parking took it {lot.parking:.3f} ms each"
+        )
     console = Console(width=110)
     console.print(table)
     for note in notes:
