@@ -102,8 +102,8 @@ servers:
 	@touch $@ .venv/.run
 
 .venv/.bench: .venv/.made pyproject.toml constraints.txt
-	@echo "Installing pinned dependencies, test tools and the breakers measured beside ours ..."
-	@$(PIP) -e '.[calendars,embedded,ninja,peers,test]'
+	@echo "Installing pinned dependencies, test tools, the breakers measured beside ours, and what draws figures ..."
+	@$(PIP) -e '.[bench,calendars,embedded,ninja,peers,test]'
 	@touch $@ .venv/.test .venv/.run
 
 guards: .venv/.test servers

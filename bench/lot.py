@@ -23,7 +23,7 @@ from resilience.release import BATCH
 from resilience.stores.redis import RedisStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 SIZE = 1_000_000
 # Of the largest: where it is measured.
@@ -63,6 +63,31 @@ class Took:
 def told(times: list[float]) -> str:
     """The median, and the worst."""
     return f"{statistics.median(times):.2f} ({max(times):.2f})"
+
+
+@dataclass(frozen=True)
+class Lot:
+    """What a lot of one size costs.
+
+    Attributes:
+        size: How many tasks are parked.
+        parking: Milliseconds the store took to park each, since the size before.
+        memory: Bytes of the store's memory they take.
+        texts: Bytes of their messages.
+        acts: How long what is done with it takes, by what it is.
+    """
+
+    size: int
+    parking: float
+    memory: int
+    texts: int
+    acts: dict[str, Took]
+
+
+RELEASE = f"release a batch of {BATCH} (take, settle)"
+LIST = f"`circuits list`, {len(SERVICES)} circuits"
+WAITING = f"`circuits parked`, the first {PAGE}"
+ACTS = (RELEASE, LIST, WAITING)
 
 
 class Scene:
@@ -183,69 +208,44 @@ def sample(broker: str) -> tuple[Stored, bytes]:
     return Stored.of(message), wire
 
 
-@dataclass(frozen=True)
-class Filled:
-    """What a lot of some size showed.
-
-    Attributes:
-        parked: How many.
-        released: A batch.
-        listed: All circuits.
-        paged: The first page of what is parked.
-        held: Bytes of each in the store.
-        text: Of them its message.
-        parking_ms: What parking one took the store.
-    """
-
-    parked: int
-    released: Took
-    listed: Took
-    paged: Took
-    held: float
-    text: float
-    parking_ms: float
+def measured(scene: Scene, sizes: Iterable[int]) -> Iterator[Lot]:
+    """The scene's lot as it grows to each of these sizes, the smallest first."""
+    for size in sizes:
+        parking = scene.fill(size)
+        memory = scene.memory() - scene.empty
+        acts = {
+            RELEASE: scene.measure(scene.release, scene.park_again),
+            LIST: scene.measure(lambda: scene.store.read(SERVICES)),
+            WAITING: scene.measure(lambda: scene.store.lot.waiting(SERVICE, PAGE)),
+        }
+        yield Lot(size, parking, memory, scene.texts, acts)
 
 
-def filled(scene: Scene, size: int) -> Filled:
-    """Fill the lot, and measure."""
-    parking = scene.fill(size)
-    held = (scene.memory() - scene.empty) / size
-    return Filled(
-        size,
-        scene.measure(scene.release, scene.park_again),
-        scene.measure(lambda: scene.store.read(SERVICES)),
-        scene.measure(lambda: scene.store.lot.waiting(SERVICE, PAGE)),
-        held,
-        scene.texts / size,
-        parking,
-    )
-
-
-def promises(least: Filled, most: Filled, queued: tuple[float, Took]) -> list[Promise]:
+def promises(least: Lot, most: Lot, queued: tuple[float, Took]) -> list[Promise]:
     """What is promised of the largest lot, beside the smallest, and a bare list."""
     limit = f"≤ {LIMIT_MS} ms in the store, the worst of {TIMES}"
-    among = f"with {most.parked:,} parked"
-    small = f"with {least.parked:,}: "
+    among = f"with {most.size:,} parked"
+    small = f"with {least.size:,}: "
     held, popped = queued
     return [
         Promise(
             f"A batch of {BATCH} is released, {among}",
             limit,
-            f"{told(most.released.store)} ms",
-            max(most.released.store) <= LIMIT_MS,
-            f"{small}{told(least.released.store)} ms; out of a bare list: {told(popped.store)} ms",
+            f"{told(most.acts[RELEASE].store)} ms",
+            max(most.acts[RELEASE].store) <= LIMIT_MS,
+            f"{small}{told(least.acts[RELEASE].store)} ms; out of a bare list: {told(popped.store)} ms",
         ),
         Promise(
             f"`circuits list`, {among}",
             limit,
-            f"{told(most.listed.store)} ms",
-            max(most.listed.store) <= LIMIT_MS,
-            f"{small}{told(least.listed.store)} ms",
+            f"{told(most.acts[LIST].store)} ms",
+            max(most.acts[LIST].store) <= LIMIT_MS,
+            f"{small}{told(least.acts[LIST].store)} ms",
         ),
         Promise(
             "A parked task in the store",
             "",
-            f"{most.held:,.0f} bytes",
+            f"{most.memory / most.size:,.0f} bytes",
             beside=f"in a bare list, as in a Redis broker's queue: {held:,.0f} bytes",
         ),
     ]
@@ -255,18 +255,20 @@ def main(tasks: int = SIZE) -> Findings:
     """Three lots, each larger than the one before."""
     with server() as port:
         scene = Scene(port)
-        lots = [filled(scene, tasks // part) for part in PARTS]
+        lots = list(measured(scene, (tasks // part for part in PARTS)))
         queued = scene.queued()
     rows = []
     for lot in lots:
         rows += [
-            [f"{lot.parked:,}", f"release a batch of {BATCH} (take, settle)", *lot.released.cells],
-            ["", f"`circuits list`, {len(SERVICES)} circuits", *lot.listed.cells],
-            ["", f"`circuits parked`, the first {PAGE}", *lot.paged.cells],
+            [f"{lot.size:,}" if act == RELEASE else "", act, *took.cells] for act, took in lot.acts.items()
         ]
     rows.append(["none", f"take {BATCH} of the same messages out of a bare list", *queued[1].cells])
     sizes = [
-        [f"{lot.parked:,}", f"{lot.held:,.0f}", f"{lot.text:,.0f}", f"{lot.parking_ms:.3f}"] for lot in lots
+        [
+            *(f"{lot.size:,}", f"{lot.memory / lot.size:,.0f}", f"{lot.texts / lot.size:,.0f}"),
+            f"{lot.parking:.3f}",
+        ]
+        for lot in lots
     ]
     return Findings(
         "A full lot",

@@ -104,9 +104,9 @@ def _measured(services: int) -> Scraped:
             registry = CollectorRegistry()
             registry.register(CircuitCollector())
             shown = len(generate_latest(registry))
-            took = _timed(lambda: generate_latest(registry))
+            took = timed(lambda: generate_latest(registry))
             with redis.Redis.from_url(url) as bare:
-                pings = _timed(lambda: [bare.ping() for _ in range(services)])
+                pings = timed(lambda: [bare.ping() for _ in range(services)])
         finally:
             CIRCUIT_BREAKERS.clear()
             set_default_store(None)
@@ -129,9 +129,10 @@ def _message(ident: str, service: str) -> Waiting:
     return Waiting(stored, Lane.SCHEDULED)
 
 
-def _timed(call: Callable[[], object]) -> list[float]:
+def timed(call: Callable[[], object], times: int = SCRAPES) -> list[float]:
+    """Seconds of each call."""
     took = []
-    for _ in range(SCRAPES):
+    for _ in range(times):
         started = time.perf_counter()
         call()
         took.append(time.perf_counter() - started)

@@ -334,7 +334,8 @@ class Circuit:
 
     ``used_until`` is when a steady stream at the quota's pace would have used up what has been used (GCRA's
     theoretical arrival time). ``moved_total`` counts changes of what an observer sees, as ``closed:open``.
-    ``took`` is how long calls took, as ``duration_fields`` names it.
+    ``took`` is how long calls took, as ``duration_fields`` names it. ``stirs_at`` is when the next in the lot
+    comes due, expires, or is no longer in a releaser's hands.
     """
 
     service: str
@@ -369,6 +370,7 @@ class Circuit:
     parked_ready: int = 0
     parked_since: datetime | None = None
     away: int = 0
+    stirs_at: datetime | None = None
     used_until: datetime | None = None
     parked_total: int = 0
     coalesced_total: int = 0

@@ -160,9 +160,10 @@ class Gate:
             name: _shut_until(circuit, get_circuit_breaker(name)) for name, circuit in circuits.items()
         }
         # Though fresh messages are refused, the lot may send some: then whoever comes must be looked at.
-        self._idle_until = {
+        self._idle_until = self._shut_until | {
             name: _shut_until(replace(circuit, parked_ready=0), get_circuit_breaker(name))
             for name, circuit in circuits.items()
+            if circuit.parked_ready
         }
         self._shut = {
             name: _wait_at(circuit, get_circuit_breaker(name)) for name, circuit in circuits.items()

@@ -8,6 +8,7 @@ lease that lapses, and the batch is offered again.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,7 +52,7 @@ class Releaser(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         self.timer_entry: Any = None
         self.outlet = Outlet(consumer.app)
-        self.turn = 0
+        self._first = ""
         self._published: deque[tuple[str, str, list[str]]] = deque()
         self._moved: dict[str, float] = {}
         self._skip: dict[str, int] = {}
@@ -92,14 +93,20 @@ class Releaser(bootsteps.StartStopStep):
 
     def between(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
         """Another look, between two ticks, at services that let tasks go a few at a time."""
-        self._carefully(lambda: self._each(services, lambda name: self.release_batch(gate, name)))
-        self._look_again(gate, services, pause, until)
+        began = time.monotonic()
+        left: deque[str] = deque()
+        self._carefully(
+            lambda: left.extend(self._each(services, lambda name: self.release_batch(gate, name)))
+        )
+        in_turn = [*left, *(name for name in services if name not in left)]
+        # However many they are, half of the loop's time is left for healthy work.
+        self._look_again(gate, in_turn, max(pause, time.monotonic() - began), until)
 
     def _look_again(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
         if time.monotonic() + pause < until and self.timer_entry:
             gate.consumer.timer.call_after(pause, self.between, (gate, services, pause, until))
 
-    def _carefully(self, look: Callable[[], None]) -> None:
+    def _carefully(self, look: Callable[[], object]) -> None:
         try:
             look()
         except StoreUnavailableError as error:
@@ -109,31 +116,36 @@ class Releaser(bootsteps.StartStopStep):
             self.outlet.close()
 
     def release(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
-        """Empty the lots for at most TICK_BUDGET_SECONDS, each time beginning with another service."""
+        """Empty the lots for at most TICK_BUDGET_SECONDS, each time beginning where the last one stopped."""
         if gate.store.lot is not None:
             self._settle(gate.store.lot)  # before they could be offered again
-        names = [name for name, circuit in circuits.items() if circuit.parked]
-        self.turn += 1
-        start = self.turn % len(names) if names else 0
-        self._each(
-            names[start:] + names[:start],
+        names = sorted(name for name, circuit in circuits.items() if _may_stir(gate, circuit))
+        start = bisect_left(names, self._first)
+        in_turn = names[start:] + names[:start]
+        left = self._each(
+            in_turn,
             lambda name: (
                 self.end_expired(gate, name)
                 + self.release_batch(gate, name)
                 + (coalescing.answer_followers(gate, name) if circuits[name].away else 0)
             ),
         )
+        # Where all had their turn, another one is the first, lest the same be the last each time.
+        self._first = next(iter(left or in_turn[1:]), "")
         pauses = {name: pause for name in names if (pause := _pause(circuits[name]))}
         if pauses:
             until = time.monotonic() + TICK_SECONDS
             self._look_again(gate, list(pauses), min(pauses.values()), until)
 
-    def _each(self, pending: list[str], look: Callable[[str], int]) -> None:
+    def _each(self, names: Iterable[str], look: Callable[[str], int]) -> deque[str]:
+        """Look at each, and again where there was much, while there is time; whose turn it is then."""
+        pending = deque(names)
         ends = time.monotonic() + TICK_BUDGET_SECONDS
         while pending and time.monotonic() < ends:
-            name, *pending = pending
+            name = pending.popleft()
             if (self._try(name, look) or 0) >= BATCH:
                 pending.append(name)
+        return pending
 
     def _try(self, name: str, look: Callable[[str], int]) -> int | None:
         """What a look at a lot returns; None where it failed: the others' lots are no worse for it."""
@@ -233,6 +245,17 @@ class Releaser(bootsteps.StartStopStep):
             error = "expired" if why == "expired" else overdue(service, policy)
             end(gate, lot, service, token, messages, error, why, self.outlet)
         return sum(map(len, found.values()))
+
+
+def _may_stir(gate: Gate, circuit: Circuit) -> bool:
+    """Whether there is something to do for what waits there; with many open circuits there mostly is not."""
+    if not circuit.parked or circuit.away or not gate.idle([circuit.service]):
+        return bool(circuit.parked)
+    if circuit.read_at is None or circuit.parked_since is None:
+        return True
+    most = effective(get_circuit_breaker(circuit.service).policy, circuit.override).max_parked_seconds
+    overdue = (circuit.read_at - circuit.parked_since).total_seconds() >= most
+    return overdue or (circuit.stirs_at is not None and circuit.stirs_at <= circuit.read_at)
 
 
 def _pause(circuit: Circuit) -> float:

@@ -22,7 +22,7 @@ WITH_PYTHON = {"pip", "setuptools"}
 
 # They ask for no more than that their notice stays.
 ALLOWED = {
-    *("MIT", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "Apache-2.0", "Zlib", "CC0-1.0", "PSF-2.0"),
+    *("MIT", "MIT-CMU", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "Apache-2.0", "Zlib", "CC0-1.0", "PSF-2.0"),
 }
 # A distribution whose licence is another, and why it may be used.
 EXEMPT = {
@@ -39,6 +39,7 @@ CLASSIFIERS = {
     "BSD License": "BSD-3-Clause",
     "Apache Software License": "Apache-2.0",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
 }
 
 

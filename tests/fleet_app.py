@@ -30,6 +30,7 @@ from resilience import (
     install,
     on_transition,
 )
+from resilience.stores import redis as redis_store
 from resilience.task import Outcome
 
 BROKER = os.environ["FLEET_BROKER"]
@@ -73,12 +74,17 @@ if BROKER.startswith("amqp"):
     )
 else:
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
+# What is measured is what the store costs, not how soon a busy machine misses it.
+if "FLEET_SOCKET" in os.environ:
+    redis_store.SOCKET_SECONDS = float(os.environ["FLEET_SOCKET"])
 install(app, store=os.environ["FLEET_STORE"])
 coalescing.PATIENCE_SECONDS = float(os.environ.get("FLEET_PATIENCE", "60"))
 # Tests import this module once per fleet; a shared task would end up in all their apps.
 task = functools.partial(app.task, shared=False)
 
-for name in ("dead", "other"):
+# A fleet of many providers, each with a task of its own.
+MANY = [f"service{number}" for number in range(int(os.environ.get("FLEET_SERVICES", "0")))]
+for name in ("dead", "other", *MANY):
     CIRCUIT_BREAKERS[name] = CircuitBreaker(
         name,
         policy=Policy(
@@ -91,13 +97,17 @@ for name in ("dead", "other"):
     )
 
 
-@on_transition
+# A fleet that is measured has nobody who listens.
+listener = (lambda function: function) if MANY else on_transition
+
+
+@listener
 def note(change: Transition) -> None:
     """Tell the test what this process was told."""
     provider.rpush("heard", f"{change.service} {change.before} {change.after} {change.at.isoformat()}")
 
 
-@on_transition
+@listener
 def fail(change: Transition) -> None:
     """A listener with a fault, which is nobody else's."""
     raise RuntimeError(change.service)
@@ -289,6 +299,23 @@ def bare(self: object, number: int, seconds: float) -> int:
     time.sleep(seconds)
     provider.rpush("done", self.request.id)
     return number
+
+
+@task(name="fleet.guarded", base=ResilientTask, service="other", bind=True)
+def guarded(self: ResilientTask, number: int, seconds: float) -> int:
+    """The same through the layer."""
+    time.sleep(seconds)
+    provider.rpush("done", self.request.id)
+    return number
+
+
+for name in MANY:
+
+    @task(name=f"fleet.{name}", base=ResilientTask, service=name, bind=True)
+    def one_of_many(self: ResilientTask, number: int) -> int:
+        """A call to a provider of its own."""
+        provider.rpush("done", self.request.id)
+        return number
 
 
 @task(name="fleet.healthy", bind=True)

@@ -21,6 +21,17 @@ RULE_TESTS = ROOT / "deploy/prometheus/alerts_test.yml"
 PROMETHEUS = ROOT / "deploy/prometheus/prometheus.yml"
 ALERTMANAGER = ROOT / "deploy/alertmanager/alertmanager.yml"
 DASHBOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
+SCALED = sorted((ROOT / "deploy/keda").glob("*.yml"))
+
+
+def query_of(scaled: dict[str, Any]) -> str:
+    """What a scaled object of KEDA asks Prometheus."""
+    [query] = [
+        trigger["metadata"]["query"]
+        for trigger in scaled["spec"]["triggers"]
+        if trigger["type"] == "prometheus"
+    ]
+    return str(query)
 
 
 def changed(path: Path, *changes: tuple[str, str]) -> str:

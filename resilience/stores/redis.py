@@ -325,8 +325,8 @@ class Scripts:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
         now = str(self._clock()) if self._clock else ""
-        prepared = [(*keys_of(service), now, *arguments) for service, arguments in calls]
-        keys, urgent = len(SUFFIXES) + 1, name != GROWING
+        keys, urgent = len(SUFFIXES) + 1 if isinstance(self.client, Cluster) else 1, name != GROWING
+        prepared = [(*keys_of(service)[:keys], now, *arguments) for service, arguments in calls]
         send = partial(_send, source=_source(name), keys=keys, replicas=replicas, urgent=urgent)
         return self._spread(prepared, send)
 
@@ -584,7 +584,7 @@ def _wait_unseen(micros: int) -> None:
 
 
 def _circuit(service: str, row: list[Any]) -> Circuit:
-    now, in_flight, parked, ready, oldest, away, *pairs = row
+    now, in_flight, parked, ready, oldest, away, stirs, *pairs = row
     fields = {k.decode(): v.decode() for k, v in zip(pairs[::2], pairs[1::2], strict=True)}
     counts = {name: int(fields.get(name, 0)) for name in _COUNTS}
     forced = fields.get("forced", "") if int(fields.get("forced_until", 0)) > now else ""
@@ -623,6 +623,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         parked_ready=ready,
         parked_since=from_micros(oldest),
         away=away,
+        stirs_at=from_micros(stirs),
         used_until=from_micros(fields.get("tat")),
         parked_total=counts["parked"],
         coalesced_total=counts["coalesced"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resilience import CircuitBreaker, Policy, Verdict
+from resilience import CircuitBreaker, CircuitState, Policy, Verdict
 from resilience.circuit import DURATION_BOUNDS
 from tests.circuits import Clock, fail, granted, names
 
@@ -69,3 +69,28 @@ def test_every_change_of_state_is_counted_an_operators_too(breaker, clock: Clock
         "closed:forced_open": 1,
         "forced_open:closed": 1,
     }
+
+
+@pytest.mark.parametrize("lived", ["not at all", "well", "through an outage", "under a rate", "under orders"])
+def test_a_second_look_in_a_minute_tells_what_the_first_did(store, clock: Clock, lived):
+    """The second goes a shorter way where nothing is wrong."""
+    rate = {"quota_calls": 60, "quota_seconds": 60} if lived == "under a rate" else {}
+    policy = Policy(failure_threshold=2, timeout_seconds=10, half_open_max_calls=1, **rate)
+    breaker = CircuitBreaker(next(names), store=store, policy=policy)
+    if lived != "not at all":
+        breaker.report(granted(breaker), Verdict.SUCCESS)
+    if lived == "through an outage":
+        fail(breaker, 2)
+        clock.forward(10)
+        breaker.report(granted(breaker), Verdict.SUCCESS)
+    if lived == "under orders":
+        breaker.disable(30)
+    first = breaker.read()
+    assert breaker.read() == first
+    clock.forward(1)
+    breaker.report(granted(breaker), Verdict.IGNORED)
+    assert breaker.read().allowed_total == first.allowed_total + 1
+    clock.forward(60)
+    last = breaker.read()
+    assert breaker.read() == last
+    assert last.state is CircuitState.CLOSED

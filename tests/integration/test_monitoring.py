@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from resilience.circuit import CircuitState, Reason, Verdict
@@ -20,7 +21,7 @@ from tasks import latest
 from tasks.providers import PROVIDERS
 from tasks.records import DATASETS
 from tests.fleet import wait_for
-from tests.monitors import ALERTMANAGER, DASHBOARDS, PROMETHEUS, RULES, Monitor, changed
+from tests.monitors import ALERTMANAGER, DASHBOARDS, PROMETHEUS, RULES, SCALED, Monitor, changed, query_of
 from tests.ports import free_port
 from tests.servers import installed
 from tests.system import System, get, running_system
@@ -222,6 +223,7 @@ def test_every_rule_and_every_panel_asks_for_what_there_is(system):
     labels = exposition(system)[1] | {"up": set()}
     everywhere = {name for names in labels.values() for name in names} | {"job", "instance"}
     asked = [(name, rule["query"]) for name, rule in rules(system).items()] + queries()
+    asked += [(path.stem, query_of(yaml.safe_load(path.read_text("utf-8")))) for path in SCALED]
     assert len(asked) > 50
     for place, query in asked:
         metrics, by, values = used(query.replace("$service", SERVICE).replace("$__rate_interval", "1m"))
@@ -232,6 +234,13 @@ def test_every_rule_and_every_panel_asks_for_what_there_is(system):
         assert by <= everywhere, (place, by)
         for label, value in values:
             assert value in VALUES.get(label, {SERVICE}), (place, label, value)
+
+
+def test_what_is_scaled_by_is_one_number(system):
+    """And with everything open that waits, it is 0."""
+    for path in SCALED:
+        [row] = found(system, query_of(yaml.safe_load(path.read_text("utf-8"))))
+        assert row["value"][1] == "0"
 
 
 def test_every_panel_shows_something_of_the_run(system):

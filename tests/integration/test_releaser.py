@@ -5,6 +5,9 @@ The fleet's worker parks and is gone; broker, store and lot are real, and so is 
 
 from __future__ import annotations
 
+import json
+import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,8 @@ import pytest
 from resilience import get_circuit_breaker
 from resilience.gate import gate_of
 from resilience.outlet import Outlet
-from resilience.release import Releaser
+from resilience.parking import Lane, Stored, Waiting
+from resilience.release import TICK_BUDGET_SECONDS, Releaser
 from resilience.states import PARKED
 from tests.fleet import wait_for
 from tests.servers import Server, installed
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from celery.result import AsyncResult
 
+    from resilience.gate import Gate
     from tests.fleet import Fleet
 
     MakeFleet = Callable[..., Fleet]
@@ -103,3 +108,75 @@ def test_a_leader_lost_by_its_broker_gives_up_its_place(make_fleet: MakeFleet) -
     assert [result.get() for result in others] == [["X", others[0].id]] * 3
     assert lost.state == PARKED
     assert fleet.done() == [others[0].id]
+
+
+def park(gate: Gate, service: str, **headers: str) -> None:
+    message = Stored(service, "[[], {}, {}]", "application/json", "utf-8", headers, {}, "", "work")
+    assert gate.store.lot
+    gate.store.lot.park(service, [Waiting(message, Lane.SCHEDULED)])
+
+
+class Recording(Releaser):
+    """Tells whose turn it was; the third in a row takes all the time there is."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(SimpleNamespace(app=fleet.app.app))
+        self.looked_at: list[str] = []
+
+    def release_batch(self, gate: Gate, service: str) -> int:
+        self.looked_at.append(service)
+        if len(self.looked_at) % 3 == 0:
+            time.sleep(TICK_BUDGET_SECONDS)
+        return super().release_batch(gate, service)
+
+
+def test_each_look_goes_on_where_the_time_of_the_last_was_over(make_fleet: MakeFleet) -> None:
+    """With many lots the last would else have their turn after as many looks as there are lots."""
+    fleet = make_fleet(services=10)
+    gate = gate_of(fleet.app.app)
+    for name in fleet.app.MANY:
+        park(gate, name)
+    releaser = Recording(fleet)
+    circuits = gate.refresh()
+    for _ in range(8):
+        releaser.release(gate, circuits)
+    releaser.outlet.close()
+    turns = [fleet.app.MANY.index(name) for name in releaser.looked_at]
+    assert len(turns) > 10
+    assert turns == [(turns[0] + turn) % 10 for turn in range(len(turns))]
+
+
+def test_looks_between_two_ticks_leave_half_of_the_time_to_others(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(services=4)
+    gate = gate_of(fleet.app.app)
+    calls: list[tuple[float, list[str]]] = []
+    timer = SimpleNamespace(call_after=lambda pause, _, args: calls.append((pause, args[1])))
+    gate.consumer = SimpleNamespace(timer=timer)
+    releaser = Recording(fleet)
+    releaser.timer_entry = timer
+    releaser.between(gate, fleet.app.MANY, 0.02, time.monotonic() + 60)
+    releaser.outlet.close()
+    [(pause, services)] = calls
+    assert pause >= TICK_BUDGET_SECONDS
+    assert services == [*fleet.app.MANY[3:], *fleet.app.MANY[:3]]
+
+
+def test_a_lot_is_left_alone_while_its_circuit_is_open_and_nothing_in_it_comes_due(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet(services=3, policy=json.dumps({"max_parked_seconds": 1}))
+    gate = gate_of(fleet.app.app)
+    shut, soon, closed = fleet.app.MANY
+    releaser = Recording(fleet)
+    for name in (shut, soon):
+        get_circuit_breaker(name).force_open(600)
+    get_circuit_breaker(shut).override({"max_parked_seconds": 600}, 600)
+    for name in (shut, soon, closed):
+        park(gate, name)
+    releaser.release(gate, gate.refresh())
+    assert releaser.looked_at == [closed]
+    assert gate.refresh()[closed].parked == 0
+    wait_for(lambda: gate.refresh()[soon].parked_since < datetime.now(UTC) - timedelta(seconds=1.1), 10)
+    releaser.release(gate, gate.refresh())
+    assert releaser.looked_at == [closed, soon]
+    releaser.outlet.close()

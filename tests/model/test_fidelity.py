@@ -86,7 +86,7 @@ def history(world, seed):
 def plain(name, reply):
     """Where a server promises no order, none is asked for."""
     if name == "read":
-        return reply[:6], dict(zip(reply[6::2], reply[7::2], strict=True))
+        return reply[:7], dict(zip(reply[7::2], reply[8::2], strict=True))
     return sorted(reply) if name == "away" else reply
 
 
