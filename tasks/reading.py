@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery import current_app, states
+from celery import states
+from celery.app import app_or_default
 from celery.backends.redis import RedisBackend
 
 from resilience import (
@@ -19,12 +19,13 @@ from resilience import (
     get_circuit_breaker,
 )
 from resilience.breaker import seconds_until
-from resilience.outlet import BROKER_SECONDS, make_brief
+from resilience.outlet import BROKER_SECONDS
 from resilience.parking import Lane
-from resilience.states import PARKED, brief
+from resilience.states import PARKED
 from resilience.stores import shared_scripts
 from resilience.task import NEVER_WAITS
 from tasks import last_good, not_found
+from tasks.connections import publish, results_of
 from tasks.errors import InputError, UnknownDatasetError
 from tasks.fetch import (
     FetchError,
@@ -45,8 +46,6 @@ from tasks.providers import (
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from celery import Celery
     from celery.backends.base import Backend
     from kombu.connection import Connection
@@ -167,19 +166,20 @@ def refresh(
     if told:
         verdict = Verdict.NOT_FOUND.value
         return _failed(question, FetchError(told.service, dataset, symbol, verdict, str(told)))
-    with _results(current_app) as results:
-        try:
-            task_id = _take_off(question, results)
-        except InputError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a broker or a store raises is an outage of ours
-            reason = f"cannot queue the refresh ({type(error).__name__}): {SERVERS}"
-            return _fall_back(question, reason=reason)
-        try:
-            return _answer(results, task_id, question, ends)
-        except Exception as error:  # noqa: BLE001 - the same, of a result backend
-            reason = f"the refresh is queued, its result cannot be read ({type(error).__name__}): {SERVERS}"
-            return _fall_back(question, reason=reason, outcome="parked")
+    app = app_or_default()
+    results = results_of(app)
+    try:
+        task_id = _take_off(app, question, results)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a broker or a store raises is an outage of ours
+        reason = f"cannot queue the refresh ({type(error).__name__}): {SERVERS}"
+        return _fall_back(question, reason=reason)
+    try:
+        return _answer(results, task_id, question, ends)
+    except Exception as error:  # noqa: BLE001 - the same, of a result backend
+        reason = f"the refresh is queued, its result cannot be read ({type(error).__name__}): {SERVERS}"
+        return _fall_back(question, reason=reason, outcome="parked")
 
 
 def _latest(dataset: str, symbol: str, adjustment: str | None) -> Reading:
@@ -239,20 +239,7 @@ def _why_stale(freshness: Freshness, age: float, circuit: Circuit) -> str | None
     return f"older than {freshness.fresh_seconds:.0f} s" if age > freshness.fresh_seconds else None
 
 
-@contextlib.contextmanager
-def _results(app: Celery) -> Iterator[Backend]:
-    """The result backend, and none that keeps a caller waiting when it hangs."""
-    if not isinstance(app.backend, RedisBackend):
-        yield app.backend
-        return
-    backend = brief(app.backend)
-    try:
-        yield backend
-    finally:
-        backend.client.connection_pool.disconnect()
-
-
-def _take_off(question: Question, results: Backend) -> str:
+def _take_off(app: Celery, question: Question, results: Backend) -> str:
     """Send the refresh, or find the one that is under way; its task's id."""
     task_id, over = str(uuid.uuid4()), ""
     while (flying := _flight(question, task_id, over)) != task_id:
@@ -260,7 +247,7 @@ def _take_off(question: Question, results: Backend) -> str:
             return flying
         over = flying
     try:
-        _send(current_app, _first_choice(question), question, task_id, results)
+        _send(app, _first_choice(question), question, task_id, results)
     except Exception:
         end_flight(task_id, *question)  # or others would join what never left
         raise
@@ -280,7 +267,7 @@ def _flight(question: Question, task_id: str, over: str) -> str:
 
 
 def _send(app: Celery, service: str, question: Question, task_id: str, results: Backend) -> None:
-    """On a connection of its own, because those of the app's pool wait for a broker that hangs."""
+    """Not on a connection of the app's pool, because those wait for a broker that hangs."""
     name, queue = f"tasks.{service}.refresh", queue_of(service, Lane.ON_DEMAND)
     named = zip(question._fields[2:], question[2:], strict=True)
     message = app.amqp.create_task_message(
@@ -291,33 +278,16 @@ def _send(app: Celery, service: str, question: Question, task_id: str, results: 
         reply_to=app.thread_oid,
         create_sent_event=app.conf.task_send_sent_event,
     )
-    connection = app.connection_for_write()
-    try:
-        _connect(connection)
+
+    def send(connection: Connection) -> None:
         producer = app.amqp.Producer(connection, auto_declare=False)
         if not isinstance(results, RedisBackend):  # that would subscribe, and the result is polled
             results.on_task_call(producer, task_id)
         app.amqp.send_task_message(
             producer, name, message, queue=queue, retry=False, confirm_timeout=BROKER_SECONDS
         )
-    except BaseException:
-        connection.collect()  # to close it in order could hang, too
-        raise
-    connection.release()
 
-
-def _connect(connection: Connection) -> None:
-    """To the first of the broker's addresses that answers."""
-    for left in reversed(range(len(connection.alt) or 1)):
-        make_brief(connection)
-        try:
-            connection.ensure_connection(max_retries=0, timeout=BROKER_SECONDS)
-        except Exception:
-            if not left:
-                raise
-            connection.maybe_switch_next()
-        else:
-            return
+    publish(app, send)
 
 
 # KEYS  1 the flight     ARGV  1 the id of a new one  2 the id of one known to be over  3 seconds to keep it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -373,3 +375,53 @@ def test_a_lost_rabbitmq_does_not_hold_a_caller(tmp_path, rabbitmq: Rabbit, faul
         rabbitmq.thaw()
         made.close()
         rabbitmq.drop("reading")
+
+
+# And how cheaply
+
+
+def queued(caller: Caller, service: str = "finnhub") -> int:
+    return int(caller.servers["broker"].ask("LLEN", queue_of(service, Lane.ON_DEMAND)))
+
+
+def test_callers_share_the_connections_they_have_just_used(caller):
+    """Else each refresh would make four new ones, which takes longer than all the rest of it."""
+    names = [f"SYM{number}" for number in range(40)]
+    refresh("quote", "FIRST", provider="finnhub")
+    before = {
+        name: int(server.ask("INFO")["total_connections_received"]) for name, server in caller.servers.items()
+    }
+    with ThreadPoolExecutor(4) as pool:
+        readings = list(pool.map(lambda name: refresh("quote", name, provider="finnhub"), names))
+    after = {
+        name: int(server.ask("INFO")["total_connections_received"]) for name, server in caller.servers.items()
+    }
+    assert {reading.outcome for reading in readings} == {"parked"}
+    assert queued(caller) == len(names) + 1
+    assert all(after[name] - before[name] < len(names) / 2 for name in after), (before, after)
+
+
+def test_a_broker_that_was_restarted_since_is_reached_all_the_same(caller):
+    refresh("quote", "AAPL", provider="finnhub")
+    caller.servers["broker"].kill()
+    caller.servers["broker"].start()
+    caller.servers["results"].kill()
+    caller.servers["results"].start()
+    assert refresh("quote", "MSFT", provider="finnhub").outcome == "parked"
+    assert queued(caller) == 1, "it kept nothing over its restart"
+
+
+def test_a_forked_child_leaves_its_parents_connections_alone(caller):
+    refresh("quote", "AAPL", provider="finnhub")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: this is what is tried
+        child = os.fork()
+    if not child:
+        failed = 1
+        try:
+            failed = int(refresh("quote", "MSFT", provider="finnhub").outcome != "parked")
+        finally:
+            os._exit(failed)
+    assert os.waitpid(child, 0)[1] == 0
+    assert refresh("quote", "NVDA", provider="finnhub").outcome == "parked"
+    assert queued(caller) == 3
