@@ -6,7 +6,7 @@ PACKAGES := resilience tasks workers
 # Most tests wait for a circuit or a server; several at a time take half as long. One at a time: PYTEST_PARALLEL=
 PYTEST_PARALLEL ?= -n 3 --dist worksteal
 # What the tests start or load beside Python packages, as Debian names it.
-SERVERS := redis-server rabbitmq-server libfaketime prometheus prometheus-alertmanager chromium chromium-driver
+SERVERS := redis-server rabbitmq-server libfaketime prometheus prometheus-alertmanager chromium chromium-driver openssl
 
 .PHONY: help run test compose-test lint format bench servers clean
 .PHONY: chaos faults fuzz guards matrix model upgrade-test wheel-test dist audit vulnerabilities

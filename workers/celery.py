@@ -14,7 +14,7 @@ from resilience.parking import Lane
 from tasks.fetch import announce_retired, queue_of, register, route
 from tasks.providers import PROVIDERS
 from workers.logs import JsonFormatter
-from workers.settings import DEFAULT_CIRCUITS, settings, simulated
+from workers.settings import DEFAULT_CIRCUITS, celery_addresses, settings, simulated
 
 DAY = 86_400
 # Longer than any task may run; a killed worker's messages come back after this on Redis.
@@ -30,8 +30,10 @@ def queues() -> list[Queue]:
     return [Queue(name, exchange, routing_key=name) for name in ("default", *names)]
 
 
-app = Celery("workers", broker=settings().celery_broker_url, backend=settings().celery_result_backend)
+app = Celery("workers")
+app.backend_cls, addresses = celery_addresses()
 app.conf.update(
+    addresses,
     task_queues=queues(),
     task_routes=(route,),
     task_default_queue="default",

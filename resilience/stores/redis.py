@@ -138,9 +138,11 @@ def connect(url: str) -> redis.Redis | Cluster:
     """A client that waits SOCKET_SECONDS at most and repeats nothing.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``sentinel://:password@host:port,host:port/name/database``,
-            whose password is the server's and the sentinels', or
-            ``cluster://user:password@host:port,host:port``, with TLS ``rediss+cluster://…?ssl_ca_certs=…``.
+        url: ``redis://``, with TLS ``rediss://``,
+            ``sentinel://:password@host:port,host:port/name/database``, whose password is the server's and the
+            sentinels', with TLS ``rediss+sentinel://``, or
+            ``cluster://user:password@host:port,host:port``, with TLS ``rediss+cluster://``. TLS is verified,
+            certificate and host name, against ``?ssl_ca_certs=`` or the system's authorities.
 
     Raises:
         ValueError: A URL that cannot be read.
@@ -152,22 +154,31 @@ def connect(url: str) -> redis.Redis | Cluster:
     }
     parts = urlsplit(url)
     named = {"client_name": "resilience"}
-    if parts.scheme in ("cluster", "redis+cluster", "rediss+cluster"):
+    kind = parts.scheme.rpartition("+")[2]
+    if kind not in ("cluster", "sentinel"):
+        return redis.Redis.from_url(url, **options, **named)
+    options |= {**_credentials(parts), **_tls(parts)}
+    if kind == "cluster":
         if parts.path not in ("", "/", "/0"):
             raise ValueError("a cluster has no databases")
-        options |= {"ssl": parts.scheme.startswith("rediss"), **_credentials(parts), **named}
-        asked = parse_url(f"redis://?{parts.query}")
-        options |= {name: value for name, value in asked.items() if name.startswith("ssl_")}
-        return Cluster(_hosts(parts), SOCKET_SECONDS, **options)
-    if parts.scheme != "sentinel":
-        return redis.Redis.from_url(url, **options, **named)
+        return Cluster(_hosts(parts), SOCKET_SECONDS, **options, **named)
     name, _, database = parts.path.strip("/").partition("/")
     if not name:
         raise ValueError("sentinel:// needs the name of the master")
-    options |= _credentials(parts)
     sentinel = Sentinel(_hosts(parts), sentinel_kwargs=options)
     client: redis.Redis = sentinel.master_for(name, db=int(database or 0), **options, **named)
     return client
+
+
+def _tls(parts: SplitResult) -> dict[str, Any]:
+    """Whether the servers are asked with it, and how."""
+    asked = parse_url(f"redis://?{parts.query}")
+    told = {name: value for name, value in asked.items() if name.startswith("ssl_")}
+    if not parts.scheme.startswith("rediss+"):
+        if told:
+            raise ValueError("it says how to use TLS and not to use it")
+        return {}
+    return {"ssl": True, **told}
 
 
 def _said(error: Exception) -> str:
