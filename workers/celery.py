@@ -13,7 +13,7 @@ from resilience import CIRCUIT_BREAKERS, configure, install
 from resilience.parking import Lane
 from tasks.fetch import announce_retired, queue_of, register, route
 from tasks.providers import PROVIDERS
-from workers.logs import JsonFormatter
+from workers.logs import JsonFormatter, TextFormatter
 from workers.settings import DEFAULT_CIRCUITS, celery_addresses, settings, simulated
 
 DAY = 86_400
@@ -72,11 +72,15 @@ if settings().circuits_file != DEFAULT_CIRCUITS or DEFAULT_CIRCUITS.exists():
 
 @signals.after_setup_logger.connect
 @signals.after_setup_task_logger.connect
-def _log_as_json(logger: logging.Logger, **_: Any) -> None:
-    """With LOG_FORMAT=json; the pool's own logger is told to nobody, but has its handlers by now."""
-    if settings().log_format == "json":
-        for handler in (*logger.handlers, *logging.getLogger("multiprocessing").handlers):
-            handler.setFormatter(JsonFormatter())
+def _format_logs(logger: logging.Logger, **_: Any) -> None:
+    """As LOG_FORMAT says; the pool's own logger is told to nobody, but has its handlers by now."""
+    for handler in (*logger.handlers, *logging.getLogger("multiprocessing").handlers):
+        if isinstance(handler.formatter, (JsonFormatter, TextFormatter)):
+            continue
+        as_json = settings().log_format == "json"
+        handler.setFormatter(
+            JsonFormatter() if as_json else TextFormatter(handler.formatter or logging.Formatter())
+        )
 
 
 @signals.worker_ready.connect

@@ -37,6 +37,7 @@ from resilience.policy import MAX_SECONDS, parse_change
 from resilience.release import drop as drop_parked
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
+from workers.screen import cell, lines, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,11 +95,14 @@ def clear(call: Callable[[click.Context], Any], ctx: click.Context) -> Any:
     """Turn what our packages raise on purpose into a message and an exit code."""
     try:
         return call(ctx)
+    except click.ClickException as error:
+        error.message = lines(error.message)
+        raise
     except (ResilienceError, ConnectionError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(lines(str(error))) from None
     except ValueError as error:
         if _is_ours() and isinstance(error, _input_error()):
-            raise click.UsageError(str(error)) from None
+            raise click.UsageError(lines(str(error))) from None
         raise
 
 
@@ -223,7 +227,7 @@ def _picture(width: int) -> RenderableType:
     """The circuits, or why they cannot be seen."""
     report = _report_or_problem()
     if "error" in report:
-        return Text(f"{datetime.now(UTC):%H:%M:%S} UTC: {report['error']}", "red")
+        return Text(one_line(f"{datetime.now(UTC):%H:%M:%S} UTC: {report['error']}"), "red")
     return _circuits_table(report["circuit_breakers"], width)
 
 
@@ -244,7 +248,7 @@ def _circuits_table(rows: list[dict[str, Any]], width: int) -> Table:
             "failures": f"{row['failure_count']}/{row['failure_threshold']}",
             "parked": str(row["parked"] or ""),
         }
-        table.add_row(*(cells.get(column, _ago(row["parked_since"])) for column in columns))
+        table.add_row(*(cell(cells.get(column, _ago(row["parked_since"]))) for column in columns))
     return table
 
 
@@ -379,20 +383,21 @@ def _print_explanation(found: Explanation) -> None:
         "not found": found.told_not_found or "nobody says so",
     }
     for name, text in rows.items():
-        console.print(Text.assemble((f"{name:<12}", "bold"), text))
+        console.print(Text.assemble((f"{name:<12}", "bold"), one_line(text)))
     table = _table("provider", "circuit", "since", "why", "next try", "quota", "evidence", fold="evidence")
     for source in found.providers:
-        table.add_row(
+        cells = (
             *(source.service, Text(source.state, COLOURS[source.state]), _ago(source.since)),
             source.reason or "",
             next_try(source.retry_at, source.reason),
             _quota_in_words(source),
             _evidence(source),
         )
+        table.add_row(*map(cell, cells))
     console.print("", table, "")
     for name, text in (("why", found.why), ("do", found.remedy)):
         # Not wrapped by us: a command that is broken over two lines cannot be copied.
-        console.print(Text.assemble((f"{name:<12}", "bold"), text), soft_wrap=True)
+        console.print(Text.assemble((f"{name:<12}", "bold"), one_line(text)), soft_wrap=True)
 
 
 def _kept_in_words(found: Explanation) -> str:
@@ -434,10 +439,8 @@ def parked(service: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
     table = _table("id", "task", "arguments", "lane", "parked for", fold="arguments")
     for entry in entries:
         headers = entry.message.headers
-        table.add_row(
-            *(entry.message.id, headers.get("task"), headers.get("argsrepr"), entry.lane.value),
-            _ago(entry.since.isoformat()),
-        )
+        told = (entry.message.id, headers.get("task"), headers.get("argsrepr"), entry.lane.value)
+        table.add_row(*map(cell, told), _ago(entry.since.isoformat()))
     Console().print(table)
 
 
@@ -615,7 +618,7 @@ def check_schedule(file: Path | None, as_json: bool) -> None:  # noqa: FBT001
         if as_json:
             click.echo(json.dumps({"problems": [problem._asdict() for problem in error.problems]}))
         else:
-            click.echo(str(error), err=True)
+            click.echo("\n".join(map(one_line, str(error).splitlines())), err=True)
         sys.exit(1)
     demands = demand(fetches)
     if as_json:
@@ -646,7 +649,7 @@ def _print_schedule(fetches: list[Fetch], demands: list[Demand]) -> None:
     for column in ("dataset", "provider", "symbols", "when"):
         tables.add_column(column)
     for row in map(_fetch_table, _tables(fetches)):
-        tables.add_row(*(str(row[name]) for name in ("dataset", "provider", "symbols", "when")))
+        tables.add_row(*(cell(row[name]) for name in ("dataset", "provider", "symbols", "when")))
     asked = Table(box=None, header_style="bold")
     for column in ("provider", "symbols", "calls a minute", "calls a day", "quota"):
         asked.add_column(column)
@@ -722,7 +725,7 @@ def _print(row: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
     if "not_in_plan" in row:
         row = row | {"not_in_plan": ", ".join(_missing(noted) for noted in row["not_in_plan"])}
     for name, value in row.items():
-        click.echo(f"{name:<{width}}  {'' if value is None else value}")
+        click.echo(f"{name:<{width}}  {one_line('' if value is None else value)}")
 
 
 def _missing(noted: dict[str, Any]) -> str:
