@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from resilience.errors import ConfigurationError, StoreUnavailableError
 from resilience.stores.memory import MemoryStore
@@ -92,7 +91,7 @@ def open_store(url: str) -> Store:
         ConfigurationError: For a scheme nobody here serves.
     """
     if url not in _opened:
-        scheme = urlsplit(url).scheme
+        scheme = url.partition("://")[0].lower()
         if scheme == "memory":
             _opened[url] = MemoryStore()
         elif scheme in SCHEMES:
