@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
 from rich.console import Console
@@ -80,6 +80,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 class _Clear(click.Group):
     """Wrong input and lost servers end in one clear line, not in a traceback."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        return cast("click.Context", clear(super().make_context, *args, **kwargs))
+
     def invoke(self, ctx: click.Context) -> Any:
         return clear(super().invoke, ctx)
 
@@ -87,19 +90,24 @@ class _Clear(click.Group):
 class _ClearCommand(click.Command):
     """The same for a single command."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        return cast("click.Context", clear(super().make_context, *args, **kwargs))
+
     def invoke(self, ctx: click.Context) -> Any:
         return clear(super().invoke, ctx)
 
 
-def clear(call: Callable[[click.Context], Any], ctx: click.Context) -> Any:
+def clear(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Turn what our packages raise on purpose into a message and an exit code."""
     try:
-        return call(ctx)
+        return call(*args, **kwargs)
     except click.ClickException as error:
-        error.message = lines(error.message)
+        vars(error)["message"] = lines(error.message)  # click calls it final
         raise
     except (ResilienceError, ConnectionError) as error:
         raise click.ClickException(lines(str(error))) from None
+    except UnicodeEncodeError as error:  # bytes of an argument that are no text
+        raise click.UsageError(f"{error.object[:80]!r} is no text: write it in UTF-8") from None
     except ValueError as error:
         if _is_ours() and isinstance(error, _input_error()):
             raise click.UsageError(lines(str(error))) from None

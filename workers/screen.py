@@ -27,7 +27,7 @@ def one_line(text: object) -> str:
 
 
 def cell(value: object) -> Text:
-    """Anything as a table's cell, None as none: of a string rich would take what is in brackets for markup."""
+    """Anything as a table's cell, None as none; in a string, rich takes brackets for markup."""
     return value if isinstance(value, Text) else Text(one_line("" if value is None else value))
 
 

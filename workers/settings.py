@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from kombu.connection import Connection
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from resilience import ConfigurationError
 
 DEFAULT_CIRCUITS = Path("circuits.toml")
 RUN_FILE = "run.json"
-# Whose addresses hold a host, and may hold a password that was not quoted.
-NETWORKED = frozenset({"redis", "rediss", "amqp", "amqps", "pyamqp", "sentinel"})
+# Whose addresses hold a path, where there may be an @; in others it belongs to a password that is not quoted.
+FILED = ("db+", "sqla+", "file", "filesystem")
 SECURE = frozenset({"rediss", "amqps"})
 CERT_REQS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -89,9 +90,14 @@ class Settings(BaseSettings):
 
     @field_validator("celery_broker_url", "celery_result_backend", mode="after")
     @classmethod
-    def _can_be_used(cls, value: str) -> str:
+    def _can_be_used(cls, value: str, info: ValidationInfo) -> str:
         """Before Celery finds out, whose complaint would show a part of the password."""
-        _tls_of(value)
+        plain, tls = _tls_of(value)
+        if info.field_name == "celery_broker_url":
+            try:
+                Connection(plain, ssl=tls).as_uri()  # nobody is asked
+            except (TypeError, LookupError, ValueError, ImportError):
+                raise ValueError("it has a scheme, or an option after its ?, that cannot be used") from None
         return value
 
     @property
@@ -140,16 +146,15 @@ def _tls_of(urls: str) -> tuple[str, dict[str, Any] | None]:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        if parts.scheme not in NETWORKED:
-            return parts
         _ = parts.port
-        whole = "@" not in f"{parts.path}{parts.query}{parts.fragment}"
+        left = f"{parts.path}{parts.query}{parts.fragment}"
+        whole = "://" in url and ("@" not in left or parts.scheme.startswith(FILED))
     except ValueError:  # its words show what was taken for the port
         whole = False
     if not whole:
         raise ValueError(
             "it cannot be read: write it as redis://user:password@host:port/number or "
-            "amqp://user:password@host:port/vhost, with / ? # : @ and % in a password percent-encoded"
+            "amqp://user:password@host:port/vhost, with / ? # ; : @ and % in a password percent-encoded"
         )
     return parts
 

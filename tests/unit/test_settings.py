@@ -58,11 +58,11 @@ REQUIRED = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
     ("broker", "url", "tls"),
     [
         ("redis://:p%40ss@h:6379/0", "redis://:p%40ss@h:6379/0", None),
-        ("redis://h/0?client_name=x", "redis://h/0?client_name=x", None),
+        ("redis://h/0?heartbeat=5", "redis://h/0?heartbeat=5", None),
         ("amqp://u:p%2Fw@h:5672/%2F", "amqp://u:p%2Fw@h:5672/%2F", None),
         ("memory://", "memory://", None),
         ("rediss://u:p%40ss@h:6379/0", "rediss://u:p%40ss@h:6379/0", REQUIRED),
-        ("rediss://h/0?ssl_cert_reqs=required&client_name=x", "rediss://h/0?client_name=x", REQUIRED),
+        ("rediss://h/0?ssl_cert_reqs=required&heartbeat=5", "rediss://h/0?heartbeat=5", REQUIRED),
         (
             "rediss://h/0?ssl_ca_certs=/dev/null&ssl_certfile=/dev/zero&ssl_keyfile=/dev/full",
             "rediss://h/0",
