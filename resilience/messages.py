@@ -62,7 +62,9 @@ class Strategies(dict[Any, Any]):
 
 
 def guard(consumer: Any) -> None:
-    """Have a consumer refuse what would end its worker. Before it takes the first message."""
+    """Have a consumer refuse what would end its worker; to be done before it takes the first message."""
+    if isinstance(consumer.strategies, Strategies):
+        return
     consumer.strategies = Strategies(consumer.app, consumer.strategies)
     unknown = consumer.on_unknown_task
 

@@ -115,7 +115,8 @@ class ParkedStates:
 def _meta(backend: Any, ident: str) -> dict[str, Any]:
     """Celery's metadata of one task; one that nobody wrote who may ends it: nobody will ever read another."""
     try:
-        return dict(backend.get_task_meta(ident))
+        meta = dict(backend.get_task_meta(ident))
+        return meta | {"status": str(meta["status"])}
     except ODD as error:
         return {
             "status": states.FAILURE,

@@ -50,7 +50,10 @@ if TYPE_CHECKING:
     from tasks.explaining import Explanation, Source
     from tasks.schedule import Demand, Fetch
 
+# What a list has for a circuit of which the store keeps what it cannot be.
+UNREADABLE = "unreadable"
 COLOURS = {
+    UNREADABLE: "red",
     "closed": "green",
     "half_open": "yellow",
     "open": "red",
@@ -198,8 +201,9 @@ def list_circuits(watch: float | None, as_json: bool) -> None:  # noqa: FBT001 -
 def _report() -> dict[str, Any]:
     """As ``GET /circuit-breakers``, and what plans lack."""
     report = publishing.report()
-    for row in report["circuit_breakers"]:
-        _must_be_shared(row)
+    rows = report["circuit_breakers"]
+    if rows and not any(row["shared"] for row in rows):
+        raise _store_lost()
     _add_not_in_plan(report["circuit_breakers"])
     return report
 
@@ -247,9 +251,10 @@ def _circuits_table(rows: list[dict[str, Any]], width: int) -> Table:
     columns += ["parked", "oldest parked" if wide else "oldest"]
     table = _table(*columns, fold="service")
     for row in rows:
+        state = row["state"] if row["shared"] else UNREADABLE
         cells = {
             "service": row["service"],
-            "circuit": Text(row["state"], COLOURS[row["state"]]),
+            "circuit": Text(state, COLOURS[state]),
             "since": _ago(row["since"]),
             "why": row["reason"] or "",
             "next try": next_try(row["retry_at"], row["reason"]),
@@ -706,6 +711,9 @@ def _must_be_shared(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _store_lost() -> click.ClickException:
+    store = default_store()
+    if isinstance(store, FailoverStore) and store.up:  # which has said by now what it is
+        return click.ClickException(f"what the breaker store at {_address()} keeps there cannot be read")
     return click.ClickException(
         f"the breaker store at {_address()} does not answer: start it, "
         "or name another with RESILIENCE_STORE_URL"

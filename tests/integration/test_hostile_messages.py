@@ -144,6 +144,7 @@ def test_nothing_of_a_result_is_code_and_one_that_cannot_be_read_keeps_no_other_
         "pickled": pickle.dumps(Touch(trace)),
         "commanded": json.dumps({"status": "FAILURE", "result": commanded, "task_id": "commanded"}),
         "odd": json.dumps(["odd"]),
+        "stateless": json.dumps({"result": 1}),
         "good": json.dumps({"status": "SUCCESS", "result": 1, "task_id": "good"}),
     }
     for ident, text in written.items():
@@ -154,7 +155,7 @@ def test_nothing_of_a_result_is_code_and_one_that_cannot_be_read_keeps_no_other_
         _ = reader.AsyncResult("commanded").state
     found = ParkedStates().final(reader.backend, list(written))
     assert {ident: meta["status"] for ident, meta in (found or {}).items()} == {
-        **dict.fromkeys(("pickled", "commanded", "odd"), "FAILURE"),
+        **dict.fromkeys(("pickled", "commanded", "odd", "stateless"), "FAILURE"),
         "good": "SUCCESS",
     }
     assert not trace.exists()
