@@ -6,10 +6,10 @@ PACKAGES := resilience tasks workers
 # Most tests wait for a circuit or a server; several at a time take half as long. One at a time: PYTEST_PARALLEL=
 PYTEST_PARALLEL ?= -n 3 --dist worksteal
 # What the tests start or load beside Python packages, as Debian names it.
-SERVERS := redis-server rabbitmq-server libfaketime prometheus prometheus-alertmanager chromium chromium-driver
+SERVERS := redis-server rabbitmq-server libfaketime prometheus prometheus-alertmanager chromium chromium-driver openssl
 
 .PHONY: help run test compose-test lint format bench servers clean
-.PHONY: chaos faults fuzz guards matrix model upgrade-test wheel-test dist audit vulnerabilities
+.PHONY: chaos faults fuzz guards matrix model mutations upgrade-test wheel-test dist audit vulnerabilities
 
 help:
 	@echo "make run    start everything on this machine and watch it"
@@ -18,7 +18,8 @@ help:
 	@echo "make faults kill workers, servers and beat, 20 rounds of each, and count every task"
 	@echo "make matrix every provider with every fault, in a minute: where circuit, task and reader end up"
 	@echo "make chaos  random faults on a whole fleet under load, ten minutes on each broker, every task and call counted"
-	@echo "make fuzz   10 000 mutated replies of each provider, in ten minutes"
+	@echo "make fuzz   replies, files, addresses, messages, the lot, the store, the command line: ten minutes of each"
+	@echo "make mutations  10 000 mutated replies of each provider, in ten minutes"
 	@echo "make model  play everything that can happen in small worlds on the real scripts, in eight minutes"
 	@echo "make lint   ruff and mypy"
 	@echo "make upgrade-test REF=v0.1.0   workers of that version and of this one on one store"
@@ -63,7 +64,11 @@ matrix: .venv/.test
 chaos: .venv/.test servers
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
+# Shorter, and only some: make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS="cli store"
 fuzz: .venv/.test
+	@FUZZ_SECONDS="$(FUZZ_SECONDS)" FUZZ_TARGETS="$(FUZZ_TARGETS)" $(BIN)/python -m tests.fuzz
+
+mutations: .venv/.test
 	@FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 0 tests/contract/test_mutations.py $(PYTEST_ARGS)
 
 lint: .venv/.test

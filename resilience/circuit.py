@@ -417,6 +417,18 @@ class _process:  # noqa: N801 - one namespace, never an object
 _numbers = itertools.count()
 
 
+def count_of(text: float | str | bytes) -> int:
+    """A number as the store counts: of 64 bits.
+
+    Raises:
+        ValueError: It is no such number.
+    """
+    number = int(text)
+    if abs(number) >= 2**63:
+        raise ValueError(f"a number of {number.bit_length()} bits is none of the store's")
+    return number
+
+
 def time_of(micros: float | str | bytes) -> datetime:
     """The UTC time of so many microseconds since the epoch."""
     return _EPOCH + timedelta(microseconds=int(micros))

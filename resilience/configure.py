@@ -16,6 +16,11 @@ from resilience.errors import ConfigurationError
 from resilience.policy import DEFAULT
 from resilience.registry import CIRCUIT_BREAKERS, get_circuit_breaker
 
+# More than a file that somebody writes will ever hold; what is no file may have no end.
+MOST_BYTES = 4 * 2**20
+# tomllib takes a time that grows with the square of a dotted key's parts: with twenty thousand, seconds.
+_ENDLESS_KEY = re.compile(r"""(?<!["'\w-])(?:["'\w-]++[ \t]*+\.[ \t]*+){64}""")
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
@@ -34,8 +39,8 @@ def configure(file: Path, known: Collection[str] | None = None) -> None:
         ConfigurationError: It names the file, the line, the value and the remedy.
     """
     try:
-        text = file.read_text("utf-8-sig")
-        document = tomllib.loads(text)
+        text = read_text(file)
+        document = parse(text)
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}; name another file") from None
     except (ValueError, RecursionError) as error:  # endless digits and brackets are no TOMLDecodeError
@@ -55,6 +60,34 @@ def configure(file: Path, known: Collection[str] | None = None) -> None:
         policies[service] = _changed(file, text, service, fields)
     for service, policy in policies.items():  # all are fine: now, and not before
         get_circuit_breaker(service).policy = policy
+
+
+def read_text(file: Path) -> str:
+    """What somebody has written, without the mark an editor may put before it.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no UTF-8, or has more than MOST_BYTES.
+    """
+    with file.open("rb") as stream:
+        raw = stream.read(MOST_BYTES + 1)
+    if len(raw) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES} bytes")
+    return raw.decode("utf-8-sig")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """TOML as a mapping.
+
+    Raises:
+        ValueError: It is none.
+        RecursionError: Its brackets have no end.
+    """
+    endless = _ENDLESS_KEY.search(text)
+    if endless:
+        line = text.count("\n", 0, endless.start()) + 1
+        raise ValueError(f"a key of 64 parts or more (at line {line})")
+    return tomllib.loads(text)
 
 
 def _changed(file: Path, text: str, service: str, fields: dict[str, Any]) -> Policy:

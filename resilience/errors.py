@@ -5,7 +5,8 @@
     ├── ParkingLotError           a task could not go on waiting: carries service and why
     ├── ConfigurationError        a setting that cannot work: names it and the remedy (also a ValueError)
     └── StoreUnavailableError     the shared store did not answer in time: carries its address
-        └── StoreFullError        it answered that it has no memory left
+        ├── StoreFullError        it answered that it has no memory left
+        └── StoreUnreadableError  what it keeps of a circuit is not what this layer keeps there
 
 Every constructor takes exactly the arguments it hands to ``Exception``, so an error survives
 Celery's JSON result and a process boundary.
@@ -14,6 +15,9 @@ Celery's JSON result and a process boundary.
 from __future__ import annotations
 
 from datetime import datetime
+
+#: What reading something raises that this layer has not written.
+UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 class ResilienceError(Exception):
@@ -86,3 +90,10 @@ class StoreFullError(StoreUnavailableError):
 
     def __str__(self) -> str:
         return f"the breaker store at {self.address} is full: {self.cause}"
+
+
+class StoreUnreadableError(StoreUnavailableError):
+    """What the shared store keeps of a circuit is not what this layer keeps there; somebody wrote to it."""
+
+    def __str__(self) -> str:
+        return f"what the breaker store at {self.address} keeps cannot be read: {self.cause}"

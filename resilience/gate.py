@@ -28,7 +28,6 @@ from celery.worker.strategy import default as default_strategy
 from resilience.breaker import iso
 from resilience.circuit import LOST, Circuit, CircuitState, Known, Permit, Reason, Report, Verdict
 from resilience.errors import ConfigurationError, ParkingLotError, StoreFullError, StoreUnavailableError
-from resilience.messages import check
 from resilience.parking import PUBLISHED_AGAIN, Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
@@ -113,6 +112,8 @@ class Gate:
         self._shut: dict[str, Parked] = {}
         self._shut_until: dict[str, float] = {}
         self._idle_until: dict[str, float] = {}
+        if store.lot is not None:
+            store.lot.on_unreadable = self._end_unreadable
 
     def services(self) -> list[str]:
         """Every circuit a task of this app is under."""
@@ -315,6 +316,15 @@ class Gate:
             return Taken.LET_THROUGH
         return Taken.PARKED
 
+    def _end_unreadable(self, service: str, ids: list[str]) -> None:
+        """Of its message nothing is left but its id: whoever waits for its result is told."""
+        problem = "what was stored of this task cannot be read: send it again"
+        for ident in ids:
+            try:
+                self.app.backend.mark_as_failure(ident, ParkingLotError(service, problem))
+            except Exception as error:  # noqa: BLE001 - any backend's; the log has it all the same
+                logger.warning("failure of %s not written: %r", ident, error)
+
     def _note(self, wait: Parked) -> None:
         """A task has just been refused: no need to wait for the next look to know."""
         left = (wait.retry_at - datetime.now(UTC)).total_seconds()
@@ -444,8 +454,6 @@ def strategy(task: ResilientTask, app: Celery, consumer: Any) -> Callable[..., A
     gate = gate_of(app)
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any) -> Any:
-        if body is None:
-            check(task, message)
         if body is not None or not isinstance(message.payload, (list, tuple)):
             return handle(message, body, ack, reject, callbacks, **options)
         wait = gate.refuses(task, message.payload[0], message.payload[1])

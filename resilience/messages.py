@@ -1,7 +1,7 @@
 """What a message must look like before Celery may see it.
 
-Celery takes these for granted: a body of another shape ends its worker with an error, the message goes
-back to the queue, and the next worker ends the same way.
+Celery takes these for granted, of every task's message: one of another shape ends its worker with an error,
+the message goes back to the queue, and the next worker ends the same way.
 """
 
 from __future__ import annotations
@@ -13,27 +13,93 @@ from celery.exceptions import InvalidTaskError
 from celery.utils.log import get_logger
 
 if TYPE_CHECKING:
-    from resilience.task import ResilientTask
+    from collections.abc import Callable
+
+    from celery import Celery
 
 logger = get_logger(__name__)
 
 BODY = ("args", "kwargs", "embed")
 LIMITS = ("hard", "soft")
+TEXT, NUMBER, NONE = (str,), (int, float), (type(None),)
+# What Celery reads of the headers, and what it may be; any may be missing but the first two.
+HEADERS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("task", "id"), TEXT),
+    **dict.fromkeys(
+        ("root_id", "parent_id", "group", "shadow", "origin", "argsrepr", "kwargsrepr"), TEXT + NONE
+    ),
+    **dict.fromkeys(("eta", "expires"), TEXT + NONE),
+    **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), NUMBER + NONE),
+    "timelimit": (list, tuple, *NONE),
+    "stamps": (dict, *NONE),
+    "stamped_headers": (list, tuple, *NONE),
+}
 
 
-def check(task: ResilientTask, message: Any) -> None:
+class Strategies(dict[Any, Any]):
+    """A consumer's strategies by the names of tasks; each looks at its message before Celery does.
+
+    Args:
+        app: Whose tasks they are.
+        known: The consumer's own.
+    """
+
+    def __init__(self, app: Celery, known: dict[str, Any]) -> None:
+        super().__init__(known)
+        self._app = app
+
+    def __getitem__(self, name: Any) -> Callable[..., Any]:
+        """The strategy of a task; KeyError for what is no task's name."""
+        if not isinstance(name, str):
+            raise KeyError(name)
+        strategy, task = super().__getitem__(name), self._app.tasks[name]
+
+        def on_message(message: Any, body: Any, *rest: Any, **options: Any) -> Any:
+            check(task, message, body)
+            return strategy(message, body, *rest, **options)
+
+        return on_message
+
+
+def guard(consumer: Any) -> None:
+    """Have a consumer refuse what would end its worker; to be done before it takes the first message."""
+    if isinstance(consumer.strategies, Strategies):
+        return
+    consumer.strategies = Strategies(consumer.app, consumer.strategies)
+    unknown = consumer.on_unknown_task
+
+    def on_unknown_task(body: Any, message: Any, error: Exception) -> Any:
+        """Celery's needs an id to say who has failed."""
+        told = message.headers if "task" in message.headers else body
+        if isinstance(told, dict) and _is_name(told.get("id")) and _is_name(told.get("task")):
+            return unknown(body, message, error)
+        return consumer.on_unknown_message(body, message)
+
+    consumer.on_unknown_task = on_unknown_task
+
+
+def check(task: Any, message: Any, body: Any) -> None:
     """Refuse a malformed message; its sender is told, where it can be.
+
+    Args:
+        task: Whose it is.
+        message: kombu's.
+        body: None; in the protocol before the present one a mapping, with what is in the headers now.
 
     Raises:
         InvalidTaskError: What is wrong with it. Celery logs that and drops the message.
         kombu's DecodeError, ContentDisallowed: Its body cannot be read at all; Celery does the same.
     """
-    problem = _wrong_headers(message.headers) or _wrong_body(message.payload)
+    payload = message.payload
+    hybrid = isinstance(payload, dict) and "args" in payload  # Celery converts it
+    old = body if body is not None else payload if hybrid else None
+    headers = message.headers if old is None else old | message.headers
+    problem = _wrong_headers(headers) or (_wrong_body(payload) if old is None else _wrong_old_body(old))
     if not problem:
         return
     error = InvalidTaskError(f"malformed message for {task.name}: {problem}; send it with apply_async()")
-    ident = message.headers.get("id")
-    if isinstance(ident, str) and ident:
+    ident = headers.get("id")
+    if _is_name(ident):
         try:
             task.backend.mark_as_failure(ident, error)
         except Exception as lost:  # noqa: BLE001 - any backend's; the log has it all the same
@@ -41,18 +107,24 @@ def check(task: ResilientTask, message: Any) -> None:
     raise error
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
 def _wrong_headers(headers: dict[str, Any]) -> str | None:
-    ident, limits = headers.get("id"), headers.get("timelimit")
-    if not isinstance(ident, str) or not ident:
-        return f"its header id is {reprlib.repr(ident)}, not a task's id"
-    if limits and not (isinstance(limits, (list, tuple)) and len(limits) == len(LIMITS)):
+    if not _is_name(headers.get("id")):
+        return f"its header id is {reprlib.repr(headers.get('id'))}, not a task's id"
+    for name, kinds in HEADERS.items():
+        value = headers.get(name)
+        if name in headers and not isinstance(value, kinds):
+            return f"its header {name} is {reprlib.repr(value)}"
+    limits = headers.get("timelimit")
+    if limits and not (len(limits) == len(LIMITS) and all(isinstance(one, NUMBER + NONE) for one in limits)):
         return f"its header timelimit is {reprlib.repr(limits)}, not a pair"
     return None
 
 
 def _wrong_body(payload: Any) -> str | None:
-    if isinstance(payload, dict) and "args" in payload:
-        return None  # the protocol before the present one under present headers: Celery converts it
     if not isinstance(payload, (list, tuple)) or len(payload) != len(BODY):
         return f"its body is {reprlib.repr(payload)}, not [args, kwargs, embed]"
     args, kwargs, embed = payload
@@ -60,3 +132,14 @@ def _wrong_body(payload: Any) -> str | None:
         isinstance(args, (list, tuple)) and isinstance(kwargs, dict) and isinstance(embed, (dict, type(None)))
     )
     return None if fits else f"its body is {reprlib.repr(payload)}, not [a list, a mapping, a mapping]"
+
+
+def _wrong_old_body(body: Any) -> str | None:
+    """Of the protocol before the present one."""
+    args, kwargs = body.get("args", ()), body.get("kwargs", {})
+    fits = isinstance(args, (list, tuple)) and isinstance(kwargs, dict)
+    return (
+        None
+        if fits
+        else f"its body is {reprlib.repr(body)}, not one with args, a list, and kwargs, a mapping"
+    )

@@ -106,7 +106,8 @@ def _states(circuits: Mapping[str, Circuit]) -> Iterator[Metric]:
             retry_at.add_metric([name], circuit.retry_at.timestamp())
         keys.add_metric([name], len(circuit.refused_keys))
         for change, count in (dict.fromkeys(ALWAYS_SHOWN, 0) | dict(circuit.moved_total)).items():
-            moved.add_metric([name, *change.split(":")], count)
+            before, _, after = change.partition(":")
+            moved.add_metric([name, before, after], count)
     return iter((state, reason, retry_at, keys, moved))
 
 

@@ -16,18 +16,22 @@ from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
+from celery.utils.log import get_logger
 from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps, loads
 
 from resilience.circuit import CircuitState, from_micros, time_of, to_micros
+from resilience.errors import UNREADABLE
 from resilience.policy import DEFAULT, micros_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from resilience.policy import Policy
     from resilience.stores.redis import Scripts
+
+logger = get_logger(__name__)
 
 # A releaser that was killed holds its batch back this long.
 RELEASE_LEASE_SECONDS = 15
@@ -37,11 +41,15 @@ RESERVATION_SECONDS = 15
 # Header of a message that was published from here, and so may be in its queue twice.
 PUBLISHED_AGAIN = "resilience_published_again"
 
+# In JSON, kombu writes what a value of another type is under this key.
+TYPED = '"__type__"'
+
 # What ``settle`` is told of messages that have ended as their leader has.
 ANSWERED = "answered"
 
-# Why tasks end in the lot: their own time is over, no room, an operator, too long a wait, somebody's revoke.
-DROPS = ("expired", "full", "operator", "overdue", "revoked")
+# Why tasks end in the lot: their own time is over, no room, an operator, too long a wait, somebody's revoke,
+# or what was stored of them is no message any more.
+DROPS = ("expired", "full", "operator", "overdue", "revoked", "unreadable")
 
 # What a broker sets anew at each delivery; what the message itself holds, and AMQP repeats among the
 # properties; and Celery's TTL, which would delete a copy that waits.
@@ -158,10 +166,20 @@ class Stored:
 
     @classmethod
     def load(cls, text: str | bytes) -> Stored:
-        """The inverse of ``dump``."""
-        ident, encoded, *rest = loads(text)
-        body = base64.b64decode(encoded["b64"]) if "b64" in encoded else encoded["text"]
-        return cls(ident, body, *rest)
+        """The inverse of ``dump``.
+
+        Raises:
+            ValueError: It is none of ours.
+        """
+        try:
+            ident, encoded, kind, encoding, headers, properties, exchange, key = loads(text)
+            body = base64.b64decode(encoded["b64"]) if "b64" in encoded else encoded["text"]
+            parts = {str: (ident, exchange, key, kind or "", encoding or ""), dict: (headers, properties)}
+            if not all(isinstance(part, type_) for type_, some in parts.items() for part in some):
+                raise ValueError("its parts are of other types")
+        except UNREADABLE as error:
+            raise ValueError(f"{text[:80]!r} is no parked message: {error}") from None
+        return cls(ident, body, kind, encoding, headers, properties, exchange, key)
 
     def publish(self, producer: Any, *, mandatory: bool = False, marked: bool = False) -> None:
         """Back to its own queue.
@@ -200,7 +218,8 @@ class Waiting:
         text: The message as it is stored.
 
     Raises:
-        TypeError, ValueError: For a message whose headers or properties are no JSON.
+        TypeError, ValueError: For a message whose headers or properties are no JSON, or of types that could
+            not be read again.
     """
 
     message: Stored
@@ -211,7 +230,10 @@ class Waiting:
     text: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", self.message.dump())
+        text = self.message.dump()
+        if TYPED in text:  # kombu's word for what JSON has no word for, or a sender's
+            Stored.load(text)
+        object.__setattr__(self, "text", text)
 
 
 class Taken(IntEnum):
@@ -272,6 +294,8 @@ class ParkingLot:
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
+        #: Told of the ids of tasks that have ended here because what was stored of them cannot be read.
+        self.on_unreadable: Callable[[str, list[str]], None] = lambda _service, _ids: None
 
     @property
     def address(self) -> str:
@@ -345,13 +369,30 @@ class ParkingLot:
             micros_in(RELEASE_LEASE_SECONDS),
             micros_in(RESERVATION_SECONDS),
         )
-        return token, [Stored.load(text) for text in pairs[1::2]]
+        return token, self._read(service, pairs[1::2], pairs[::2], token)
+
+    def _read(
+        self, service: str, texts: Sequence[bytes], ids: Sequence[bytes] = (), token: str = ""
+    ) -> list[Stored]:
+        """Those that can be read. One that cannot keeps nobody back: leased, it ends here, and says so."""
+        found: list[Stored] = []
+        unreadable: list[bytes] = []
+        for place, text in enumerate(texts):
+            try:
+                found.append(Stored.load(text))
+            except ValueError as error:
+                logger.error("what waits for %s cannot be read: %s", service, error)  # noqa: TRY400 - it says it all
+                unreadable += ids[place : place + 1]
+        if unreadable:
+            self.settle(service, token, unreadable, "unreadable")
+            self.on_unreadable(service, [ident.decode("utf-8", "replace") for ident in unreadable])
+        return found
 
     def waiting(self, service: str, most: int, skip: int = 0) -> list[Entry]:
         """What is parked, the longest waiting first."""
         return [
             Entry(
-                message=Stored.load(text[1:]),
+                message=message,
                 lane=Lane.ON_DEMAND if text[:1] == b"d" else Lane.SCHEDULED,
                 since=time_of(since),
                 due=from_micros(due),
@@ -359,11 +400,12 @@ class ParkingLot:
                 attempts=attempts,
             )
             for _, since, due, released, attempts, text in self._scripts.run("list", service, most, skip)
+            for message in self._read(service, [text[1:]])
         ]
 
     def on_demand(self, service: str, most: int, skip: int = 0) -> list[Stored]:
         """What waits on demand for the circuit, in order."""
-        return [Stored.load(text) for text in self._scripts.run("on_demand", service, most, skip)]
+        return self._read(service, self._scripts.run("on_demand", service, most, skip))
 
     def hurry(self, service: str, note: str, actor: str) -> tuple[CircuitState, int]:
         """Have what is parked tried now: an open circuit becomes half-open, pauses of their own end.
@@ -379,7 +421,7 @@ class ParkingLot:
         token = uuid.uuid4().hex
         lease = micros_in(RELEASE_LEASE_SECONDS)
         texts = self._scripts.run("pick", service, token, most, lease, *ids)
-        return token, [Stored.load(text) for text in texts]
+        return token, self._read(service, texts)
 
     def take_expired(self, service: str, policy: Policy, most: int) -> tuple[str, dict[str, list[Stored]]]:
         """Lease what expired while it waited, and what has waited too long; the circuit has no say.
@@ -392,16 +434,17 @@ class ParkingLot:
         told = self._scripts.run("expired", service, policy.wire, token, most, lease)
         found: dict[str, list[Stored]] = {"expired": [], "overdue": []}
         for why, text in zip(told[::2], told[1::2], strict=True):
-            found[why.decode()].append(Stored.load(text))
+            found[why.decode()] += self._read(service, [text])
         return token, found
 
     def away(self, service: str, most: int, patience: float) -> list[Leader]:
         """Leaders that have ended, then those away for longer than ``patience`` seconds, then others."""
         return [
-            Leader(ident.decode(), verdict.decode(), bool(ended), bool(late), Stored.load(text))
+            Leader(ident.decode(), verdict.decode(), bool(ended), bool(late), follower)
             for ident, verdict, ended, late, text in self._scripts.run(
                 "away", service, most, micros_in(patience)
             )
+            for follower in self._read(service, [text])
         ]
 
     def follow(self, service: str, most: int, leaders: Sequence[str]) -> tuple[str, list[tuple[str, Stored]]]:
@@ -414,7 +457,9 @@ class ParkingLot:
         lease = micros_in(RELEASE_LEASE_SECONDS)
         told = self._scripts.run("follow", service, token, most, lease, *leaders)
         pairs = zip(told[::2], told[1::2], strict=True)
-        return token, [(leader.decode(), Stored.load(text)) for leader, text in pairs]
+        return token, [
+            (leader.decode(), message) for leader, text in pairs for message in self._read(service, [text])
+        ]
 
     def succeed(self, service: str, leaders: Sequence[str], patience: float = 0) -> int:
         """Leaders without an answer give their place to the first that follows.
@@ -429,7 +474,7 @@ class ParkingLot:
         """
         return int(self._scripts.run("succeed", service, micros_in(patience), *leaders))
 
-    def settle(self, service: str, token: str, ids: Iterable[str], dropped: str = "") -> int:
+    def settle(self, service: str, token: str, ids: Iterable[str | bytes], dropped: str = "") -> int:
         """Forget what has been published under this lease; what was parked again meanwhile stays.
 
         Args:

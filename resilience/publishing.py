@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilience.breaker import describe, iso
 from resilience.circuit import CircuitState
-from resilience.errors import StoreFullError
+from resilience.errors import UNREADABLE, StoreFullError
 from resilience.registry import CIRCUIT_BREAKERS
 from resilience.stores import PREFIX, default_store
 from resilience.stores.failover import FailoverStore
@@ -95,12 +95,16 @@ def detail(service: str) -> dict[str, Any] | None:
 
 
 def published_at() -> str | None:
-    """When the beat job last ran (ISO 8601), None if never or if the store is lost."""
+    """When the beat job last ran (ISO 8601); None: never, or nobody can tell."""
     store = default_store()
     if not isinstance(store, FailoverStore) or not store.up:
         return None
     text = store.shared.scripts.get(SNAPSHOT_KEY)
-    return json.loads(text)["published_at"] if text else None
+    try:
+        told = json.loads(text)["published_at"] if text else None
+        return told if told and datetime.fromisoformat(told).tzinfo else None
+    except UNREADABLE:  # written by somebody else
+        return None
 
 
 def publish(app: Celery) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from resilience import coalescing
 from resilience.circuit import CircuitState
 from resilience.errors import ParkingLotError, StoreUnavailableError
 from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
+from resilience.messages import guard
 from resilience.outlet import Outlet
 from resilience.policy import MICROSECONDS, effective, quota_interval
 from resilience.registry import get_circuit_breaker
@@ -66,6 +67,7 @@ class Releaser(bootsteps.StartStopStep):
         """
         gate = gate_of(consumer.app)
         gate.consumer = consumer
+        guard(consumer)
         gate.check()
         gate.refresh()
         gate.standby.start()

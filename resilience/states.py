@@ -13,9 +13,13 @@ from celery import states
 from celery.app.task import Context
 from celery.backends.base import KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
+from celery.exceptions import SecurityError
 from celery.utils.log import get_logger
+from kombu.exceptions import ContentDisallowed, DecodeError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from resilience.errors import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 PARKED = "PARKED"
+# What reading a state raises that is none: of another content type, or with an exception that is none.
+ODD = (ContentDisallowed, DecodeError, SecurityError, *UNREADABLE)
 # A backend that does not answer in this time is left alone, for REST times as long as it took.
 BACKEND_SECONDS = 0.5
 REST = 20
@@ -85,8 +91,11 @@ class ParkedStates:
             if isinstance(backend, RedisBackend):
                 backend = self._quick_one(backend)
             if isinstance(backend, KeyValueStoreBackend):  # all in one round trip
-                return dict(backend.get_many(ids, interval=0, max_iterations=1))
-            metas = {ident: backend.get_task_meta(ident) for ident in ids}
+                try:
+                    return dict(backend.get_many(ids, interval=0, max_iterations=1))
+                except ODD:
+                    logger.warning("a state among %d cannot be read", len(ids))
+            metas = {ident: _meta(backend, ident) for ident in ids}
         except Exception as error:  # noqa: BLE001 - any backend's; it is asked again
             self._leave_alone(started)
             logger.warning("states of %d tasks not read: %r", len(ids), error)
@@ -101,6 +110,18 @@ class ParkedStates:
         if backend not in self._quick:
             self._quick[backend] = brief(backend)
         return self._quick[backend]
+
+
+def _meta(backend: Any, ident: str) -> dict[str, Any]:
+    """Celery's metadata of one task; one that nobody wrote who may ends it: nobody will ever read another."""
+    try:
+        meta = dict(backend.get_task_meta(ident))
+        return meta | {"status": str(meta["status"])}
+    except ODD as error:
+        return {
+            "status": states.FAILURE,
+            "result": ValueError(f"the result of {ident} cannot be read: {error!r}"),
+        }
 
 
 def _write(backend: RedisBackend, metas: dict[str, dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from resilience.errors import StoreUnavailableError
+from resilience.errors import UNREADABLE, StoreUnavailableError
 from resilience.stores import shared_scripts
 from tasks.providers import find_provider
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # A sorted set: "service dataset fingerprint symbol", by the second in which the note lapses.
 KEY = "entitlement:1"
+SPACES = 3
 # A process looks at the notes so often; what another has noted or taken back is seen as late as that.
 LOOK_SECONDS = 1.0
 
@@ -102,10 +103,12 @@ def _member(service: str, dataset: str, key: str, symbol: str) -> str:
 
 def _read() -> dict[str, datetime]:
     told = iter(shared_scripts().evaluate(_READ, (KEY,)))
-    return {
-        member.decode(): datetime.fromtimestamp(int(until), UTC)
-        for member, until in zip(told, told, strict=True)
-    }
+    found = {}
+    for member, until in zip(told, told, strict=True):
+        with contextlib.suppress(*UNREADABLE, OSError):  # as of a year that there is not
+            if member.count(b" ") == SPACES:
+                found[member.decode()] = datetime.fromtimestamp(int(until), UTC)
+    return found
 
 
 # ARGV  1 the note  2 seconds it lasts     out  1 if it is new

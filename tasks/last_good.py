@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resilience.circuit import from_micros
-from resilience.errors import StoreUnavailableError
+from resilience.circuit import count_of, from_micros
+from resilience.errors import UNREADABLE, StoreUnavailableError
 from resilience.policy import MICROSECONDS
 from resilience.stores import shared_scripts
 from tasks import not_found
+from tasks.providers import find_provider
 from tasks.records import adjustment_of, as_json, as_of, newest
 from tasks.settings import provider_settings
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tasks.records import Value
+
+logger = logging.getLogger(__name__)
 
 # All under one hash tag: a value and its provider's line are written by one script, so on one server.
 PREFIX = "last_good:1:{all}:"
@@ -93,11 +97,18 @@ def recall(dataset: str, symbol: str, adjustment: str | None = None) -> Entry | 
     """
     row = shared_scripts().evaluate(_RECALL, (_key(dataset, symbol, adjustment),))
     now, provider, value, as_of, micros = row
-    fetched_at = from_micros(micros or 0)
-    if fetched_at is None:
+    try:
+        fetched_at = from_micros(micros or 0)
+        if fetched_at is None:
+            return None
+        age, kept = (now - int(micros)) / MICROSECONDS, json.loads(value)
+        if not all(isinstance(record, dict) for record in (kept if isinstance(kept, list) else [kept])):
+            raise ValueError("it is no record, nor a list of them")
+        service = find_provider(provider.decode()).service
+        return Entry(service, kept, as_of.decode() or None, fetched_at, age)
+    except UNREADABLE as error:  # the next fetch writes over it
+        logger.error("the kept %s of %s cannot be read: %r", dataset, symbol, error)  # noqa: TRY400 - it says it all
         return None
-    age = (now - int(micros)) / MICROSECONDS
-    return Entry(provider.decode(), json.loads(value), as_of.decode() or None, fetched_at, age)
 
 
 def _key(dataset: str, symbol: str, adjustment: str | None) -> str:
@@ -125,8 +136,12 @@ def figures() -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], int]]
 
 def _pairs(row: list[bytes]) -> Iterator[tuple[tuple[str, str], int]]:
     for name, number in zip(row[::2], row[1::2], strict=True):
-        dataset, _, provider = name.decode().partition(":")
-        yield (dataset, provider), int(number)
+        try:
+            dataset, _, provider = name.decode().partition(":")
+            count = count_of(number)
+        except UNREADABLE:
+            continue
+        yield (dataset, provider), count
 
 
 def by_provider() -> dict[str, tuple[str, float]]:
@@ -137,8 +152,9 @@ def by_provider() -> dict[str, tuple[str, float]]:
         return {}
     found = {}
     for provider, text in zip(pairs[::2], pairs[1::2], strict=True):
-        micros, symbol = text.decode().split(" ", 1)
-        found[provider.decode()] = (symbol, max(0.0, (now - int(micros)) / MICROSECONDS))
+        with contextlib.suppress(*UNREADABLE):
+            micros, symbol = text.decode().split(" ", 1)
+            found[provider.decode()] = (symbol, max(0.0, (now - count_of(micros)) / MICROSECONDS))
     return found
 
 

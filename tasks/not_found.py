@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resilience.errors import StoreUnavailableError
+from resilience.errors import UNREADABLE, StoreUnavailableError
 from resilience.policy import MICROSECONDS
 from resilience.stores import shared_scripts
 from tasks.settings import provider_settings
@@ -82,8 +82,11 @@ def recall(key: str) -> Told | None:
         now, service, detail, told_at = shared_scripts().evaluate(_RECALL, (key,))
     except StoreUnavailableError:
         return None
-    age = max(0.0, (now - int(told_at or 0)) / MICROSECONDS)
-    return Told(service.decode(), detail.decode(), age) if service and age < limit else None
+    try:
+        age = max(0.0, (now - int(told_at or 0)) / MICROSECONDS)
+        return Told(service.decode(), detail.decode(), age) if service and age < limit else None
+    except UNREADABLE:  # the provider is asked instead
+        return None
 
 
 # KEYS  the questions     ARGV  1 service  2 detail  3 milliseconds to keep it

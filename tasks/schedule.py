@@ -14,7 +14,6 @@ import contextlib
 import math
 import re
 import time
-import tomllib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from resilience import get_circuit_breaker
+from resilience.configure import parse, read_text
 from tasks.errors import InputError
 from tasks.fetch import is_retired, is_set_up
 from tasks.providers import (
@@ -142,12 +142,12 @@ def load(file: Path, usable: Callable[[str], bool] = is_set_up) -> list[Fetch]:
         ScheduleError: It names the lines, the values and the remedies.
     """
     try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(file)
+    except (OSError, ValueError) as error:  # a name may hold what no name can
         problem = f"cannot be read ({error}); name another with SCHEDULE_FILE"
         raise ScheduleError([(str(file), 1, problem)]) from None
     try:
-        document = tomllib.loads(text)
+        document = parse(text)
     except (ValueError, RecursionError) as error:  # endless digits and brackets are no TOMLDecodeError
         line = re.search(r"at line (\d+)", str(error))
         at = int(line[1]) if line else text.count("\n") + 1
@@ -377,7 +377,7 @@ class _Reader:
     def _listed(self, name: str) -> list[tuple[str, int, str]]:
         file = self.path.parent / name
         try:
-            lines = file.read_text("utf-8-sig").splitlines()
+            lines = read_text(file).splitlines()
         except (OSError, ValueError) as error:  # a name may hold what no name can
             raise InputError(
                 f"symbols_file: {file} cannot be read ({error}); give a path from {self.path.parent}"

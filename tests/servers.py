@@ -14,13 +14,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import redis
 
 from tests.fleet import wait_for
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from tests.authority import Certificate
 
 
 def installed(binary: str) -> Path:
@@ -45,6 +48,7 @@ class Server:
         self.folder = folder
         self.port = free_port()
         self.password = settings.get("requirepass")
+        self.tls_port = int(settings.get("tls_port", 0))
         given = {"bind": "127.0.0.1", "port": self.port, "dir": folder, "save": '""', **settings}
         lines = (f"{name.replace('_', '-')} {value}\n" for name, value in given.items())
         (folder / "server.conf").write_text("".join(lines))
@@ -111,9 +115,10 @@ class Rabbit:
 
     Args:
         folder: Where it keeps its data, its log, its cookie and its settings.
+        certificate: What it shows who comes with TLS, at a port of its own, ``tls_port``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: Certificate | None = None) -> None:
         binary = installed("rabbitmq-server")
         self._command = [str(RABBITMQ if RABBITMQ.exists() else binary)]
         self.folder = folder
@@ -129,6 +134,7 @@ class Rabbit:
             "management.sample_retention_policies.global.minute = 1\n"
             "management.sample_retention_policies.basic.minute = 1\n"
             "management.sample_retention_policies.detailed.10 = 1\n"
+            + (self._secured(certificate) if certificate else "")
         )
         (folder / "advanced.config").write_text(
             f"[{{rabbit, [{{quorum_tick_interval, {STATISTICS_MS}}}]}}].\n"
@@ -150,6 +156,15 @@ class Rabbit:
         }
         self._epmd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _secured(self, certificate: Certificate) -> str:
+        self.tls_port = free_port()
+        return (
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+            f"ssl_options.cacertfile = {certificate.authority}\n"
+            f"ssl_options.certfile = {certificate.file}\n"
+            f"ssl_options.keyfile = {certificate.key}\n"
+        )
 
     def start(self) -> None:
         """Until it answers, some seconds; nothing where it runs."""
@@ -212,6 +227,11 @@ class Rabbit:
         self._ask("PUT", f"vhosts/{vhost}")
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{vhost}"
 
+    def let_in(self, user: str, password: str, vhost: str) -> None:
+        """A user who may do everything in a vhost."""
+        self._ask("PUT", f"users/{user}", {"password": password, "tags": ""})
+        self._ask("PUT", f"permissions/{vhost}/{user}", dict.fromkeys(("configure", "write", "read"), ".*"))
+
     def drop(self, vhost: str) -> None:
         """With everything in it."""
         self._ask("DELETE", f"vhosts/{vhost}")
@@ -246,8 +266,11 @@ class Rabbit:
             for member in psutil.Process(self._process.pid).children(recursive=True):
                 member.send_signal(number)
 
-    def _ask(self, method: str, path: str) -> Any:
-        request = urllib.request.Request(f"http://127.0.0.1:{self._management}/api/{path}", method=method)
+    def _ask(self, method: str, path: str, told: Any = None) -> Any:
+        body = None if told is None else json.dumps(told).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._management}/api/{path}", body, method=method
+        )
         request.add_header("Authorization", "Basic " + base64.b64encode(b"guest:guest").decode())
         request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the address is ours

@@ -10,6 +10,7 @@ from tests.fleet import ROOT
 
 #: What an address holds is quoted; this must be.
 PASSWORD = "st0re/p@ss:w?rd"
+QUOTED = quote(PASSWORD, safe="")
 
 
 def rules() -> list[str]:
@@ -22,7 +23,12 @@ def rules() -> list[str]:
 
 def url_of(port: int, database: int) -> str:
     """The address of a server on this machine for that user, who is made."""
+    make_at(port)
+    return f"redis://circuits:{QUOTED}@127.0.0.1:{port}/{database}"
+
+
+def make_at(port: int) -> None:
+    """That user, at a server on this machine."""
     admin = redis.Redis(port=port)
     admin.execute_command("ACL", "SETUSER", "circuits", "reset", "on", f">{PASSWORD}", *rules())
     admin.close()
-    return f"redis://circuits:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/{database}"

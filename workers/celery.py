@@ -13,8 +13,8 @@ from resilience import CIRCUIT_BREAKERS, configure, install
 from resilience.parking import Lane
 from tasks.fetch import announce_retired, queue_of, register, route
 from tasks.providers import PROVIDERS
-from workers.logs import JsonFormatter
-from workers.settings import DEFAULT_CIRCUITS, settings, simulated
+from workers.logs import JsonFormatter, TextFormatter
+from workers.settings import DEFAULT_CIRCUITS, celery_addresses, settings, simulated
 
 DAY = 86_400
 # Longer than any task may run; a killed worker's messages come back after this on Redis.
@@ -30,8 +30,10 @@ def queues() -> list[Queue]:
     return [Queue(name, exchange, routing_key=name) for name in ("default", *names)]
 
 
-app = Celery("workers", broker=settings().celery_broker_url, backend=settings().celery_result_backend)
+app = Celery("workers")
+app.backend_cls, addresses = celery_addresses()
 app.conf.update(
+    addresses,
     task_queues=queues(),
     task_routes=(route,),
     task_default_queue="default",
@@ -70,11 +72,15 @@ if settings().circuits_file != DEFAULT_CIRCUITS or DEFAULT_CIRCUITS.exists():
 
 @signals.after_setup_logger.connect
 @signals.after_setup_task_logger.connect
-def _log_as_json(logger: logging.Logger, **_: Any) -> None:
-    """With LOG_FORMAT=json; the pool's own logger is told to nobody, but has its handlers by now."""
-    if settings().log_format == "json":
-        for handler in (*logger.handlers, *logging.getLogger("multiprocessing").handlers):
-            handler.setFormatter(JsonFormatter())
+def _format_logs(logger: logging.Logger, **_: Any) -> None:
+    """As LOG_FORMAT says; the pool's own logger is told to nobody, but has its handlers by now."""
+    for handler in (*logger.handlers, *logging.getLogger("multiprocessing").handlers):
+        if isinstance(handler.formatter, (JsonFormatter, TextFormatter)):
+            continue
+        as_json = settings().log_format == "json"
+        handler.setFormatter(
+            JsonFormatter() if as_json else TextFormatter(handler.formatter or logging.Formatter())
+        )
 
 
 @signals.worker_ready.connect

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import click
 from rich.console import Console
@@ -37,6 +37,7 @@ from resilience.policy import MAX_SECONDS, parse_change
 from resilience.release import drop as drop_parked
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
+from workers.screen import cell, lines, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,10 @@ if TYPE_CHECKING:
     from tasks.explaining import Explanation, Source
     from tasks.schedule import Demand, Fetch
 
+# What a list has for a circuit of which the store keeps what it cannot be.
+UNREADABLE = "unreadable"
 COLOURS = {
+    UNREADABLE: "red",
     "closed": "green",
     "half_open": "yellow",
     "open": "red",
@@ -79,6 +83,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 class _Clear(click.Group):
     """Wrong input and lost servers end in one clear line, not in a traceback."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        return cast("click.Context", clear(super().make_context, *args, **kwargs))
+
     def invoke(self, ctx: click.Context) -> Any:
         return clear(super().invoke, ctx)
 
@@ -86,19 +93,27 @@ class _Clear(click.Group):
 class _ClearCommand(click.Command):
     """The same for a single command."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        return cast("click.Context", clear(super().make_context, *args, **kwargs))
+
     def invoke(self, ctx: click.Context) -> Any:
         return clear(super().invoke, ctx)
 
 
-def clear(call: Callable[[click.Context], Any], ctx: click.Context) -> Any:
+def clear(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Turn what our packages raise on purpose into a message and an exit code."""
     try:
-        return call(ctx)
+        return call(*args, **kwargs)
+    except click.ClickException as error:
+        vars(error)["message"] = lines(error.message)  # click calls it final
+        raise
     except (ResilienceError, ConnectionError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(lines(str(error))) from None
+    except UnicodeEncodeError as error:  # bytes of an argument that are no text
+        raise click.UsageError(f"{error.object[:80]!r} is no text: write it in UTF-8") from None
     except ValueError as error:
         if _is_ours() and isinstance(error, _input_error()):
-            raise click.UsageError(str(error)) from None
+            raise click.UsageError(lines(str(error))) from None
         raise
 
 
@@ -186,8 +201,9 @@ def list_circuits(watch: float | None, as_json: bool) -> None:  # noqa: FBT001 -
 def _report() -> dict[str, Any]:
     """As ``GET /circuit-breakers``, and what plans lack."""
     report = publishing.report()
-    for row in report["circuit_breakers"]:
-        _must_be_shared(row)
+    rows = report["circuit_breakers"]
+    if rows and not any(row["shared"] for row in rows):
+        raise _store_lost()
     _add_not_in_plan(report["circuit_breakers"])
     return report
 
@@ -223,7 +239,7 @@ def _picture(width: int) -> RenderableType:
     """The circuits, or why they cannot be seen."""
     report = _report_or_problem()
     if "error" in report:
-        return Text(f"{datetime.now(UTC):%H:%M:%S} UTC: {report['error']}", "red")
+        return Text(one_line(f"{datetime.now(UTC):%H:%M:%S} UTC: {report['error']}"), "red")
     return _circuits_table(report["circuit_breakers"], width)
 
 
@@ -235,16 +251,17 @@ def _circuits_table(rows: list[dict[str, Any]], width: int) -> Table:
     columns += ["parked", "oldest parked" if wide else "oldest"]
     table = _table(*columns, fold="service")
     for row in rows:
+        state = row["state"] if row["shared"] else UNREADABLE
         cells = {
             "service": row["service"],
-            "circuit": Text(row["state"], COLOURS[row["state"]]),
+            "circuit": Text(state, COLOURS[state]),
             "since": _ago(row["since"]),
             "why": row["reason"] or "",
             "next try": next_try(row["retry_at"], row["reason"]),
             "failures": f"{row['failure_count']}/{row['failure_threshold']}",
             "parked": str(row["parked"] or ""),
         }
-        table.add_row(*(cells.get(column, _ago(row["parked_since"])) for column in columns))
+        table.add_row(*(cell(cells.get(column, _ago(row["parked_since"]))) for column in columns))
     return table
 
 
@@ -379,20 +396,21 @@ def _print_explanation(found: Explanation) -> None:
         "not found": found.told_not_found or "nobody says so",
     }
     for name, text in rows.items():
-        console.print(Text.assemble((f"{name:<12}", "bold"), text))
+        console.print(Text.assemble((f"{name:<12}", "bold"), one_line(text)))
     table = _table("provider", "circuit", "since", "why", "next try", "quota", "evidence", fold="evidence")
     for source in found.providers:
-        table.add_row(
+        cells = (
             *(source.service, Text(source.state, COLOURS[source.state]), _ago(source.since)),
             source.reason or "",
             next_try(source.retry_at, source.reason),
             _quota_in_words(source),
             _evidence(source),
         )
+        table.add_row(*map(cell, cells))
     console.print("", table, "")
     for name, text in (("why", found.why), ("do", found.remedy)):
         # Not wrapped by us: a command that is broken over two lines cannot be copied.
-        console.print(Text.assemble((f"{name:<12}", "bold"), text), soft_wrap=True)
+        console.print(Text.assemble((f"{name:<12}", "bold"), one_line(text)), soft_wrap=True)
 
 
 def _kept_in_words(found: Explanation) -> str:
@@ -434,10 +452,8 @@ def parked(service: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
     table = _table("id", "task", "arguments", "lane", "parked for", fold="arguments")
     for entry in entries:
         headers = entry.message.headers
-        table.add_row(
-            *(entry.message.id, headers.get("task"), headers.get("argsrepr"), entry.lane.value),
-            _ago(entry.since.isoformat()),
-        )
+        told = (entry.message.id, headers.get("task"), headers.get("argsrepr"), entry.lane.value)
+        table.add_row(*map(cell, told), _ago(entry.since.isoformat()))
     Console().print(table)
 
 
@@ -615,7 +631,7 @@ def check_schedule(file: Path | None, as_json: bool) -> None:  # noqa: FBT001
         if as_json:
             click.echo(json.dumps({"problems": [problem._asdict() for problem in error.problems]}))
         else:
-            click.echo(str(error), err=True)
+            click.echo("\n".join(map(one_line, str(error).splitlines())), err=True)
         sys.exit(1)
     demands = demand(fetches)
     if as_json:
@@ -646,7 +662,7 @@ def _print_schedule(fetches: list[Fetch], demands: list[Demand]) -> None:
     for column in ("dataset", "provider", "symbols", "when"):
         tables.add_column(column)
     for row in map(_fetch_table, _tables(fetches)):
-        tables.add_row(*(str(row[name]) for name in ("dataset", "provider", "symbols", "when")))
+        tables.add_row(*(cell(row[name]) for name in ("dataset", "provider", "symbols", "when")))
     asked = Table(box=None, header_style="bold")
     for column in ("provider", "symbols", "calls a minute", "calls a day", "quota"):
         asked.add_column(column)
@@ -695,6 +711,9 @@ def _must_be_shared(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _store_lost() -> click.ClickException:
+    store = default_store()
+    if isinstance(store, FailoverStore) and store.up:  # which has said by now what it is
+        return click.ClickException(f"what the breaker store at {_address()} keeps there cannot be read")
     return click.ClickException(
         f"the breaker store at {_address()} does not answer: start it, "
         "or name another with RESILIENCE_STORE_URL"
@@ -722,7 +741,7 @@ def _print(row: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
     if "not_in_plan" in row:
         row = row | {"not_in_plan": ", ".join(_missing(noted) for noted in row["not_in_plan"])}
     for name, value in row.items():
-        click.echo(f"{name:<{width}}  {'' if value is None else value}")
+        click.echo(f"{name:<{width}}  {one_line('' if value is None else value)}")
 
 
 def _missing(noted: dict[str, Any]) -> str:

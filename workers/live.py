@@ -16,6 +16,7 @@ from resilience.breaker import span
 from tasks import last_good
 from tasks.providers import PROVIDERS
 from workers.commands import COLOURS, next_try
+from workers.screen import cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,15 +75,16 @@ def picture(run: Run, rates: Rates) -> Group:
     kept = last_good.by_provider()
     for service in PROVIDERS:
         row = states.get(service) or get_circuit_breaker(service).get_state()
-        table.add_row(
+        cells = (
             service,
             Text(row["state"], COLOURS[row["state"]]),
             row["reason"] or "",
             next_try(row["retry_at"], row["reason"]) if row["state"] != "closed" else "",
-            str(row["parked"] or ""),
+            row["parked"] or "",
             _last_good(kept.get(service)),
             f"{rates.per_minute(service, row['allowed_total']):.0f}",
         )
+        table.add_row(*map(cell, cells))
     return Group(table, Text(), _advice(run))
 
 

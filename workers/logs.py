@@ -1,4 +1,4 @@
-"""Logs as JSON: an object a line, for whatever collects them."""
+"""Logs, as JSON or as text: whatever a record holds, nothing in it can pass for another record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 import math
 from datetime import UTC, datetime
 from typing import Any
+
+from workers.screen import lines
 
 # What every record has; whatever else one has came with its ``extra``.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -51,3 +53,23 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)  # JSON has no other
     return value is None or isinstance(value, (str, int))
+
+
+class TextFormatter(logging.Formatter):
+    """Another formatter's text, where each record begins a line and no other line does.
+
+    Args:
+        formatter: Celery's; it colours nothing any more, this does.
+    """
+
+    def __init__(self, formatter: Any) -> None:
+        super().__init__()
+        self._formatter = formatter
+        self._colours = formatter.colors if getattr(formatter, "use_color", False) else {}
+        formatter.use_color = False
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, its further lines indented."""
+        text = lines(self._formatter.format(record))
+        colour = self._colours.get(record.levelname)
+        return str(colour(text)) if colour else text

@@ -1,7 +1,8 @@
 """Where circuits live: one protocol, two stores, and what stands in when the shared one is lost.
 
-    redis://  rediss://  sentinel://  cluster://  shared by the fleet, Lua on the server's clock  (redis.py)
-    memory://                                     the same machine in Python, for one process     (memory.py)
+    redis://  sentinel://  cluster://                 the fleet's, Lua on the server's clock  (redis.py)
+    rediss://  rediss+sentinel://  rediss+cluster://  the same with TLS
+    memory://                                         the same machine in Python, one process's  (memory.py)
 
 A new store is a module here and a line in ``open_store``; it passes ``tests/contract/test_store.py``.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from resilience.errors import ConfigurationError, StoreUnavailableError
 from resilience.stores.memory import MemoryStore
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 # Of every key, with the layout's number: a version that lays keys out differently has another. When that
 # must be, and how a fleet then moves, is in docs/upgrading.md.
 PREFIX = "circuit:1:"
+SCHEMES = (
+    *("redis", "rediss", "sentinel", "redis+sentinel", "rediss+sentinel"),
+    *("cluster", "redis+cluster", "rediss+cluster"),
+)
 
 
 class Store(Protocol):
@@ -87,10 +91,10 @@ def open_store(url: str) -> Store:
         ConfigurationError: For a scheme nobody here serves.
     """
     if url not in _opened:
-        scheme = urlsplit(url).scheme
+        scheme = url.partition("://")[0].lower()
         if scheme == "memory":
             _opened[url] = MemoryStore()
-        elif scheme in ("redis", "rediss", "sentinel", "cluster", "redis+cluster", "rediss+cluster"):
+        elif scheme in SCHEMES:
             from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - redis only where it is used
             from resilience.stores.redis import RedisStore  # noqa: PLC0415 - the same
 
@@ -107,8 +111,8 @@ def open_store(url: str) -> Store:
             _opened[url] = FailoverStore(store, MemoryStore())
         else:
             raise ConfigurationError(
-                f"store scheme {scheme!r} is unknown: use redis://, rediss://, sentinel://, cluster://, "
-                "rediss+cluster:// or memory://"
+                f"store scheme {scheme!r} is unknown: use redis://, rediss://, sentinel://, "
+                "rediss+sentinel://, cluster://, rediss+cluster:// or memory://"
             )
     return _opened[url]
 

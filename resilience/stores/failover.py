@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from resilience.circuit import LOST, UNDER_ORDERS, Finding, Known, Verdict, to_micros
-from resilience.errors import StoreUnavailableError
+from resilience.errors import StoreUnavailableError, StoreUnreadableError
 from resilience.policy import MICROSECONDS
 from resilience.stores.views import Views
 
@@ -168,7 +168,7 @@ class FailoverStore:
         """See ``Store.read``; the local circuits, marked ``shared=False``, while the store is lost."""
         if self.up:
             with contextlib.suppress(StoreUnavailableError):
-                circuits = self.shared.read(services)
+                circuits = self._readable(services)
                 forgotten = {name: self._forgotten(name, c.generation) for name, c in circuits.items()}
                 reminded = {name: known for name, known in forgotten.items() if known}
                 for name, known in reminded.items():
@@ -177,8 +177,19 @@ class FailoverStore:
                 for name, c in circuits.items():
                     now = to_micros(c.read_at) if c.read_at else 0
                     self._see(name, c.generation, c.state, c, now, next(iter(c.refused_keys), ""))
-                return circuits
+                return circuits | self.local.read([name for name in services if name not in circuits])
         return self.local.read(services)
+
+    def _readable(self, services: Sequence[str]) -> dict[str, Circuit]:
+        """The shared circuits; one that cannot be read takes none of the others along."""
+        try:
+            return self.shared.read(services)
+        except StoreUnreadableError:
+            found: dict[str, Circuit] = {}
+            for name in services:
+                with contextlib.suppress(StoreUnreadableError):
+                    found |= self.shared.read([name])
+            return found
 
     def history(self, services: Sequence[str], most: int) -> dict[str, History]:
         """See ``Store.history``; this process's own while the store is lost."""

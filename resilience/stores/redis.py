@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import random
 import threading
@@ -41,15 +42,16 @@ from resilience.circuit import (
     Report,
     Sample,
     Transition,
+    count_of,
     from_micros,
     reason_of,
     time_of,
     to_micros,
     token_for,
 )
-from resilience.errors import StoreFullError, StoreUnavailableError
+from resilience.errors import UNREADABLE, StoreFullError, StoreUnavailableError, StoreUnreadableError
 from resilience.parking import ParkingLot
-from resilience.policy import MICROSECONDS, Policy, effective, micros_in
+from resilience.policy import DEFAULT, MICROSECONDS, Policy, changes_of, effective, micros_in
 from resilience.stores import PREFIX
 from resilience.stores.cluster import Cluster
 from resilience.stores.views import VIEW_SECONDS
@@ -57,6 +59,8 @@ from resilience.stores.views import VIEW_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from urllib.parse import SplitResult
+
+logger = logging.getLogger(__name__)
 
 # With what it takes to find that out, a lost store delays one call by no more than 250 ms.
 SOCKET_SECONDS = 0.2
@@ -138,9 +142,11 @@ def connect(url: str) -> redis.Redis | Cluster:
     """A client that waits SOCKET_SECONDS at most and repeats nothing.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``sentinel://:password@host:port,host:port/name/database``,
-            whose password is the server's and the sentinels', or
-            ``cluster://user:password@host:port,host:port``, with TLS ``rediss+cluster://…?ssl_ca_certs=…``.
+        url: ``redis://``, with TLS ``rediss://``,
+            ``sentinel://:password@host:port,host:port/name/database``, whose password is the server's and the
+            sentinels', with TLS ``rediss+sentinel://``, or
+            ``cluster://user:password@host:port,host:port``, with TLS ``rediss+cluster://``. TLS is verified,
+            certificate and host name, against ``?ssl_ca_certs=`` or the system's authorities.
 
     Raises:
         ValueError: A URL that cannot be read.
@@ -151,23 +157,34 @@ def connect(url: str) -> redis.Redis | Cluster:
         "retry": Retry(NoBackoff(), 0),
     }
     parts = urlsplit(url)
+    if "@" in parts.path or parts.fragment:  # of a password that is not quoted, which would be shown
+        raise ValueError("it has a password that is not percent-encoded")
     named = {"client_name": "resilience"}
-    if parts.scheme in ("cluster", "redis+cluster", "rediss+cluster"):
+    kind = parts.scheme.rpartition("+")[2]
+    if kind not in ("cluster", "sentinel"):
+        return redis.Redis.from_url(url, **options, **named)
+    options |= {**_credentials(parts), **_tls(parts)}
+    if kind == "cluster":
         if parts.path not in ("", "/", "/0"):
             raise ValueError("a cluster has no databases")
-        options |= {"ssl": parts.scheme.startswith("rediss"), **_credentials(parts), **named}
-        asked = parse_url(f"redis://?{parts.query}")
-        options |= {name: value for name, value in asked.items() if name.startswith("ssl_")}
-        return Cluster(_hosts(parts), SOCKET_SECONDS, **options)
-    if parts.scheme != "sentinel":
-        return redis.Redis.from_url(url, **options, **named)
+        return Cluster(_hosts(parts), SOCKET_SECONDS, **options, **named)
     name, _, database = parts.path.strip("/").partition("/")
     if not name:
         raise ValueError("sentinel:// needs the name of the master")
-    options |= _credentials(parts)
     sentinel = Sentinel(_hosts(parts), sentinel_kwargs=options)
     client: redis.Redis = sentinel.master_for(name, db=int(database or 0), **options, **named)
     return client
+
+
+def _tls(parts: SplitResult) -> dict[str, Any]:
+    """Whether the servers are asked with it, and how."""
+    asked = parse_url(f"redis://?{parts.query}")
+    told = {name: value for name, value in asked.items() if name.startswith("ssl_")}
+    if not parts.scheme.startswith("rediss+"):
+        if told:
+            raise ValueError("it says how to use TLS and not to use it")
+        return {}
+    return {"ssl": True, **told}
 
 
 def _said(error: Exception) -> str:
@@ -474,32 +491,35 @@ class RedisStore:
     def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
         self.scripts = Scripts(url, clock)
         self.lot = ParkingLot(self.scripts)
+        self._told: set[str] = set()
 
     def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``."""
         token = token_for(owner)
-        granted, state, generation, probe, when, reason, attempts, now, override, wait = self.scripts.run(
-            "acquire", service, policy.wire, key, token, owner, int(policy.plain)
-        )
-        return Permit(
-            granted=bool(granted),
-            service=service,
-            state=_STATES[state],
-            generation=generation,
-            token=token if granted else "",
-            probe=bool(probe),
-            until=from_micros(when) if granted else None,
-            retry_at=None if granted else from_micros(when),
-            reason=_reason(reason),
-            attempts=attempts,
-            at_micros=now,
-            policy=effective(policy, override.decode()) if override else policy,
-            wait_seconds=wait / MICROSECONDS,
-        )
+        told = self.scripts.run("acquire", service, policy.wire, key, token, owner, int(policy.plain))
+        try:
+            granted, state, generation, probe, when, reason, attempts, now, override, wait = told
+            return Permit(
+                granted=bool(granted),
+                service=service,
+                state=_STATES[state],
+                generation=generation,
+                token=token if granted else "",
+                probe=bool(probe),
+                until=from_micros(when) if granted else None,
+                retry_at=None if granted else from_micros(when),
+                reason=_reason(reason),
+                attempts=attempts,
+                at_micros=now,
+                policy=effective(policy, override.decode()) if override else policy,
+                wait_seconds=wait / MICROSECONDS,
+            )
+        except UNREADABLE as error:
+            raise self._unreadable(service, error) from error
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``."""
-        applied, state, attempts, losses, retry_at, why, generation, now, unseen = self.scripts.run(
+        told = self.scripts.run(
             "report",
             permit.service,
             policy.wire,
@@ -519,17 +539,21 @@ class RedisStore:
             micros_in(time.monotonic() - permit.viewed_at) if permit.viewed else "",
             finding.detail,
         )
-        _wait_unseen(unseen)
-        return Report(
-            applied=bool(applied),
-            state=_STATES[state],
-            attempts=attempts,
-            losses=losses,
-            retry_at=from_micros(retry_at),
-            reason=_reason(why),
-            generation=generation,
-            at_micros=now,
-        )
+        try:
+            applied, state, attempts, losses, retry_at, why, generation, now, unseen = told
+            _wait_unseen(unseen)
+            return Report(
+                applied=bool(applied),
+                state=_STATES[state],
+                attempts=attempts,
+                losses=losses,
+                retry_at=from_micros(retry_at),
+                reason=_reason(why),
+                generation=generation,
+                at_micros=now,
+            )
+        except UNREADABLE as error:
+            raise self._unreadable(permit.service, error) from error
 
     def forget(self, service: str, owner: str) -> None:
         """See ``Store.forget``."""
@@ -554,11 +578,15 @@ class RedisStore:
         handed = self.scripts.run_many(
             "transitions", [(service, (BATCH, SILENCE_MILLISECONDS)) for service in services]
         )
-        return [
-            _transition(service, ident, values)
-            for service, entries in zip(services, handed, strict=True)
-            for ident, values in entries
-        ]
+        found = []
+        for service, entries in zip(services, handed, strict=True):
+            for ident, values in entries:
+                change = _transition(service, ident, values)
+                if change is None:  # or it would be handed out again and again
+                    self.scripts.run("heard", service, ident)
+                else:
+                    found.append(change)
+        return found
 
     def heard(self, transitions: Sequence[Transition]) -> None:
         """See ``Store.heard``."""
@@ -568,13 +596,35 @@ class RedisStore:
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``."""
         rows = self.scripts.run_many("read", [(service, ()) for service in services]) if services else []
-        return {service: _circuit(service, row) for service, row in zip(services, rows, strict=True)}
+        found = {}
+        for service, row in zip(services, rows, strict=True):
+            try:
+                found[service] = _circuit(service, row)
+            except UNREADABLE as error:
+                raise self._unreadable(service, error) from error
+        return found
 
     def history(self, services: Sequence[str], most: int) -> dict[str, History]:
         """See ``Store.history``."""
         # One more than asked for tells whether there are earlier ones.
         rows = self.scripts.run_many("history", [(service, (most + 1,)) for service in services])
-        return {service: _history(service, row, most) for service, row in zip(services, rows, strict=True)}
+        found = {}
+        for service, row in zip(services, rows, strict=True):
+            try:
+                found[service] = _history(service, row, most)
+            except UNREADABLE as error:
+                raise self._unreadable(service, error) from error
+        return found
+
+    def _unreadable(self, service: str, error: Exception) -> StoreUnreadableError:
+        """It answers, so it is not lost; said once, since it will be found again and again."""
+        told = StoreUnreadableError(
+            self.scripts.address, f"{error!r}, in or beside {circuit_of(service)!r}: delete what is not ours"
+        )
+        if service not in self._told:
+            self._told.add(service)
+            logger.error("%s; the circuit is local to this process until it can", told)
+        return told
 
 
 def _wait_unseen(micros: int) -> None:
@@ -586,8 +636,11 @@ def _wait_unseen(micros: int) -> None:
 def _circuit(service: str, row: list[Any]) -> Circuit:
     now, in_flight, parked, ready, oldest, away, stirs, *pairs = row
     fields = {k.decode(): v.decode() for k, v in zip(pairs[::2], pairs[1::2], strict=True)}
-    counts = {name: int(fields.get(name, 0)) for name in _COUNTS}
-    forced = fields.get("forced", "") if int(fields.get("forced_until", 0)) > now else ""
+    counts = {name: count_of(fields.get(name, 0)) for name in _COUNTS}
+    override = fields.get("override", "")
+    if override and not (effective(DEFAULT, override) and isinstance(changes_of(override), dict)):
+        raise ValueError("its override is none")
+    forced = fields.get("forced", "") if count_of(fields.get("forced_until", 0)) > now else ""
     over = {"open": CircuitState.FORCED_OPEN, "disabled": CircuitState.DISABLED}.get(forced)
     reason = "forced" if forced == "open" else fields.get("reason", "")
     return Circuit(
@@ -608,7 +661,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         actor=(fields.get("actor") or None) if forced else None,
         note=(fields.get("note") or None) if forced else None,
         refused_keys=frozenset(name[8:] for name in fields if name.startswith("refused:")),
-        override=fields.get("override", ""),
+        override=override,
         override_until=from_micros(fields.get("override_until")),
         override_actor=fields.get("override_actor") or None,
         override_note=fields.get("override_note") or None,
@@ -635,24 +688,28 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
 
 def _after(prefix: str, fields: dict[str, str]) -> dict[str, int]:
     """The counters whose names begin so, by the rest of their names."""
-    return {name.removeprefix(prefix): int(n) for name, n in fields.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): count_of(n) for name, n in fields.items() if name.startswith(prefix)}
 
 
-def _transition(service: str, ident: bytes, values: list[bytes]) -> Transition:
-    told = [text.decode() for text in values]
-    fields = dict(zip(told[::2], told[1::2], strict=True))
-    return Transition(
-        service=service,
-        before=CircuitState(fields["from"]),
-        after=CircuitState(fields["to"]),
-        reason=reason_of(fields["reason"]),
-        evidence=Evidence(*(int(fields.get(name, 0)) for name in ("failures", "calls", "failed", "slow"))),
-        at=time_of(fields["at"]),
-        retry_at=from_micros(fields["retry_at"]),
-        actor=fields["actor"] or None,
-        note=fields["note"] or None,
-        id=ident.decode(),
-    )
+def _transition(service: str, ident: bytes, values: list[bytes]) -> Transition | None:
+    """None for one that cannot be read."""
+    try:
+        told = [text.decode() for text in values]
+        fields = dict(zip(told[::2], told[1::2], strict=True))
+        return Transition(
+            service=service,
+            before=CircuitState(fields["from"]),
+            after=CircuitState(fields["to"]),
+            reason=reason_of(fields["reason"]),
+            evidence=Evidence(*(count_of(fields.get(name, 0)) for name in _EVIDENCE)),
+            at=time_of(fields["at"]),
+            retry_at=from_micros(fields["retry_at"]),
+            actor=fields["actor"] or None,
+            note=fields["note"] or None,
+            id=ident.decode(),
+        )
+    except UNREADABLE:
+        return None
 
 
 def _history(service: str, row: list[Any], most: int) -> History:
@@ -660,17 +717,18 @@ def _history(service: str, row: list[Any], most: int) -> History:
     return History(
         now=time_of(now),
         state=_STATES[state],
-        transitions=tuple(_transition(service, ident, values) for ident, values in entries[:most]),
+        transitions=tuple(filter(None, (_transition(service, *entry) for entry in entries[:most]))),
         complete=len(entries) <= most,
         samples=tuple(_sample(line) for line in reversed(samples)),
     )
 
 
 def _sample(line: bytes) -> Sample:
-    at, *counts = map(int, line.split())
+    at, *counts = map(count_of, line.split())
     return Sample(time_of(at), *counts)
 
 
+_EVIDENCE = ("failures", "calls", "failed", "slow")
 _COUNTS = (
     "generation",
     "failures",

@@ -853,3 +853,37 @@ def test_whatever_happens_nobody_is_stranded_and_nobody_ends_twice(url, seed):
     assert sorted(walk.ended) == sorted(walk.groups)
     assert walk.desk.breaker.read().coalesced_total > 0
     assert left_of(walk.desk) == set()
+
+
+def corrupt(desk: Desk, ident: str, text: bytes) -> None:
+    """As somebody would who may write to the store."""
+    client = redis.Redis.from_url(desk.store.scripts._url)
+    client.hset(f"circuit:1:{{{desk.name}}}:lot:messages", ident, b"s" + text)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"\xff", b"{", b"[]", b"null", b'["a", {"text": "x"}, 5, "utf-8", {}, {}, "", "q"]', b"[" * 5000],
+)
+def test_what_cannot_be_read_any_more_keeps_nobody_back_and_is_told(desk, text, caplog):
+    desk.trip()
+    desk.park("a", "b", "c")
+    corrupt(desk, "a", text)
+    assert [entry.message.id for entry in desk.store.lot.waiting(desk.name, 10)] == ["b", "c"]
+    desk.forward(10)
+    assert desk.take() == [], "it was the probe"
+    desk.forward(RESERVATION_SECONDS)
+    assert desk.take() == ["b"]
+    circuit = desk.breaker.read()
+    assert (circuit.parked, circuit.dropped_total) == (1, {"unreadable": 1})
+    assert f"what waits for {desk.name} cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"__type__": "x", "__value__": 1}, {"__type__": "datetime", "__value__": "never"}, {1, 2}, object()],
+)
+def test_a_message_that_could_not_be_read_again_is_not_taken(odd):
+    with pytest.raises((TypeError, ValueError)):
+        Waiting(replace(MESSAGE, id="a", headers={"task": "t", "odd": odd}), Lane.SCHEDULED)

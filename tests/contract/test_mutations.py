@@ -1,6 +1,6 @@
 """No reply raises: random ones, and each provider's documented ones with anything changed.
 
-``make fuzz`` does the same with 10 000 replies for each provider.
+``make mutations`` does the same with 10 000 replies for each provider.
 """
 
 import gzip

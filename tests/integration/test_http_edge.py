@@ -338,6 +338,37 @@ def test_a_symbol_the_provider_cannot_have_is_refused_before_any_call(
         ask("finnhub", simulated_settings, "0000320193", dataset="filings")
 
 
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        *(
+            "../0000320193",
+            "0000320193/../../x",
+            "..%2f00003201",
+            "0000320193.json",
+            "0000320193?x=1",
+            "/0000320193",
+        ),
+        *(
+            "0000320193\n",
+            "0000320193\r\nX: 1",
+            "\x0000003201",
+            "٠٠٠٠٣٢٠١٩٣",
+            "CIK0000320193",
+            "320193",
+            "-000320193",
+        ),
+    ],
+)
+def test_what_is_no_company_number_comes_into_no_path(
+    simulated_settings: ProviderSettings, symbol: str
+) -> None:
+    with pytest.raises(InvalidSymbolError, match="invalid symbol") as caught:
+        ask("sec_edgar", simulated_settings, symbol, dataset="filings")
+    assert str(caught.value).isprintable()
+
+
 def test_a_provider_that_comes_back_is_reached_at_once(
     simulator: SimulatorClient, simulated_settings: ProviderSettings
 ) -> None:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.exceptions import NotRegistered
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
-from resilience import get_circuit_breaker
+from resilience import CIRCUIT_BREAKERS, CircuitBreaker, get_circuit_breaker
+from resilience.metrics import CircuitCollector
 from tasks import latest, refresh
 from tasks.errors import InputError
 from tasks.providers.catalogue import ORDER, PROVIDERS
@@ -412,3 +415,46 @@ def test_no_key_is_ever_written_anywhere(system):
         assert any(seen in text for text in texts), seen
     for key in KEYS.values():
         assert not [text[:200] for text in texts if key in text]
+
+
+def test_nothing_from_outside_forges_a_line_of_the_log_or_acts_on_its_reader(system):
+    forged = "\n[2001-01-01 00:00:00,000: INFO/MainProcess] \x1b[2Kall is well"
+    get_circuit_breaker("finnhub").force_open(600, f"moving{forged}", f"ann{forged}")
+    system.app.send_task("resilience.publish", queue="default")
+    system.fetch("AAPL", task_id=f"parked{forged}", argsrepr=forged)
+    system.app.send_task(f"nobody{forged}", task_id=f"unknown{forged}", queue="finnhub.scheduled")
+    ended(
+        system.app.send_task("tasks.alpha_vantage.fetch", ("quote", f"A{forged}"), task_id=f"failed{forged}")
+    )
+    log = system.folder / "worker.log"
+    told = ("circuit of finnhub: ", "by ann", "received", "unregistered task", "invalid symbol")
+    wait_for(lambda: all(text in log.read_text("utf-8") for text in told), 20, "all of it is logged")
+    get_circuit_breaker("finnhub").reset()
+    wait_for(lambda: "parked\n  [2001" in log.read_text("utf-8"), 20, "the parked one runs")
+    text = log.read_text("utf-8")
+    assert [line for line in text.splitlines() if line.startswith("[2001")] == []
+    assert "\x1b" not in text
+
+
+def test_nothing_from_outside_is_a_metrics_label(system):
+    odd = 'he said "no\\n" {x="y"} 1'
+    get_circuit_breaker("finnhub").force_open(600, odd, odd)
+    system.fetch("AAPL", argsrepr=odd)
+    name = 'odd"\\'
+    CIRCUIT_BREAKERS[name] = CircuitBreaker(name)
+    try:
+        CIRCUIT_BREAKERS[name].force_open(60, odd, odd)
+        registry = CollectorRegistry()
+        registry.register(CircuitCollector())
+        told = generate_latest(registry).decode()
+        assert "he said" not in told
+        services = {
+            sample.labels["service"]
+            for family in text_string_to_metric_families(told)
+            for sample in family.samples
+            if "service" in sample.labels
+        }
+        assert services == {*CIRCUIT_BREAKERS}
+    finally:
+        del CIRCUIT_BREAKERS[name]
+        get_circuit_breaker("finnhub").reset()

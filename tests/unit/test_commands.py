@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from resilience.breaker import span
 from tasks.providers import PROVIDERS
@@ -247,6 +248,20 @@ def test_what_cannot_be_done_as_things_are_is_refused_with_the_way_out(celery):
     refused(celery("circuits", "drop", "quandl", "no-such-id"), 1, "not parked at quandl", "no-such-id")
     assert celery("circuits", "reset", "quandl").returncode == 0
     refused(celery("circuits", "explain", "quote", "NEVER1"), 0, "celery -A workers refresh quote NEVER1")
+
+
+def test_a_circuit_that_cannot_be_read_is_said_and_hides_no_other(celery, valkey):
+    store = redis.Redis(port=valkey.port, db=11)
+    store.hset("circuit:1:{marketstack}", "state", "broken")
+    try:
+        listed = celery("circuits", "list")
+        refused(listed, 0, "'broken'", "circuit:1:{marketstack}", "delete what is not ours")
+        rows = {line.split()[0]: line.split()[1] for line in listed.stdout.splitlines()[1:]}
+        assert [name for name, state in rows.items() if state == "unreadable"] == ["marketstack"]
+        refused(celery("circuits", "show", "marketstack"), 1, "'broken'", "cannot be read")
+    finally:
+        store.delete("circuit:1:{marketstack}")
+        store.close()
 
 
 def test_the_exit_codes_stand_in_the_help(celery):

@@ -111,7 +111,9 @@ def test_a_bad_address_is_told_with_variable_value_and_remedy_but_no_secret(
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("key", [f"{KEY} twice", f"{KEY}\nX-Header: 1", f"{KEY}é", KEY * 100])
+@pytest.mark.parametrize(
+    "key", [f"{KEY} twice", f"{KEY}\nX-Header: 1", f"{KEY}\rX: 1", f"{KEY}\x1b[31m", f"{KEY}é", KEY * 100]
+)
 def test_a_key_that_fits_no_header_is_told_but_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINNHUB_API_KEY", key)
     with pytest.raises(SettingsError, match=r"FINNHUB_API_KEY: .+; write the key alone") as caught:
@@ -240,7 +242,7 @@ def test_a_contact_is_asked_for_with_its_variable_and_must_hold_an_address(
         "",
         ProviderSettings(sec_edgar_contact="a@b").fingerprint("sec_edgar"),
     )
-    for bad in ("nobody", "@", "a@b\nX: 1", "é@b"):
+    for bad in ("nobody", "@", "a@b\nX: 1", "a@b\r\nX: 1", "a@b\x1b[31m", "é@b"):
         monkeypatch.setenv("SEC_EDGAR_CONTACT", bad)
         with pytest.raises(SettingsError, match=r"SEC_EDGAR_CONTACT: .+; write a name and an e-mail address"):
             ProviderSettings()

@@ -243,6 +243,35 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
         load(tmp_path / name)
 
 
+def test_a_file_or_a_list_without_an_end_is_refused_at_once(tmp_path):
+    began = time.thread_time()
+    with pytest.raises(ScheduleError, match="more than 4194304 bytes"):
+        load(Path("/dev/zero"))
+    file = written(tmp_path, changed('symbols = ["AAPL", "brk.b"]', 'symbols_file = "/dev/zero"'))
+    with pytest.raises(ScheduleError, match=r":6: symbols_file: /dev/zero cannot be read \(it has more than"):
+        load(file)
+    for key in ("a" + ".a" * 20_000, "a" + " . a" * 20_000, "'a'" + '."a"' * 20_000):
+        with pytest.raises(ScheduleError, match=r":2: no TOML.*a key of 64 parts or more"):
+            load(written(tmp_path, f"\n{key} = 1\n"))
+        with pytest.raises(ScheduleError, match=r":1: no TOML.*a key of 64 parts or more"):
+            load(written(tmp_path, f"[{key}]\n"))
+    assert time.thread_time() - began < 5, "tomllib alone takes a minute"
+
+
+@pytest.mark.parametrize("what", ["itself", "nowhere", "a folder", "no text"])
+def test_a_list_that_is_none_is_told_at_its_line(tmp_path, what):
+    listed = tmp_path / "list.txt"
+    if what in ("itself", "nowhere"):
+        listed.symlink_to(listed if what == "itself" else tmp_path / "nowhere")
+    elif what == "a folder":
+        listed.mkdir()
+    else:
+        listed.write_bytes(b"AAPL\n\xff\xfe\n")
+    file = written(tmp_path, changed('symbols = ["AAPL", "brk.b"]', 'symbols_file = "list.txt"'))
+    with pytest.raises(ScheduleError, match=r"schedule.toml:6: symbols_file: .*list.txt cannot be read"):
+        load(file)
+
+
 WORDS = st.sampled_from(
     [
         *("[[fetch]]", "[fetch]", "fetch", "dataset", "provider", "symbols", "every_seconds", "=", "[", "]"),

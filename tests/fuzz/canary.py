@@ -1,0 +1,1 @@
+"""Nobody imports this: a message that could have it imported could have anything imported."""
