@@ -124,10 +124,10 @@ def _connect(connection: Connection) -> None:
     """To the first of the broker's addresses that answers."""
     for left in reversed(range(len(connection.alt) or 1)):
         make_brief(connection)
-        if (
-            connection.transport.driver_type == "amqp"
-        ):  # or what a hanging broker never read would be taken for sent
-            connection.transport_options = {**connection.transport_options, "confirm_publish": True}
+        if connection.transport.driver_type == "amqp":
+            # Or what a hanging broker never read would be taken for sent.
+            options: dict[str, Any] = connection.transport_options or {}
+            connection.transport_options = options | {"confirm_publish": True}
         try:
             connection.ensure_connection(max_retries=0, timeout=BROKER_SECONDS)
         except Exception:
