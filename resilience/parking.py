@@ -172,7 +172,8 @@ class Stored:
             ValueError: It is none of ours.
         """
         try:
-            ident, encoded, kind, encoding, headers, properties, exchange, key = loads(text)
+            # A later release may have put more behind it.
+            ident, encoded, kind, encoding, headers, properties, exchange, key, *_ = loads(text)
             body = base64.b64decode(encoded["b64"]) if "b64" in encoded else encoded["text"]
             parts = {str: (ident, exchange, key, kind or "", encoding or ""), dict: (headers, properties)}
             if not all(isinstance(part, type_) for type_, some in parts.items() for part in some):

@@ -91,17 +91,20 @@ def open_store(url: str) -> Store:
         ConfigurationError: For a scheme nobody here serves.
     """
     if url not in _opened:
-        scheme = url.partition("://")[0].lower()
+        before, found, _ = url.partition("://")
+        scheme = before.lower() if found else ""  # without one, it could be a password's beginning
         if scheme == "memory":
             _opened[url] = MemoryStore()
         elif scheme in SCHEMES:
-            from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - redis only where it is used
+            from redis.exceptions import RedisError  # noqa: PLC0415 - redis only where it is used
+
+            from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - the same
             from resilience.stores.redis import RedisStore  # noqa: PLC0415 - the same
 
             try:
                 store = RedisStore(url)
                 store.scripts.close()
-            except (ValueError, TypeError):  # redis-py takes an unknown option for an argument
+            except (ValueError, TypeError, RedisError):  # redis-py takes an unknown option for an argument
                 raise ConfigurationError(
                     "the store's URL cannot be read: write it as redis://user:password@host:port/number, "
                     "sentinel://:password@host:port,host:port/name/number or "

@@ -887,3 +887,9 @@ def test_what_cannot_be_read_any_more_keeps_nobody_back_and_is_told(desk, text, 
 def test_a_message_that_could_not_be_read_again_is_not_taken(odd):
     with pytest.raises((TypeError, ValueError)):
         Waiting(replace(MESSAGE, id="a", headers={"task": "t", "odd": odd}), Lane.SCHEDULED)
+
+
+def test_a_message_of_a_later_release_is_read_as_far_as_it_is_known(desk):
+    desk.park("a")
+    corrupt(desk, "a", replace(MESSAGE, id="a").dump().encode()[:-1] + b', {"more": 1}]')
+    assert desk.take() == ["a"]

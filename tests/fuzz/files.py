@@ -234,4 +234,4 @@ def place() -> Iterator[Path]:
 
 ENDLESS = f"a{'.a' * 20_000} = 1".encode()
 FOUND = ({"schedule": ENDLESS, "list": b"", "circuits": ENDLESS},)
-TARGET = Target("files", EXAMPLES, check, place, FOUND)
+TARGET = Target("files", EXAMPLES, check, place, FOUND, quick=60)
