@@ -93,10 +93,11 @@ ROW = Provider(
             ("Error Message",),
             "apikey is invalid or missing",
         ),
-        # undocumented: as its clients report it
+        # Undocumented, as its clients report them; the second is all there is of an unknown ticker's news.
         Matcher(
             Verdict.AUTH, "the demo key gets no more than the examples", ("Information",), "demo purposes"
         ),
+        Matcher(Verdict.NOT_FOUND, "no such ticker", ("Information",), "Invalid inputs"),
         Matcher(Verdict.NOT_FOUND, "no such symbol or function", ("Error Message",), "Invalid API call"),
         Matcher(
             Verdict.ENTITLEMENT, "the endpoint is not in this plan", ("Information",), "premium endpoint"

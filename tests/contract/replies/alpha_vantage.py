@@ -84,4 +84,5 @@ DOCUMENTED = [
     Documented("news", 200, FEED, "success", symbol="IBM"),
     Documented("news", 200, {**FEED, "items": "0", "feed": []}, "empty"),
     Documented("news", 200, {"Information": BURST}, "rate_limit", 2),
+    Documented("news", 200, {"Information": simulated.INVALID_INPUTS}, "not_found"),
 ]

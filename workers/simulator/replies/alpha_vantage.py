@@ -97,6 +97,10 @@ INVALID_CALL = Reply(
         "(https://www.alphavantage.co/documentation/) for TIME_SERIES_DAILY."
     },
 )
+INVALID_INPUTS = (
+    "Invalid inputs. Please refer to the API documentation https://www.alphavantage.co/documentation#newsapi "
+    "and try again."
+)
 
 REPLIES = Replies(
     endpoints={
@@ -104,8 +108,8 @@ REPLIES = Replies(
             QUOTE, quote, unknown_symbol=Reply(200, {"Global Quote": {}}), start=Decimal("112.13")
         ),
         "bars": Answers(BAR, bars, unknown_symbol=INVALID_CALL, start=Decimal("208.25")),
-        # undocumented: a feed without an article
-        "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, {**FEED, "items": "0", "feed": []})),
+        # undocumented: as its clients report it
+        "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, {"Information": INVALID_INPUTS})),
     },
     server_error=BAD_GATEWAY,
     throttle=Reply(
