@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from resilience import CIRCUIT_BREAKERS, CircuitBreaker, get_circuit_breaker
 from resilience.metrics import CircuitCollector
-from tasks import latest, refresh
+from tasks import connections, latest, refresh
 from tasks.errors import InputError
 from tasks.providers.catalogue import ORDER, PROVIDERS
 from tasks.records import DATASETS, as_of, in_order
@@ -314,6 +314,7 @@ def test_many_refreshes_of_one_key_at_once_make_one_call(system):
 def test_a_refresh_that_could_not_be_sent_blocks_no_later_one(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("CELERY_BROKER_WRITE_URL", f"redis://127.0.0.1:{free_port()}/0")
+        connections.close()  # one that was just used leads to the other broker
         reading = refresh("quote", "AAPL", provider="finnhub", wait=5)
     assert reading.outcome == "failed"
     assert "CELERY_BROKER_URL" in reading.reason
@@ -324,7 +325,7 @@ def test_a_refresh_that_could_not_be_sent_blocks_no_later_one(monkeypatch):
     ("name", "arguments", "named"),
     [
         ("fetch", ("nope", "AAPL"), "unknown dataset 'nope'"),
-        ("fetch", ("bars", "AAPL"), "finnhub does not serve the dataset 'bars'"),
+        ("fetch", ("observations", "AAPL"), "finnhub does not serve the dataset 'observations'"),
         ("refresh", ("weather", "AAPL"), "unknown dataset 'weather'"),
         ("fetch", ("quote", "../etc"), "invalid symbol '../etc'"),
         ("refresh", ("quote", 5), "invalid symbol 5"),
