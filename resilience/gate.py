@@ -429,10 +429,11 @@ def _shut_until(circuit: Circuit, breaker: CircuitBreaker) -> float:
         return 0
     if circuit.parked_ready and not forced_open:
         return float("inf")  # probes come from the lot: until the next look
-    if circuit.reason is Reason.AUTH and not forced_open:
-        return 0  # it was another key that was refused: this one is tried, whatever retry_at says
-    if circuit.retry_at is None or circuit.read_at is None:
-        return 0  # half-open: whoever comes first tries it
+    another_key = (
+        circuit.reason is Reason.AUTH
+    )  # was refused: with this one it is tried, whatever retry_at says
+    if another_key or circuit.retry_at is None or circuit.read_at is None:
+        return 0  # half-open, without a time: whoever comes first tries it
     return time.monotonic() + (circuit.retry_at - circuit.read_at).total_seconds()
 
 

@@ -494,7 +494,8 @@ def scheduler(tmp_path, monkeypatch):
 
     def make(text: str) -> FileScheduler:
         file = written(tmp_path, text)
-        monkeypatch.setattr(schedule, "settings", lambda: SimpleNamespace(schedule_file=file, schedule_examples=""))
+        found = SimpleNamespace(schedule_file=file, schedule_examples="")
+        monkeypatch.setattr(schedule, "settings", lambda: found)
         app = Celery("scheduled", broker="memory://")
         app.conf.beat_schedule = {"own": {"task": "own", "schedule": 5.0}}
         made.append(FileScheduler(app, schedule_filename=str(tmp_path / "beat")))
