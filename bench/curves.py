@@ -191,12 +191,12 @@ def draw(sweep: Sweep, folder: Path) -> list[Path]:
     with rc_context(settings):
         figure = Figure(figsize=(4.4 * across, 2.9 * down), layout="constrained")
         figure.suptitle(sweep.title, fontsize=11)
-        grid = figure.subplots(down, across, squeeze=False).flat
+        grid = list(figure.subplots(down, across, squeeze=False).flat)
         for axes, panel in zip(grid, sweep.panels, strict=False):
             _draw_panel(axes, panel, sweep)
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(lambda cost, _: f"{cost:g}")
-        for axes in list(grid)[len(sweep.panels) :]:
+        for axes in grid[len(sweep.panels) :]:
             axes.set_visible(False)
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / f"scale-{sweep.name}.{kind}" for kind in FORMATS]
