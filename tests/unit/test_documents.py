@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import report
-from bench.__main__ import BENCHMARKS, SIZED, TIMED
+from bench.__main__ import BENCHMARKS, SCALE, SIZED, TIMED
 from bench.findings import Findings, Promise, Table
 from tests.fleet import ROOT
 
@@ -65,9 +65,9 @@ def test_every_benchmark_it_names_is_there(page: str) -> None:
     given = [
         words for pair in re.findall(r'BENCH_ARGS=(?:"([^"]+)"|([\w-]+))', PAGES[page]) for words in pair
     ]
-    options = {"--tasks", "--seconds", "--report", "--page"}
+    options = {"--tasks", "--seconds", "--report", "--page", "--smaller", "--only"}
     words = [word for text in given for word in text.split() if not word.isdigit()]
-    assert [word for word in words if word not in {*BENCHMARKS, *options}] == []
+    assert [word for word in words if word not in {*BENCHMARKS, SCALE, *options}] == []
 
 
 def test_every_benchmark_is_a_module() -> None:
