@@ -43,7 +43,7 @@ TOO_FAST = "intrinio"
 # Dataset, provider, whose example the symbols are made from, how many, how often. Bars have only providers
 # with a quota, so that theirs always have somebody waiting, whoever else comes by.
 TABLES = (
-    ("quote", "auto", "finnhub", 1_930, 180),
+    ("quote", "auto", "finnhub", 1_895, 180),
     ("bars", "auto", "alpaca", 1_200, 180),
     ("news", "auto", "news_api", 900, 80),
     ("filings", "auto", "sec_edgar", 330, 30),
@@ -52,6 +52,7 @@ TABLES = (
     ("observations", "auto", "quandl", 150, 36),
     ("observations", "auto", "world_bank", 35, 200),
     ("observations", "auto", "us_treasury", 35, 200),
+    ("reference", "auto", "openfigi", 35, 60),
     ("bars", "stooq", "stooq", 35, 200),
     ("quote", TOO_FAST, TOO_FAST, 35, 200),
 )

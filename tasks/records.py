@@ -4,8 +4,8 @@ A record holds what the provider said. When it was fetched is not among it: the 
 adds that. `model_dump(mode="json")` gives plain JSON with decimals as strings, and `model_validate` takes it
 back.
 
-A quote stands alone. Of everything else a reply holds a list: bars and observations with the newest last, as
-a chart reads, news and filings with the newest first, as a reader does.
+A quote and an instrument stand alone. Of everything else a reply holds a list: bars and observations with the
+newest last, as a chart reads, news and filings with the newest first, as a reader does.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,6 +45,8 @@ Count = Annotated[int, Field(strict=True, ge=0)]
 Flag = Annotated[bool, Field(strict=True)]
 Symbol = Annotated[str, AfterValidator(str.upper), Field(min_length=1, max_length=LONGEST_SYMBOL)]
 Text = Annotated[str, Field(min_length=1)]
+# No vowels, so that none is a word; the last digit is a check digit (the FIGI standard, ANSI X9.145).
+Figi = Annotated[str, Field(pattern=r"^[B-DF-HJ-NP-TV-Z]{2}G[B-DF-HJ-NP-TV-Z0-9]{8}[0-9]$")]
 Adjustment = Literal["raw", "split", "all"]
 
 
@@ -68,15 +70,14 @@ class Record(BaseModel):
     has it in the first."""
 
     time_fields: ClassVar[tuple[str, ...]]
-    """The fields with its time; the first that is filled counts."""
+    """The fields with its time; the first that is filled counts. None of what has no time."""
 
     provider: str
 
     @property
-    def as_of(self) -> date:
-        """The provider's own time of it: an instant in UTC, or a date."""
-        found: date = next(filter(None, (getattr(self, name) for name in self.time_fields)))
-        return found
+    def as_of(self) -> date | None:
+        """The provider's own time of it: an instant in UTC, or a date; None where it has no time."""
+        return next(filter(None, (getattr(self, name) for name in self.time_fields)), None)
 
 
 class Quote(Record):
@@ -271,8 +272,48 @@ class Observation(Record):
     country: Text | None = None
 
 
+class Instrument(Record):
+    """What a symbol is: its identifiers and its kind. It has no time.
+
+    Attributes:
+        symbol: Upper case.
+        figi: Its Financial Instrument Global Identifier, which no other instrument ever has.
+        composite_figi: Of the same share on all exchanges of its country.
+        share_class_figi: Of the same share in all countries.
+        name: Of the company, or of the instrument.
+        ticker: As Bloomberg spells it, as in BRK/B for BRK.B.
+        exchange_code: Bloomberg's; US is all of the country's exchanges.
+        security_type: Its kind, as in ADR.
+        security_type2: A wider kind, as in Depositary Receipt.
+        market_sector: As in Equity.
+        security_description: Its name for traders.
+    """
+
+    alone = True
+    time_fields = ()
+
+    symbol: Symbol
+    figi: Figi
+    composite_figi: Figi | None = None
+    share_class_figi: Figi | None = None
+    name: Text | None = None
+    ticker: Text
+    exchange_code: Text | None = None
+    security_type: Text | None = None
+    security_type2: Text | None = None
+    market_sector: Text | None = None
+    security_description: Text | None = None
+
+
 DATASETS: Mapping[str, type[Record]] = MappingProxyType(
-    {"quote": Quote, "bars": Bar, "news": NewsArticle, "filings": Filing, "observations": Observation}
+    {
+        "quote": Quote,
+        "bars": Bar,
+        "news": NewsArticle,
+        "filings": Filing,
+        "observations": Observation,
+        "reference": Instrument,
+    }
 )
 """Dataset name → its record."""
 
@@ -301,12 +342,15 @@ def as_json(value: Value) -> Any:
 
 
 def as_of(value: Value) -> str | None:
-    """The newest record's own time (ISO 8601; a date where it has no more), spelled as in its JSON."""
+    """The newest record's own time (ISO 8601; a date where it has no more), spelled as in its JSON.
+
+    None where there is no record, or it has no time.
+    """
     record = newest(value)
     if record is None:
         return None
     plain = record.model_dump(mode="json", include=set(record.time_fields))
-    return next(str(plain[name]) for name in record.time_fields if plain[name] is not None)
+    return next((str(plain[name]) for name in record.time_fields if plain[name] is not None), None)
 
 
 def adjustment_of(value: Value) -> Adjustment | None:
@@ -315,5 +359,5 @@ def adjustment_of(value: Value) -> Adjustment | None:
 
 
 def _instant(record: Record) -> datetime:
-    when = record.as_of
+    when = record.as_of or date.min
     return when if isinstance(when, datetime) else datetime.combine(when, time(), UTC)

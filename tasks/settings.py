@@ -55,6 +55,7 @@ FRESHNESS = {
     "news": Freshness(900, 5 * DAY),
     "filings": Freshness(DAY, 30 * DAY),
     "observations": Freshness(DAY, 90 * DAY),
+    "reference": Freshness(7 * DAY, 90 * DAY),  # identifiers stay, names change
 }
 NOT_FOUND_SECONDS = 600.0
 

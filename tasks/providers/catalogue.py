@@ -35,6 +35,7 @@ _MODULES = (
     "us_treasury",
     "yahoo",
     "stooq",
+    "openfigi",
 )
 
 
@@ -67,6 +68,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred", "quandl", "world_bank", "us_treasury"),
+        "reference": ("openfigi",),
     }
 )
 """Dataset → the services an on-demand refresh tries, first one first."""

@@ -53,7 +53,7 @@ def test_a_documented_reply_has_its_documented_class_and_hold(service: str, repl
     assert judgement.documented or reply.status in range(200, 300), "the log would say that nobody knew it"
     assert len(judgement.detail) <= 300
     assert (judgement.record is not None) == (
-        reply.verdict == "success" or (reply.verdict == "empty" and reply.dataset != "quote")
+        reply.verdict == "success" or (reply.verdict == "empty" and not DATASETS[reply.dataset].alone)
     )
 
 
@@ -79,7 +79,7 @@ def test_a_success_is_a_record_or_a_list_in_its_order_and_survives_json(
     assert [kind.model_validate(row) for row in ([plain] if kind.alone else plain)] == rows
     assert {row.provider for row in rows} == {service}
     newest = plain if kind.alone else plain[0 if kind.newest_first else -1]
-    assert as_of(record) in [newest[name] for name in kind.time_fields]
+    assert as_of(record) in ([newest[name] for name in kind.time_fields] or [None])
 
 
 @pytest.mark.parametrize("service", PROVIDERS)
@@ -718,6 +718,22 @@ def test_the_documented_observations_become_records_and_a_dot_is_no_value() -> N
     ]
     assert as_of(found) == "2026-02-01"
     assert judge("fred", "observations", 200, {}, body).record is None, "nobody says which series it is"
+
+
+def test_an_instrument_is_the_composite_of_its_listings_or_the_first_and_has_no_time() -> None:
+    apple, nasdaq = MODULES["openfigi"].APPLE, MODULES["openfigi"].AT_NASDAQ
+    for listings, figi in (([apple], apple), ([nasdaq, apple], apple), ([nasdaq, nasdaq], nasdaq)):
+        body = encoded([{"data": listings}])
+        found = judge("openfigi", "reference", 200, {}, body, symbol="AAPL").record
+        assert (found.figi, found.composite_figi) == (figi["figi"], "BBG000B9XRY4")
+        assert (found.name, found.market_sector, as_of(found)) == ("APPLE INC", "Equity", None)
+    body = encoded([{"data": [{**apple, "ticker": "BRK/B"}]}])
+    found = judge("openfigi", "reference", 200, {}, body, symbol="BRK.B").record
+    assert (found.symbol, found.ticker) == ("BRK.B", "BRK/B")
+    for figi in ("AAPL", "BBG000B9XRY", "BBG000B9XRYA", "bbg000b9xry4"):
+        body = encoded([{"data": [{**apple, "figi": figi}]}])
+        assert "figi" in (wrong := judge("openfigi", "reference", 200, {}, body, symbol="AAPL")).detail
+        assert wrong.verdict == "provider_failure"
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ SETTINGS = st.builds(
     st.sampled_from(["1", "2", "60", "0.5", "none", "true", "1e9", "-1", "x"]),
 )
 SYMBOLS = st.sampled_from(["AAPL", "COINGECKO:BITCOIN", "0000320193", "UNRATE", *HOSTILE])
-DATASETS = st.sampled_from(["quote", "bars", "news", "filings", "observations", "x"])
+DATASETS = st.sampled_from(["quote", "bars", "news", "filings", "observations", "reference", "x"])
 
 
 def typed(*words: Any) -> st.SearchStrategy[list[str]]:

@@ -102,6 +102,7 @@ TABLE = {
             "world_bank": LIMITED,  # it documents none
             "us_treasury": LIMITED,  # none
             "yahoo": LIMITED,  # none
+            "openfigi": LIMITED,  # a minute
         },
     ),
     # Also of those that know no key: what stands in for it there, 401 or 403, is taken for the same.

@@ -98,6 +98,18 @@ def test_a_dataset_of_many_records_is_refreshed_kept_and_read_as_a_list(system, 
     assert len(lines) == len(SHAPE) + len(records)
 
 
+def test_a_reference_is_asked_for_by_post_kept_and_read_and_has_no_time(system):
+    fresh = system.json("refresh", "reference", "brk.b", "--wait", "15")
+    assert (fresh["outcome"], fresh["verdict"], fresh["provider"]) == ("fresh", "success", "openfigi"), fresh
+    assert (fresh["value"]["symbol"], fresh["value"]["ticker"]) == ("BRK.B", "BRK/B")
+    assert (fresh["as_of"], fresh["value"]["figi"]) == (None, "BBG000B9XRY4")
+    kept = system.json("latest", "reference", "BRK.B")
+    assert (kept["outcome"], kept["value"], kept["as_of"]) == ("fresh", fresh["value"], None)
+    lines = system.cli("latest", "reference", "BRK.B").stdout.splitlines()
+    assert len(lines) == len(SHAPE)
+    assert refresh("reference", "UNKNOWN1", wait=15).verdict == "not_found"
+
+
 def test_an_empty_list_is_an_answer_and_takes_no_kept_value_away(system):
     refresh("news", "AAPL", provider="finnhub", wait=15)
     kept = latest("news", "AAPL")

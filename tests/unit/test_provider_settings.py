@@ -255,6 +255,8 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     assert "fred" not in providers_of("observations", "LBMA:GOLD")
     assert "quandl" not in providers_of("observations", "UNRATE")
     assert "stooq" not in providers_of("bars", "^GSPC")
+    with pytest.raises(InvalidSymbolError, match="openfigi is asked for shares traded in the US only"):
+        providers_of("reference", "COINGECKO:BITCOIN")
     assert providers_of("filings") == ORDER["filings"]
     assert providers_of("quote", "AAPL") == tuple(
         service for service in ORDER["quote"] if not PROVIDERS[service].endpoints["quote"].prefix
@@ -292,6 +294,7 @@ def test_quandl_is_asked_for_no_id_of_another_provider(symbol: str) -> None:
         ("world_bank", "observations", "WB:1W:SP.POP.TOTL", "1W/indicator/SP.POP.TOTL"),
         ("stooq", "bars", "AAPL", "AAPL.US"),
         ("stooq", "bars", "BRK.B", "BRK-B.US"),
+        ("openfigi", "reference", "BRK.B", "BRK/B"),
         ("us_treasury", "observations", "UST:TREASURY-BILLS", "Treasury Bills"),
         ("us_treasury", "observations", "UST:TOTAL-NON-MARKETABLE", "Total Non-marketable"),
     ],

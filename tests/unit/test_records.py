@@ -22,6 +22,7 @@ from tasks.records import (
     DATASETS,
     Bar,
     Filing,
+    Instrument,
     NewsArticle,
     Observation,
     Quote,
@@ -92,10 +93,10 @@ def test_a_quote_cannot_be_changed() -> None:
         Quote(**FIELDS).symbol = "MSFT"
 
 
-def test_the_datasets_are_the_five_of_the_contract() -> None:
-    assert list(DATASETS) == ["quote", "bars", "news", "filings", "observations"]
-    assert list(DATASETS.values()) == [Quote, Bar, NewsArticle, Filing, Observation]
-    assert [name for name, record in DATASETS.items() if record.alone] == ["quote"]
+def test_the_datasets_are_the_five_of_the_contract_and_reference() -> None:
+    assert list(DATASETS) == ["quote", "bars", "news", "filings", "observations", "reference"]
+    assert list(DATASETS.values()) == [Quote, Bar, NewsArticle, Filing, Observation, Instrument]
+    assert [name for name, record in DATASETS.items() if record.alone] == ["quote", "reference"]
 
 
 PRICES = dict.fromkeys(("open", "high", "low", "close"), Decimal("1.50"))
@@ -114,6 +115,7 @@ RECORDS = [
         items=("5.07",),
     ),
     Observation(provider="p", series_id="UNRATE", date=DAY, value=None),
+    Instrument(provider="p", symbol="brk.b", figi="BBG000DWG505", ticker="BRK/B"),
 ]
 
 
@@ -121,7 +123,7 @@ RECORDS = [
 def test_every_record_survives_json_and_cannot_be_changed(record: Record) -> None:
     wire = json.loads(json.dumps(as_json((record,))))
     assert [type(record).model_validate(row) for row in wire] == [record]
-    assert as_of((record,)) == next(wire[0][name] for name in record.time_fields if wire[0][name])
+    assert as_of((record,)) == next((wire[0][name] for name in record.time_fields if wire[0][name]), None)
     with pytest.raises(ValidationError, match="frozen"):
         record.provider = "q"
     with pytest.raises(ValidationError, match="fetched_at"):
@@ -151,7 +153,7 @@ def test_no_record_takes_anything_inexact(record: Record, field: str, value: obj
 
 
 def test_lists_have_the_newest_where_it_belongs() -> None:
-    bar, article, filing, observation = RECORDS
+    bar, article, filing, observation, instrument = RECORDS
     earlier = AT - timedelta(days=1)
     old = bar.model_copy(update={"timestamp": earlier})
     assert in_order([bar, old]) == (old, bar)
@@ -166,6 +168,7 @@ def test_lists_have_the_newest_where_it_belongs() -> None:
     month = observation.model_copy(update={"date": DAY - timedelta(days=31)})
     assert in_order([observation, month]) == (month, observation)
     assert as_of(in_order([])) is None
+    assert in_order([instrument, instrument]) == (instrument, instrument), "it has no time: as they came"
 
 
 @pytest.mark.parametrize(

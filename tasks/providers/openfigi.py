@@ -1,0 +1,75 @@
+"""OpenFIGI. A POST of mapping jobs, answered job by job: of one job, a list of one answer."""
+
+import re
+
+from tasks.errors import InvalidSymbolError
+from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
+
+_SHARE = re.compile(r"[A-Z0-9]+(\.[A-Z0-9]+)?")
+
+
+def reference(reply: Node) -> Fields | None:
+    """The composite of a ticker's listings, whose FIGI is that of all exchanges; else the first of them."""
+    answers = reply.rows()
+    if len(answers) != 1:
+        raise SchemaDriftError("$ is not one job's answer")
+    listings = answers[0].child("data").rows()
+    for found in [*filter(_is_composite, listings), *listings]:
+        return {
+            "symbol": found.text("ticker"),
+            "figi": found.text("figi"),
+            "composite_figi": found.maybe(Node.text, "compositeFIGI"),
+            "share_class_figi": found.maybe(Node.text, "shareClassFIGI"),
+            "name": found.maybe(Node.text, "name", ""),
+            "ticker": found.text("ticker"),
+            "exchange_code": found.maybe(Node.text, "exchCode", ""),
+            "security_type": found.maybe(Node.text, "securityType", ""),
+            "security_type2": found.maybe(Node.text, "securityType2", ""),
+            "market_sector": found.maybe(Node.text, "marketSector", ""),
+            "security_description": found.maybe(Node.text, "securityDescription", ""),
+        }
+    return None
+
+
+def _is_composite(listing: Node) -> bool:
+    return listing.text("figi") == listing.maybe(Node.text, "compositeFIGI")
+
+
+def us_share(symbol: str) -> str:
+    """A share traded in the US: BRK.B is BRK/B.
+
+    Raises:
+        InvalidSymbolError: It is none.
+    """
+    if not _SHARE.fullmatch(symbol):
+        raise InvalidSymbolError(symbol, "openfigi is asked for shares traded in the US only, as in AAPL")
+    return symbol.replace(".", "/")
+
+
+ROW = Provider(
+    service="openfigi",
+    name="OpenFIGI",
+    base_url="https://api.openfigi.com/v3",
+    auth=Auth("header", "X-OPENFIGI-APIKEY"),
+    endpoints={
+        "reference": Endpoint(
+            "/mapping",
+            reference,
+            # US is all exchanges there: without it a share comes once for each exchange of the world.
+            body=[{"idType": "TICKER", "idValue": "{symbol}", "exchCode": "US"}],
+            spell=us_share,
+        )
+    },
+    matchers=(
+        Matcher(Verdict.NOT_FOUND, "no such instrument", (0, "warning"), "No identifier found"),
+        # Undocumented, as its clients report it: what is wrong with one job.
+        Matcher(Verdict.CALLER_ERROR, "it cannot make out the job", (0, "error")),
+    ),
+    statuses=frozenset({400, 401, 413, 429}),
+    # Without a key; with one, as many in six seconds.
+    quota=Quota(25, 60),
+    reset=Reset("ratelimit-reset", "seconds"),
+    rate_hold=60.0,
+    key_required=False,
+)
