@@ -40,12 +40,15 @@ PROCESSES = 4
 MADE_AT_LEAST = 0.95
 # Its hundred calls a second are more than one machine makes: no symbol is dealt to it, and it has its own.
 TOO_FAST = "intrinio"
-# Dataset, provider, whose example the symbols are made from, how many, how often. Bars have only providers
-# with a quota, so that theirs always have somebody waiting, whoever else comes by.
+# Who has a quota for news.
+LIMITED_NEWS = ("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo", "fmp", "eodhd", "news_api")
+# Dataset, providers, whose example the symbols are made from, how many, how often. Bars and most news have only
+# providers with a quota, so that theirs always have somebody waiting, and nobody without one takes their calls.
 TABLES = (
     ("quote", "auto", "finnhub", 1_895, 180),
     ("bars", "auto", "alpaca", 1_200, 180),
-    ("news", "auto", "news_api", 900, 80),
+    ("news", LIMITED_NEWS, "news_api", 865, 100),
+    ("news", "benzinga", "benzinga", 35, 200),
     ("filings", "auto", "sec_edgar", 330, 30),
     ("quote", "auto", "coingecko", 200, 100),
     ("observations", "auto", "fred", 150, 60),
