@@ -42,8 +42,8 @@ MADE_AT_LEAST = 0.95
 TOO_FAST = "intrinio"
 # Who has a quota for news.
 LIMITED_NEWS = ("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo", "fmp", "eodhd", "news_api")
-# Dataset, providers, whose example the symbols are made from, how many, how often. Bars and most news have only
-# providers with a quota, so that theirs always have somebody waiting, and nobody without one takes their calls.
+# Dataset, providers, whose example the symbols are made from, how many, how often. Bars and most news have
+# only providers with a quota, so that theirs always have somebody waiting, and nobody without one takes theirs.
 TABLES = (
     ("quote", "auto", "finnhub", 1_895, 180),
     ("bars", "auto", "alpaca", 1_200, 180),
