@@ -43,7 +43,7 @@ TOO_FAST = "intrinio"
 # Who has a quota for news.
 LIMITED_NEWS = ("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo", "fmp", "eodhd", "news_api")
 # Dataset, providers, whose example the symbols are made from, how many, how often. Bars and most news have
-# only providers with a quota, so that theirs always have somebody waiting, and nobody without one takes theirs.
+# only providers with a quota, so that somebody always waits for theirs, and nobody without one takes it.
 TABLES = (
     ("quote", "auto", "finnhub", 1_895, 180),
     ("bars", "auto", "alpaca", 1_200, 180),
