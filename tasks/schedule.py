@@ -155,18 +155,23 @@ def load(file: Path, usable: Callable[[str], bool] = is_set_up) -> list[Fetch]:
     return placed(_Reader(file, text, usable).read(document))
 
 
-def examples(services: Iterable[str], every_seconds: float = EXAMPLE_SECONDS) -> list[Fetch]:
-    """What shows providers at work that no file asks: each dataset they serve, of its example.
+def examples(services: Iterable[str], beside: Sequence[Fetch] = ()) -> list[Fetch]:
+    """What shows providers at work that no file asks: once a minute, each dataset they serve, of its example.
+
+    Args:
+        services: The providers.
+        beside: What the file asks for. Of that there is no example: it would hide that its provider is down.
 
     Raises:
         tasks.errors.UnknownServiceError: There is no provider of one of these names.
     """
-    timing = Every(every_seconds)
+    timing, asked = Every(EXAMPLE_SECONDS), {(fetch.dataset, fetch.symbol) for fetch in beside}
     return placed(
         [
             Fetch(dataset, service, endpoint.example, timing, choice=service)
             for service in services
             for dataset, endpoint in find_provider(service).endpoints.items()
+            if (dataset, endpoint.example) not in asked
         ]
     )
 

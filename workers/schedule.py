@@ -74,7 +74,8 @@ class FileScheduler(PersistentScheduler):
         """
         try:
             shown = filter(None, settings().schedule_examples.split(","))
-            fetches = load(settings().schedule_file) + examples(shown)
+            fetches = load(settings().schedule_file)
+            fetches += examples(shown, beside=fetches)
         except InputError as error:
             raise SystemExit(f"beat does not start: {error}") from None
         for asked in demand(fetches):

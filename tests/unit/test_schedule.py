@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from resilience import get_circuit_breaker
 from tasks.providers import PROVIDERS
-from tasks.schedule import Fetch, ScheduleError, deal, demand, load
+from tasks.schedule import Fetch, ScheduleError, deal, demand, examples, load
 from tasks.settings import provider_settings
 from tasks.timing import Every, market
 from workers import schedule
@@ -76,6 +76,17 @@ def test_an_editors_byte_order_mark_and_line_ends_do_not_matter(tmp_path, text):
 
 def test_the_file_that_is_shipped_is_good():
     assert load(Path(__file__).parents[2] / "schedule.toml")
+
+
+def test_examples_show_every_provider_at_work_and_ask_for_nothing_the_file_asks_for():
+    asked = load(Path(__file__).parents[2] / "schedule.toml")
+    living = {service for service, row in PROVIDERS.items() if not row.retired}
+    shown = examples(living - {fetch.provider for fetch in asked}, beside=asked)
+    assert {fetch.provider for fetch in (*asked, *shown)} == living
+    assert not {(fetch.dataset, fetch.symbol) for fetch in shown} & {
+        (fetch.dataset, fetch.symbol) for fetch in asked
+    }
+    assert {fetch.timing for fetch in shown} == {Every(60.0)}
 
 
 def changed(old: str, new: str) -> str:
