@@ -19,7 +19,7 @@ help:
 	@echo "make matrix every provider with every fault, in a minute: where circuit, task and reader end up"
 	@echo "make chaos  random faults on a whole fleet under load, ten minutes on each broker, every task and call counted"
 	@echo "make fuzz   replies, files, addresses, messages, the lot, the store, the command line: ten minutes of each"
-	@echo "make mutations  10 000 mutated replies of each provider, in ten minutes"
+	@echo "make mutations  10 000 mutated replies of each provider, in half an hour"
 	@echo "make model  play everything that can happen in small worlds on the real scripts, in eight minutes"
 	@echo "make lint   ruff and mypy"
 	@echo "make upgrade-test REF=v0.1.0   workers of that version and of this one on one store"
@@ -69,7 +69,7 @@ fuzz: .venv/.test
 	@FUZZ_SECONDS="$(FUZZ_SECONDS)" FUZZ_TARGETS="$(FUZZ_TARGETS)" $(BIN)/python -m tests.fuzz
 
 mutations: .venv/.test
-	@FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 0 tests/contract/test_mutations.py $(PYTEST_ARGS)
+	@FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 0 $(PYTEST_PARALLEL) tests/contract/test_mutations.py $(PYTEST_ARGS)
 
 lint: .venv/.test
 	@$(BIN)/ruff check .
