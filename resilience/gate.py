@@ -429,11 +429,9 @@ def _shut_until(circuit: Circuit, breaker: CircuitBreaker) -> float:
         return 0
     if circuit.parked_ready and not forced_open:
         return float("inf")  # probes come from the lot: until the next look
-    another_key = (
-        circuit.reason is Reason.AUTH
-    )  # was refused: with this one it is tried, whatever retry_at says
-    if another_key or circuit.retry_at is None or circuit.read_at is None:
-        return 0  # half-open, without a time: whoever comes first tries it
+    # Half-open: whoever comes first tries it. Another key was refused: with this one it is tried at any time.
+    if circuit.reason is Reason.AUTH or circuit.retry_at is None or circuit.read_at is None:
+        return 0
     return time.monotonic() + (circuit.retry_at - circuit.read_at).total_seconds()
 
 
