@@ -3,7 +3,7 @@
 import re
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
 
 _SHARE = re.compile(r"[A-Z0-9]+(\.[A-Z0-9]+)?")
@@ -11,10 +11,8 @@ _SHARE = re.compile(r"[A-Z0-9]+(\.[A-Z0-9]+)?")
 
 def reference(reply: Node) -> Fields | None:
     """The composite of a ticker's listings, whose FIGI is that of all exchanges; else the first of them."""
-    answers = reply.rows()
-    if not answers:
-        raise SchemaDriftError("$ is no job's answer")
-    listings = answers[0].child("data").rows()  # of other jobs, which nobody here sends, there may be more
+    # Of other jobs, which nobody here sends, there may be more answers; an empty list comes to no parser.
+    listings = reply.rows()[0].child("data").rows()
     for found in [*filter(_is_composite, listings), *listings]:
         return {
             "symbol": found.text("ticker"),
