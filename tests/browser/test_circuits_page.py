@@ -91,7 +91,13 @@ class Chromium:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def open(self, path: str) -> None:
+        """Until Flower's own navigation is there, as on every page of it."""
         self.driver.get(self.flower + path)
+        shown = "return document.readyState + ' ' + location.href + ' ' + document.body?.innerText"
+        try:
+            wait_for(lambda: self.all(".app-nav"), 20)
+        except AssertionError:
+            raise AssertionError(f"no page of Flower's at {path}: {self.js(shown)}") from None
 
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)

@@ -253,7 +253,7 @@ def test_a_revoked_task_ends_while_it_waits(make_fleet: MakeFleet) -> None:
     parked(fleet, 4)
     with pytest.raises(TaskRevokedError):
         results[2].get(timeout=10)
-    assert fleet.circuit()["dropped_total"] == {"revoked": 1}
+    wait_for(lambda: fleet.circuit()["dropped_total"] == {"revoked": 1}, 10, "counted, after its result")
     # Whoever heard of it is gone, and with it what it remembered.
     fleet.workers[0].kill()
     fleet.worker().ready()
