@@ -39,9 +39,12 @@ FLOOD = 50_000
 FLOOD_AT = 0.4
 #: On a busy machine it takes as long as the rest of the run, and more.
 FLOOD_SECONDS = 900
-#: What is left when faults and load are over is worked off in this time, but for what waits for a quota.
+#: What is left when faults and load are over is worked off in this time, but for what waits for a quota. What
+#: a killed worker had comes back from a Redis broker after two minutes.
 DRAIN_SECONDS = 240.0
 CALM_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+TELL_SECONDS = 60.0
 #: Where a call goes less often than this, what waits is not waited for.
 SLOW_SECONDS = 2.0
 PACED = tomllib.loads(circuits(FASTER))
@@ -74,6 +77,7 @@ def play(
         load.start()
         strike_all(stage, plan(f"{seed}-{broker}", seconds, faults), seconds, refreshes, began)
         load.stop()
+        stage.end_schedule()
         for service in LIVING:
             stage.simulator.set_mode(service, "ok")
         auditor = Auditor(stage, load, recorder)
@@ -132,6 +136,7 @@ def flood(stage: Stage, count: int) -> subprocess.Popen[bytes]:
 def drain(stage: Stage, auditor: Auditor) -> None:
     """Until nothing is queued, and what is parked waits for a quota."""
     calm: list[float] = []
+    told = [time.monotonic()]
     ends = time.monotonic() + DRAIN_SECONDS
 
     def paced() -> set[str]:
@@ -142,13 +147,15 @@ def drain(stage: Stage, auditor: Auditor) -> None:
         return held | {service for service in LIVING if slow(service)}
 
     def over() -> bool:
+        time.sleep(LOOK_SECONDS)
         stage.supervise()
         now = time.monotonic()
         queued, waiting = auditor.queued(), Counter(auditor.parked().values())
         if queued or set(waiting) - paced():
             calm.clear()
         calm.append(now)
-        if now > ends:
+        if now > told[-1] + TELL_SECONDS:
+            told.append(now)
             say(f"not at rest: {queued} queued, parked {dict(waiting)}, paced {sorted(paced())}")
         return now - calm[0] > CALM_SECONDS or now > ends
 

@@ -205,6 +205,13 @@ class Stage:
     def _beat(self) -> None:
         self.beat = self._celery(self.folder / "beat.log", "beat", "-l", "INFO", "-s", "beat-schedule")
 
+    def end_schedule(self) -> None:
+        """Beat sends nothing more."""
+        with self._lock:
+            self._without_beat = True
+            self.beat.terminate()
+        self.beat.wait(30)
+
     def supervise(self) -> None:
         """Start again whatever has ended, as a supervisor would."""
         with self._lock:
