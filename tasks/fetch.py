@@ -54,9 +54,11 @@ _ONE_SYMBOL_RETIRED = Outcome(Verdict.SUCCESS, ends=True)
 #: What the circuits of all providers have in common; see ``Policy``. One that stays down is asked more and
 #: more rarely, but found to be back in ten minutes; one that is back gets five calls in the first second.
 CIRCUIT = {"timeout_cap_seconds": 600.0, "jitter": 0.2, "ramp_calls": 5}
+# A call may be on its way for so long.
+LATE_SECONDS = 1.0
 # A task comes late to its turn: a releaser looks twice a second, and a machine may be busy. What so much
 # lateness has cost is made up for at once, with a burst of at most half of what a window allows.
-LATE_SECONDS = 1.0
+MADE_UP_SECONDS = 2.0
 # For a hold whose reply names no end.
 DEFAULT_HOLD_SECONDS = 60.0
 
@@ -293,7 +295,7 @@ def pace(quota: Quota) -> dict[str, Any]:
             "quota_seconds": quota.seconds + LATE_SECONDS,
             "quota_burst": quota.burst,
         }
-    made_up = math.floor(LATE_SECONDS * quota.calls / quota.seconds) + 1
+    made_up = math.floor(MADE_UP_SECONDS * quota.calls / quota.seconds) + 1
     return {
         "quota_calls": quota.calls,
         "quota_seconds": quota.seconds,

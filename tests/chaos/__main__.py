@@ -116,20 +116,20 @@ def strike_all(stage: Stage, strikes: list[Strike], seconds: float, refreshes: i
         act()
     for process in flooding:
         process.wait(FLOOD_SECONDS)
-        outcomes = (stage.folder / "flood.log").read_text().split("\n")
+        outcomes = (stage.folder / "flood.out").read_text().split("\n")
         bad = [line for line in outcomes if "(" in line]
         say(f"flood: {len(outcomes) - 1} answers, {len(bad)} exceptions {bad[:1]}")
 
 
 def flood(stage: Stage, count: int) -> subprocess.Popen[bytes]:
     """So many refreshes, from a process of its own."""
-    with (stage.folder / "flood.log").open("wb") as out:
+    with (stage.folder / "flood.out").open("wb") as out, (stage.folder / "flood.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.load", str(count)],
             env=stage.environment,
             cwd=ROOT,
             stdout=out,
-            stderr=subprocess.STDOUT,
+            stderr=log,
         )
 
 

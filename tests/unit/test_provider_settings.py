@@ -366,7 +366,7 @@ def test_a_providers_documented_limits_are_its_circuits_unless_its_address_is_se
     assert limits(PROVIDERS["finnhub"]) == {
         "quota_calls": 60,
         "quota_seconds": 60,
-        "quota_burst": 2,
+        "quota_burst": 3,
         "quota_strict": True,
         "max_concurrent": None,
     }
