@@ -34,6 +34,17 @@ ODD = (ContentDisallowed, DecodeError, SecurityError, *UNREADABLE)
 # A backend that does not answer in this time is left alone, for REST times as long as it took.
 BACKEND_SECONDS = 0.5
 REST = 20
+# Readings of a state that others write at the same moment.
+ATTEMPTS = 3
+# in    the state's key; the text that was read, '' for none; the new text; its seconds, 0: for ever
+# out   1, or 0 where it is another by now
+_UNLESS_CHANGED = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
+"""
 
 
 def brief(backend: RedisBackend) -> RedisBackend:
@@ -125,15 +136,25 @@ def _meta(backend: Any, ident: str) -> dict[str, Any]:
 
 
 def _write(backend: RedisBackend, metas: dict[str, dict[str, Any]]) -> None:
-    """As ``RedisBackend`` does one by one, in two round trips."""
+    """As ``RedisBackend`` does one by one, in two round trips; what changed between them is read again."""
+    for _ in range(ATTEMPTS):
+        metas = _write_once(backend, metas)
+        if not metas:
+            return
+
+
+def _write_once(backend: RedisBackend, metas: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns those that somebody else wrote meanwhile: another copy of the task may just have ended."""
     keys = {ident: backend.get_key_for_task(ident) for ident in metas}
     present = backend.mget(list(keys.values()))
+    asked = []
     with backend.client.pipeline(transaction=False) as pipe:
         for (ident, key), text in zip(keys.items(), present, strict=True):
             if text and backend.decode(text)["status"] in states.READY_STATES:
                 continue  # it came again after it had ended
             meta = backend._get_result_meta(metas[ident], PARKED, None, None)  # noqa: SLF001 - Celery has no public one
             value = backend.encode(meta | {"task_id": ident})
-            pipe.set(key, value, ex=backend.expires or None)
-            pipe.publish(key, value)
-        pipe.execute()
+            pipe.eval(_UNLESS_CHANGED, 1, key, text or "", value, int(backend.expires or 0))
+            asked.append(ident)
+        written = pipe.execute()
+    return {ident: metas[ident] for ident, was in zip(asked, written, strict=True) if not was}
