@@ -3,6 +3,8 @@
 make chaos                                    ten minutes on Valkey or Redis, ten on RabbitMQ, a new seed
 make chaos CHAOS_ARGS="--seed 7 --broker redis --seconds 120"       the same again
 make chaos CHAOS_ARGS="--faults provider,kill_worker"               only some of them
+make chaos CHAOS_ARGS="--record docs/chaos.jsonl"                   and its figures are kept
+make chaos CHAOS_ARGS="--table docs/chaos.jsonl"                    those, as they stand in measurements.md
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.report import commit
 from resilience.stores.redis import circuit_of
 from tests.chaos.audit import Account, Auditor, Recorder
 from tests.chaos.load import Load, schedule
@@ -168,6 +171,38 @@ def slow(service: str) -> bool:
     return bool(fields) and fields["quota_seconds"] / fields["quota_calls"] > SLOW_SECONDS
 
 
+#: Of the table: a column's head, and the figure of a run.
+COLUMNS = {
+    "tasks": "tasks",
+    "calls": "calls",
+    "circuits opened": "opened",
+    "readers": "readers",
+    "lost": "lost",
+    "by kombu's transport": "lost_by_transport",
+    "ran again": "again",
+    "calls past an open circuit": "calls_while_open",
+    "above a quota": "above_quota",
+    "misreported": "misreported",
+    "first success after, s": "recovered",
+}
+
+
+def table(record: Path) -> str:
+    """The last run of each seed and broker that was recorded, as Markdown."""
+    runs = {
+        (run["broker"], run["seed"]): run for run in map(json.loads, record.read_text("utf-8").splitlines())
+    }
+    rows = [
+        "| broker | seed | " + " | ".join(COLUMNS) + " | broken promises |",
+        "|---|---|" + "--:|" * len(COLUMNS) + "---|",
+    ]
+    for (broker, seed), run in sorted(runs.items(), key=lambda pair: (pair[0][0], int(pair[0][1]))):
+        figures = (f"{run.get(name, 0):,.{int(name == 'recovered')}f}" for name in COLUMNS.values())
+        cells = [broker, seed, *(figure.replace(",", " ") for figure in figures)]
+        rows.append(f"| {' | '.join(cells)} | {'; '.join(run['broken']) or 'none'} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
@@ -178,7 +213,11 @@ def main() -> None:
     parser.add_argument("--flood", type=int, default=FLOOD, help="refreshes in a run of ten minutes")
     parser.add_argument("--keep", type=Path, help="where data and logs go, to be looked at")
     parser.add_argument("--record", type=Path, help="a file that gets each run's figures, a line of JSON")
+    parser.add_argument("--table", type=Path, help="prints what is recorded there, and plays nothing")
     given = parser.parse_args()
+    if given.table:
+        say(table(given.table))
+        return
     broken = 0
     for broker in given.broker or ("redis", "rabbitmq"):
         say(f"chaos on {broker}, {given.seconds:.0f} s, --seed {given.seed}")
@@ -190,7 +229,13 @@ def main() -> None:
             say(f"BROKEN: {line}")
         broken += len(account.broken)
         if given.record:
-            run = {"seed": given.seed, "broker": broker, "seconds": given.seconds, "broken": account.broken}
+            run = {
+                "seed": given.seed,
+                "broker": broker,
+                "seconds": given.seconds,
+                "commit": commit(),
+                "broken": account.broken,
+            }
             with given.record.open("a") as out:
                 out.write(json.dumps(run | account.figures) + "\n")
         if account.broken:

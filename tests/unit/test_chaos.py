@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections import defaultdict
 from types import SimpleNamespace
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resilience import Policy
+from tests.chaos.__main__ import COLUMNS, table
 from tests.chaos.audit import UNDER_WAY_SECONDS, Auditor, Call
 from tests.chaos.plan import APART_SECONDS, FAULTS, MODES, QUIET_SECONDS, plan
 from tests.chaos.stage import LIVING, circuits_file
+from tests.fleet import ROOT
 from workers.simulator.modes import Mode
 
 if TYPE_CHECKING:
@@ -123,3 +126,15 @@ def test_it_notices_a_call_above_a_quota(struck, broken):
     audit = auditor(above=[OPENED], store_struck=struck)
     audit.quotas()
     assert len(audit.account.broken) == broken
+
+
+def test_the_last_run_of_a_seed_is_shown_with_what_it_broke(tmp_path):
+    run = dict.fromkeys(COLUMNS.values(), 1) | {"broker": "redis", "seed": "10", "broken": [], "tasks": 12345}
+    runs = [run | {"broken": ["a"]}, run, run | {"seed": "9", "broken": ["a", "b"]}]
+    record = tmp_path / "runs.jsonl"
+    record.write_text("".join(json.dumps(run) + "\n" for run in runs))
+    _, _, first, second = table(record).split("\n")
+    assert first.startswith("| redis | 9 |")
+    assert first.endswith("| 1.0 | a; b |")
+    assert second.startswith("| redis | 10 | 12 345 | 1 |")
+    assert second.endswith("| none |")
