@@ -108,8 +108,8 @@ def open_store(url: str) -> Store:
                 raise ConfigurationError(
                     "the store's URL cannot be read: write it as redis://user:password@host:port/number, "
                     "sentinel://:password@host:port,host:port/name/number or "
-                    "cluster://user:password@host:port,host:port, with # / : @ and % in a password "
-                    "percent-encoded"
+                    "cluster://user:password@host:port,host:port, with / ? # : @ and % in a "
+                    "password percent-encoded"
                 ) from None
             _opened[url] = FailoverStore(store, MemoryStore())
         else:

@@ -157,7 +157,7 @@ def connect(url: str) -> redis.Redis | Cluster:
         "retry": Retry(NoBackoff(), 0),
     }
     parts = urlsplit(url)
-    if "@" in parts.path or parts.fragment:  # of a password that is not quoted, which would be shown
+    if "@" in parts.path + parts.query or parts.fragment:  # of a password not quoted, which would be shown
         raise ValueError("it has a password that is not percent-encoded")
     named = {"client_name": "resilience"}
     kind = parts.scheme.rpartition("+")[2]

@@ -69,7 +69,8 @@ class Line:
         self._open.add(writer)
         try:
             if self._up:
-                with contextlib.suppress(OSError):
+                # Cancelled at the end of a run, which asyncio would tell of as an exception of a callback.
+                with contextlib.suppress(OSError, asyncio.CancelledError):
                     there, back = await asyncio.open_connection("127.0.0.1", self.target)
                     self._open.add(back)
                     await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))

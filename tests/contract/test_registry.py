@@ -78,6 +78,17 @@ def test_one_url_is_one_store() -> None:
     one.reset()
 
 
+@pytest.mark.parametrize(
+    "password", ["hid/den", "hid?den", "hid#den", "@hidden?", "hidden@/", "hid:den/", "den?hid@"]
+)
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "sentinel", "cluster"])
+def test_a_password_that_is_not_quoted_is_refused_and_not_shown(scheme: str, password: str) -> None:
+    with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
+        open_store(f"{scheme}://:{password}@127.0.0.1:6379/0")
+    assert "hid" not in str(caught.value)
+    assert "den" not in str(caught.value)
+
+
 def test_expected_exception_is_what_counts() -> None:
     breaker = CircuitBreaker("picky", failure_threshold=1, expected_exception=OSError)
 
