@@ -99,10 +99,19 @@ def test_it_notices_an_end_that_was_overwritten(states, broken):
     assert len(audit.account.broken) == broken
 
 
-def test_it_notices_what_ran_again_for_no_reason():
-    audit = auditor(states={"a task": ["SUCCESS", "SUCCESS"]})
-    audit.again()
-    assert audit.account.broken
+@pytest.mark.parametrize(
+    ("states", "parked", "broken"),
+    [
+        (["SUCCESS", "SUCCESS"], [], 1),
+        (["SUCCESS"], ["a task"], 1),
+        (["PARKED"], ["a task"], 0),
+        (["SUCCESS"], ["another"], 0),
+    ],
+)
+def test_it_notices_what_ran_again_or_will_for_no_reason(states, parked, broken):
+    audit = auditor(states={"a task": states})
+    audit.again(parked)
+    assert len(audit.account.broken) == broken
 
 
 @pytest.mark.parametrize(
