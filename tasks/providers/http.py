@@ -32,7 +32,7 @@ import httpx2
 
 from tasks.errors import MissingSettingError
 from tasks.providers.catalogue import find_endpoint, find_provider
-from tasks.providers.holds import AUTH_HOLD, RETIRED_HOLD
+from tasks.providers.holds import AUTH_HOLD, RETIRED_HOLD, sent_at
 from tasks.providers.redaction import KeyFilter, redact
 from tasks.providers.rows import Endpoint, Provider, Verdict
 from tasks.providers.shapes import shape_of, tell_once
@@ -132,9 +132,9 @@ def call(
             Verdict.PROVIDER_FAILURE, detail=f"{provider.name} at {urlsplit(base_url).netloc}: {error}"
         )
     else:
-        judgement = judge(
-            service, dataset, reply.status, reply.headers, reply.body, now=datetime.now(UTC), symbol=symbol
-        )
+        # Until when it is to be left alone, it says by its own clock.
+        asked = sent_at(reply.headers) or datetime.now(UTC)
+        judgement = judge(service, dataset, reply.status, reply.headers, reply.body, now=asked, symbol=symbol)
         if not judgement.documented:
             shape = shape_of(reply.status, reply.headers, reply.body, settings.keys())
             tell_once(service, dataset, judgement.verdict.value, shape)

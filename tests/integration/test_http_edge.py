@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
@@ -314,6 +315,15 @@ def test_csv_is_asked_for_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
             judgement = call("finnhub", "quote", "AAPL", settings=settings)
         assert judgement.verdict == verdict, judgement
     assert b"\r\nAccept: text/csv" in heard[0]
+
+
+@pytest.mark.parametrize("off", [-7_200, 0, 7_200])
+def test_until_when_it_is_left_alone_a_provider_says_by_its_own_clock(off: int) -> None:
+    theirs = int(time.time()) + off
+    told = (f"Date: {formatdate(theirs, usegmt=True)}", f"X-Ratelimit-Reset: {theirs + 20}")
+    with server_saying(response(b"{}", *told, status="429 Too Many Requests")) as (settings, _):
+        judgement = call("finnhub", "quote", "AAPL", settings=settings)
+    assert (judgement.verdict, judgement.hold_seconds) == ("rate_limit", 20)
 
 
 def test_the_sec_is_told_who_asks_and_never_asked_without() -> None:
