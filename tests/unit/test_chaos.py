@@ -89,7 +89,9 @@ def auditor(
         (["PARKED", "STARTED", "SUCCESS"], 0),
         (["SUCCESS", "SUCCESS"], 0),
         (["SUCCESS", "PARKED"], 1),
-        (["REVOKED", "SUCCESS"], 1),
+        (["REVOKED", "SUCCESS"], 0),  # a copy had expired
+        (["REVOKED", "PARKED", "SUCCESS"], 1),
+        (["SUCCESS", "REVOKED"], 1),
         (["FAILURE", "STARTED", "FAILURE"], 1),
     ],
 )
