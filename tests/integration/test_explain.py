@@ -113,7 +113,7 @@ def test_a_pause_for_the_quota_ends_by_itself(system):
     system.fetch("AAPL").get(timeout=20)
     system.simulator.set_mode("finnhub", "throttle")
     held = system.fetch("AAPL")
-    wait_for(lambda: held.state == "PARKED", 20, "it waits")
+    wait_for(lambda: held.state == "PARKED" and system.circuit()["parked"] == 1, 20, "it waits")
     found = explained(system)
     row = source(found)
     assert (row["state"], row["reason"], row["parked"]) == ("open", system.circuit()["reason"], 1)

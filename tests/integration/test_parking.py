@@ -279,7 +279,8 @@ def test_a_task_revoked_while_it_runs_ends_when_it_is_parked(make_fleet: MakeFle
     wait_for(lambda: waits.state == "REVOKED", 30, "the lots were looked at")
     fleet.mode("down")
     wait_for(lambda: runs.state == "REVOKED", 30, f"revoked: {fleet.circuit()}")
-    assert fleet.circuit()["parked_total"] == fleet.circuit()["dropped_total"]["revoked"] == 1
+    wait_for(lambda: fleet.circuit()["dropped_total"] == {"revoked": 1}, 10, "counted, after its result")
+    assert fleet.circuit()["parked_total"] == 1
 
 
 @rules_of_the_store

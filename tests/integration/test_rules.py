@@ -247,7 +247,7 @@ def test_bounds_end_in_failure_and_say_so(make_fleet: MakeFleet) -> None:
     wait_for(lambda: sum(result.state == "FAILURE" for result in results) == 3, 30, "three are turned away")
     failed = next(result for result in results if result.state == "FAILURE")
     assert "its parking lot is full (5 tasks" in str(failed.result)
-    assert fleet.circuit()["parked"] == 5
+    wait_for(lambda: fleet.circuit()["parked"] == 5, 30, "the others wait")
     get_circuit_breaker("dead").override({"max_parked_seconds": 1}, 60)
     wait_for(lambda: all(result.ready() for result in results), 30, "they have waited too long")
     assert Counter(result.state for result in results) == {"FAILURE": 8}

@@ -296,7 +296,7 @@ def test_a_scheduled_task_that_expires_while_parked_is_revoked_without_a_call(sy
     assert ended(late) == ["REVOKED"]
     assert patient.state == "PARKED"
     assert system.calls() == before
-    assert system.circuit()["parked"] == 2, "the first one and the patient one"
+    wait_for(lambda: system.circuit()["parked"] == 2, 10, "the first one and the patient one")
     system.simulator.set_mode("finnhub", "ok")
     get_circuit_breaker("finnhub").reset()
     assert ended(patient) == ["SUCCESS"]

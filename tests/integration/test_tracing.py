@@ -43,7 +43,7 @@ def test_a_task_runs_under_its_publishers_trace_after_it_was_parked(
     results = [fleet.app.app.AsyncResult(ident) for ident in sent.stdout.split()]
     assert len(results) == 3
     wait_for(lambda: {result.state for result in results} == {"PARKED"}, 30, "all wait")
-    assert fleet.circuit()["parked"] == 3
+    wait_for(lambda: fleet.circuit()["parked"] == 3, 30, "their states were written first")
     fleet.mode("ok")
     wait_for(lambda: {result.state for result in results} == {"SUCCESS"}, 40, "all run")
 
