@@ -121,6 +121,9 @@ def _wrong_headers(headers: dict[str, Any]) -> str | None:
     limits = headers.get("timelimit")
     if limits and not (len(limits) == len(LIMITS) and all(isinstance(one, NUMBER + NONE) for one in limits)):
         return f"its header timelimit is {reprlib.repr(limits)}, not a pair"
+    stamps = headers.get("stamped_headers") or ()
+    if not all(isinstance(name, str) for name in stamps):
+        return f"its header stamped_headers is {reprlib.repr(stamps)}, not names"
     return None
 
 

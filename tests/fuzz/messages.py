@@ -363,6 +363,10 @@ FOUND = (
     [message("nobody", without=["id"], body={"task": [], "id": 5})],
     [message(without=["task"], body={"task": ["x"], "id": "x", "args": []})],
     [message("fuzz.plain", headers={"timelimit": [1]}), message(headers={"retries": "many"})],
+    [
+        message("fuzz.plain", headers={"stamped_headers": ["a", {}]}),
+        message(headers={"stamped_headers": [[]]}),
+    ],
     [message("fuzz.steady", body=([], {}, {"callbacks": [{"task": f"{CANARY}.act"}], "errbacks": 5}))],
 )
 TARGET = Target("messages", st.lists(MESSAGES, min_size=1, max_size=6), check, place, FOUND, quick=40)

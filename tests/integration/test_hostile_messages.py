@@ -79,6 +79,8 @@ def hostile(trace: Path) -> list[tuple[str, dict[str, Any], str | bytes, str]]:
         ("fleet.fetch", {"timelimit": [1]}, good, kind),
         ("fleet.fetch", {"retries": "many"}, good, kind),
         ("fleet.fetch", {"stamps": [1], "stamped_headers": "canary"}, good, kind),
+        ("fleet.fetch", {"stamps": {}, "stamped_headers": [{"canary": "act"}]}, good, kind),
+        ("fleet.bare", {"stamped_headers": [["canary"]]}, good, kind),
         ("fleet.fetch", {"shadow": {"canary": "act"}}, good, kind),
         ("fleet.bare", {"group": ["canary.act"], "root_id": 5}, good, kind),
     ]
