@@ -40,8 +40,9 @@ FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 META = b"celery-task-meta-"
 #: A permit is asked for, then the call is made: on a busy machine so long lies between the two.
 UNDER_WAY_SECONDS = 1.5
-#: After the store is back, processes that were on their own notice within this.
-NOTICED_SECONDS = 8.0
+#: After the store is back, processes that were on their own notice within this. A primary that wakes when
+#: another has been promoted is told so by its sentinel within ten seconds; until then some go by it.
+NOTICED_SECONDS = 12.0
 CLOCK_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 LONGEST_CALL_SECONDS = 30.0
