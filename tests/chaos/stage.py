@@ -46,6 +46,8 @@ POLICY = {"failure_threshold": 3, "timeout_seconds": 3, "timeout_cap_seconds": 1
 #: The clock of one worker is so far off.
 SKEW_SECONDS = -120
 SLOW_SECONDS = 0.1
+#: After SIGTERM, beat.
+ENDS_SECONDS = 20
 LIVING = tuple(service for service, row in PROVIDERS.items() if not row.retired)
 QUEUES = [queue_of(service, lane) for service in PROVIDERS for lane in Lane]
 LIBRARY = ("lib*/faketime/libfaketime.so.1", "lib*/*/faketime/libfaketime.so.1")
@@ -210,7 +212,12 @@ class Stage:
         with self._lock:
             self._without_beat = True
             self.beat.terminate()
-        self.beat.wait(30)
+        try:
+            self.beat.wait(ENDS_SECONDS)
+        except subprocess.TimeoutExpired:  # it was reading from RabbitMQ, and waits for the rest for ever
+            self.told("beat does not end by itself")
+            self.beat.kill()
+            self.beat.wait()
 
     def supervise(self) -> None:
         """Start again whatever has ended, as a supervisor would."""
