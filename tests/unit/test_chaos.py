@@ -139,6 +139,11 @@ def test_it_notices_a_call_above_a_quota(struck, broken):
     assert len(audit.account.broken) == broken
 
 
+def test_the_page_shows_the_runs_that_are_recorded():
+    page = (ROOT / "docs" / "measurements.md").read_text("utf-8")
+    assert table(ROOT / "docs" / "chaos.jsonl") in page
+
+
 def test_the_last_run_of_a_seed_is_shown_with_what_it_broke(tmp_path):
     run = dict.fromkeys(COLUMNS.values(), 1) | {"broker": "redis", "seed": "10", "broken": [], "tasks": 12345}
     runs = [run | {"broken": ["a"]}, run, run | {"seed": "9", "broken": ["a", "b"]}]
