@@ -87,6 +87,7 @@ class Recorder:
         for thread in self._threads:
             thread.join(30)
         self._look()
+        self._forget_what_was_lost()
         self._heard.close()
         self._results.close()
 
@@ -101,6 +102,15 @@ class Recorder:
             if message and message["type"] == "pmessage":
                 meta = json.loads(message["data"])
                 self.states[meta["task_id"]].append(meta["status"])
+
+    def _forget_what_was_lost(self) -> None:
+        """Moves written to a primary that was replaced in that moment: no circuit goes by them any more."""
+        with self.stage.client() as client:
+            for service, moves in self.moves.items():
+                rows: Any = client.xrange(f"{circuit_of(service)}:transitions")
+                kept = {ident for ident, _ in rows}
+                oldest = min(kept, default="")  # the store keeps so many of them
+                self.moves[service] = {i: move for i, move in moves.items() if i in kept or i < oldest}
 
     def _look_on(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
@@ -216,7 +226,7 @@ class Auditor:
         by_transport: set[str] = set()
         if isinstance(self.stage.broker, Server):
             ledger = Ledger(self.stage.broker.folder, QUEUES)
-            by_transport = ledger.popped_and_never_noted(lost)
+            by_transport = ledger.popped_and_never_noted(lost) | self._not_given_back(lost)
         states = Counter(final.get(ident, "no state") for ident in sent)
         self.account.figures |= {
             "tasks": len(final.keys() | sent.keys()),
@@ -234,6 +244,15 @@ class Auditor:
             "every id is in one final state, or parked",
             (f"{ident} {final.get(ident)}" for ident in lost - by_transport),
         )
+
+    def _not_given_back(self, lost: set[str]) -> set[str]:
+        """Those kombu took out of ``unacked`` and put nowhere, its channel closed, by a worker's log."""
+        found = set()
+        for log in self.stage.folder.glob("worker-*.log"):
+            for line in log.read_text("utf-8", "replace").split("\n"):
+                if "Could not restore message" in line:
+                    found |= {ident for ident in lost if ident in line}
+        return found
 
     def overwritten(self) -> None:
         """No final state is followed by another one.
