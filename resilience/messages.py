@@ -108,7 +108,16 @@ def check(task: Any, message: Any, body: Any) -> None:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+    return isinstance(value, str) and value != "" and _can_be_written(value)
+
+
+def _can_be_written(text: str) -> bool:
+    """Half of a surrogate pair, which JSON can hold, is no character of any encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _wrong_headers(headers: dict[str, Any]) -> str | None:
@@ -116,7 +125,8 @@ def _wrong_headers(headers: dict[str, Any]) -> str | None:
         return f"its header id is {reprlib.repr(headers.get('id'))}, not a task's id"
     for name, kinds in HEADERS.items():
         value = headers.get(name)
-        if name in headers and not isinstance(value, kinds):
+        fits = isinstance(value, kinds) and (not isinstance(value, str) or _can_be_written(value))
+        if name in headers and not fits:
             return f"its header {name} is {reprlib.repr(value)}"
     limits = headers.get("timelimit")
     if limits and not (len(limits) == len(LIMITS) and all(isinstance(one, NUMBER + NONE) for one in limits)):

@@ -367,6 +367,8 @@ FOUND = (
         message("fuzz.plain", headers={"stamped_headers": ["a", {}]}),
         message(headers={"stamped_headers": [[]]}),
     ],
+    [message(headers={"id": "\ud800"}), message("nobody", headers={"id": "\ud800"})],
+    [message("fuzz.plain", headers={"id": "\ud800"}), message("fuzz.steady", headers={"group": "\ud800"})],
     [message("fuzz.steady", body=([], {}, {"callbacks": [{"task": f"{CANARY}.act"}], "errbacks": 5}))],
 )
 TARGET = Target("messages", st.lists(MESSAGES, min_size=1, max_size=6), check, place, FOUND, quick=40)

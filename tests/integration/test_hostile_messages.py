@@ -81,6 +81,8 @@ def hostile(trace: Path) -> list[tuple[str, dict[str, Any], str | bytes, str]]:
         ("fleet.fetch", {"stamps": [1], "stamped_headers": "canary"}, good, kind),
         ("fleet.fetch", {"stamps": {}, "stamped_headers": [{"canary": "act"}]}, good, kind),
         ("fleet.bare", {"stamped_headers": [["canary"]]}, good, kind),
+        ("fleet.fetch", {"id": "\ud800"}, good, kind),
+        ("canary.act", {"id": "\ud800"}, good, kind),
         ("fleet.fetch", {"shadow": {"canary": "act"}}, good, kind),
         ("fleet.bare", {"group": ["canary.act"], "root_id": 5}, good, kind),
     ]
