@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(reply.encoded)
 
     do_POST = do_GET  # noqa: N815 - http.server looks for this name
+
+    def date_time_string(self, _: float | None = None) -> str:
+        """The provider's clock stands still, too."""
+        return formatdate(NOW.timestamp(), usegmt=True)
 
     def log_message(self, *_: object) -> None:
         """No access log."""
