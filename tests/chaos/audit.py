@@ -264,7 +264,7 @@ class Auditor:
         for ident, states in self.recorder.states.items():
             ends = [state for state in states if state in FINAL]
             first = next((place for place, state in enumerate(states) if state in FINAL), len(states))
-            if states[first:] == ["REVOKED", "SUCCESS"]:
+            if states[first:] == ["REVOKED", "SUCCESS"] and ident not in self.load.sent:  # those never expire
                 expired += 1
             elif set(states[first:]) - FINAL or len(set(ends)) > 1:
                 bad.append(f"{ident} {states}")

@@ -79,7 +79,7 @@ def auditor(
     stage = SimpleNamespace(
         killed=0, children_killed=0, ended=0, workers=[], store_struck=[list(times) for times in store_struck]
     )
-    told: Any = (stage, SimpleNamespace(), recorder)
+    told: Any = (stage, SimpleNamespace(sent={"ours": "AAPL"}), recorder)
     return Auditor(*told)
 
 
@@ -99,6 +99,12 @@ def test_it_notices_an_end_that_was_overwritten(states, broken):
     audit = auditor(states={"a task": states})
     audit.overwritten()
     assert len(audit.account.broken) == broken
+
+
+def test_only_what_can_expire_may_be_revoked_before_it_ends_well():
+    audit = auditor(states={"ours": ["REVOKED", "SUCCESS"]})
+    audit.overwritten()
+    assert audit.account.broken
 
 
 @pytest.mark.parametrize(
