@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from resilience.release import BATCH
 from resilience.stores.redis import circuit_of
 from tasks.providers import PROVIDERS
 from tasks.settings import provider_settings
@@ -275,19 +274,21 @@ class Auditor:
         self.account.holds("no final state was overwritten", bad)
 
     def again(self, parked: Iterable[str]) -> None:
-        """How often a task ran again that had succeeded; the broker's redeliveries, and leased batches.
+        """How often a task ran again that had succeeded.
 
-        Or will: a copy that met an open circuit waits in its lot.
+        Or will: a copy that met an open circuit waits in its lot. A copy of one that has ended is not run;
+        so it takes one that comes while the task is under way, and that is a pool process each time a worker
+        or its broker was struck.
         """
         successes = [states.count("SUCCESS") for states in self.recorder.states.values()]
         waiting = sum(1 for ident in parked if "SUCCESS" in self.recorder.states.get(ident, ()))
         again = sum(count - 1 for count in successes if count) + waiting
         stage = self.stage
-        bound = stage.killed * (PROCESSES * 2 + BATCH) + stage.children_killed + stage.ended * BATCH
-        bound += len(stage.store_struck) * BATCH * len(stage.workers)
+        struck = stage.killed + stage.ended + stage.lines_cut + stage.broker_struck * len(stage.workers)
+        bound = struck * PROCESSES + stage.children_killed
         shown = f"{again} times, of which {waiting} are still to come; {bound} could be"
         self.account.figures["again"] = again
-        what = "a task runs again only for a killed worker, releaser or store"
+        what = "a task runs again only where it was under way when its worker or broker was struck"
         self.account.holds(what, [shown] if again > bound else [], shown)
 
     def _on_its_own(self, when: float) -> bool:

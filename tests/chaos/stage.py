@@ -85,6 +85,8 @@ class Stage:
         self.provider_mended: list[tuple[float, str]] = []
         #: Workers killed, and those that have ended by themselves.
         self.killed = self.children_killed = self.ended = 0
+        #: How often the broker was killed or stopped, and one worker's line to it cut.
+        self.broker_struck = self.lines_cut = 0
         try:
             self._start(broker, schedule)
         except BaseException:
@@ -347,15 +349,18 @@ class Stage:
 
     def strike_kill_broker(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
         self.broker.kill()
+        self.broker_struck += 1
         return self.broker.start
 
     def strike_stop_broker(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
         self.broker.freeze()
+        self.broker_struck += 1
         return self.broker.thaw
 
     def strike_cut_lines(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
         for line in self.lines.values():
             line.cut()
+        self.lines_cut += 1
         return self._store_hit(self._mend_lines)
 
     def strike_slow_lines(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them

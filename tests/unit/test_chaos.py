@@ -68,6 +68,7 @@ def auditor(
     calls: Iterable[float] = (),
     above: Iterable[float] = (),
     store_struck: Iterable[list[float]] = (),
+    children_killed: int = 0,
 ) -> Auditor:
     """One that has been told this, of a circuit of Finnhub's that opened at OPENED."""
     recorder = SimpleNamespace(
@@ -77,7 +78,13 @@ def auditor(
         above={"finnhub": list(above)},
     )
     stage = SimpleNamespace(
-        killed=0, children_killed=0, ended=0, workers=[], store_struck=[list(times) for times in store_struck]
+        killed=0,
+        children_killed=children_killed,
+        ended=0,
+        workers=[],
+        lines_cut=0,
+        broker_struck=0,
+        store_struck=[list(times) for times in store_struck],
     )
     told: Any = (stage, SimpleNamespace(sent={"ours": "AAPL"}), recorder)
     return Auditor(*told)
@@ -108,16 +115,18 @@ def test_only_what_can_expire_may_be_revoked_before_it_ends_well():
 
 
 @pytest.mark.parametrize(
-    ("states", "parked", "broken"),
+    ("states", "parked", "struck", "broken"),
     [
-        (["SUCCESS", "SUCCESS"], [], 1),
-        (["SUCCESS"], ["a task"], 1),
-        (["PARKED"], ["a task"], 0),
-        (["SUCCESS"], ["another"], 0),
+        (["SUCCESS", "SUCCESS"], [], 0, 1),
+        (["SUCCESS", "SUCCESS"], [], 1, 0),
+        (["SUCCESS", "SUCCESS", "SUCCESS"], [], 1, 1),
+        (["SUCCESS"], ["a task"], 0, 1),
+        (["PARKED"], ["a task"], 0, 0),
+        (["SUCCESS"], ["another"], 0, 0),
     ],
 )
-def test_it_notices_what_ran_again_or_will_for_no_reason(states, parked, broken):
-    audit = auditor(states={"a task": states})
+def test_it_notices_what_ran_again_or_will_for_no_reason(states, parked, struck, broken):
+    audit = auditor(states={"a task": states}, children_killed=struck)
     audit.again(parked)
     assert len(audit.account.broken) == broken
 
