@@ -7,6 +7,7 @@ who make work, those who do it, those who keep it.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import fcntl
@@ -137,12 +138,16 @@ class Run:
         return next((part for part in self.parts if part.process.poll() is not None), None)
 
     def stop(self) -> None:
-        """Stop everything, the servers last; whoever does not listen is killed."""
+        """Stop everything, the servers last; whoever does not listen is killed.
+
+        Where the server is gone there is nothing to give back, and nobody to wait for.
+        """
+        patience = STOP_SECONDS if self._served() else 0
         for names in (("beat", "flower"), ("worker", "worker-on-demand"), ("simulator",), ("valkey",)):
             group = [part for part in self.parts if part.name in names]
             for part in group:
                 _signal(part, signal.SIGTERM)
-            ends = time.monotonic() + STOP_SECONDS
+            ends = time.monotonic() + patience
             for part in group:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     part.process.wait(max(0.1, ends - time.monotonic()))
@@ -182,6 +187,9 @@ class Run:
 
     def _ready(self, name: str) -> bool:
         return " ready." in self._part(name).log.read_text("utf-8", "replace")
+
+    def _served(self) -> bool:
+        return any(part.name == "valkey" and part.process.poll() is None for part in self.parts)
 
     def _part(self, name: str) -> Part:
         return next(part for part in self.parts if part.name == name)
@@ -264,6 +272,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 def main() -> int:
     """Start, show, stop; returns the exit code."""
+    argparse.ArgumentParser(prog="make run", description=__doc__).parse_args()  # it takes none
     # A shell starts background jobs with SIGINT ignored; this one is to be stopped by it all the same.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)

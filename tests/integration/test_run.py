@@ -201,6 +201,43 @@ def test_quotes_flow_through_an_outage_and_a_restart(run):
     assert run.family() == []
 
 
+@pytest.mark.timeout(200)
+def test_a_killed_server_is_named_and_the_next_run_has_what_waited(run):
+    def waiting() -> int:
+        return int(run.celery("circuits", "show", "finnhub")["parked"])
+
+    run.start()
+    wait_for(lambda: run.celery("latest", "quote", "AAPL")["outcome"] == "fresh", 60, "quotes flow")
+    run.celery("simulate", "finnhub", "down")
+    wait_for(lambda: waiting() >= 3, 60, "tasks park")
+    parts = psutil.Process(run.process.pid).children()
+    [server] = [part for part in parts if part.name().startswith("valkey")]
+    server.kill()
+    assert run.process.wait(20) == 1
+    assert "valkey ended. The end of" in run.text()
+    assert run.family() == []
+
+    run.start()  # and its simulator knows of no outage
+    wait_for(lambda: "provider" in run.text(), 40, "it runs")
+    assert (run.folder / "state" / "valkey").is_dir()
+    with contextlib.closing(redis.Redis(port=run.first, db=2)) as store:
+        moves: Any = store.xrange("circuit:1:{finnhub}:transitions")
+        assert [move[b"to"] for _, move in moves][:1] == [b"open"], "the first run's own"
+    wait_for(lambda: waiting() == 0, 60, "what waited has left")
+    run.interrupt()
+
+
+def test_an_argument_is_refused_and_help_starts_nothing(run):
+    for argument, code, told in (("--help", 0, "usage: make run"), ("finnhub", 2, "arguments: finnhub")):
+        command = [*run.command, argument]
+        done = subprocess.run(
+            command, env=run.environment, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == code
+        assert told in done.stdout + done.stderr
+    assert not (run.folder / "state").exists()
+
+
 def test_a_taken_port_is_named(run):
     for place, variable in (
         (0, "REDIS_PORT"),
