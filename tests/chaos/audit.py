@@ -361,9 +361,11 @@ class Auditor:
             if reading is None or reading.value is None or not reading.fetched_at or not reading.provider:
                 continue
             fetched = datetime.fromisoformat(reading.fetched_at).timestamp()
-            deadline = PROVIDERS[reading.provider].deadline_seconds
-            times = answered.get((reading.provider, read.symbol), [])
-            if not any(-CLOCK_SECONDS <= fetched - at <= deadline + CLOCK_SECONDS for at in times):
+            row = PROVIDERS[reading.provider]
+            times = answered.get((row.service, row.endpoints["quote"].spelling(read.symbol)), [])
+            if not any(
+                -CLOCK_SECONDS <= fetched - at <= row.deadline_seconds + CLOCK_SECONDS for at in times
+            ):
                 wrong.append(f"{read.symbol} of {reading.provider}: no call at {reading.fetched_at}")
             age = read.asked + read.seconds - fetched
             if abs(age - (reading.age_seconds or 0)) > CLOCK_SECONDS + read.seconds:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import tomllib
 from collections import defaultdict
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from resilience import Policy
+from tasks.reading import Reading
 from tests.chaos.__main__ import COLUMNS, table
 from tests.chaos.audit import UNDER_WAY_SECONDS, Auditor, Call
+from tests.chaos.load import Read
 from tests.chaos.plan import APART_SECONDS, FAULTS, MODES, QUIET_SECONDS, plan
 from tests.chaos.stage import LIVING, circuits_file
 from tests.fleet import ROOT
@@ -69,11 +72,15 @@ def auditor(
     above: Iterable[float] = (),
     store_struck: Iterable[list[float]] = (),
     children_killed: int = 0,
+    reads: Iterable[Read] = (),
 ) -> Auditor:
     """One that has been told this, of a circuit of Finnhub's that opened at OPENED."""
     recorder = SimpleNamespace(
         states=defaultdict(list, states or {}),
-        calls={"finnhub": [Call(at, "AAPL", 200) for at in calls]},
+        calls={
+            "finnhub": [Call(at, "AAPL", 200) for at in calls],
+            "eodhd": [Call(OPENED, "AAPL.US", 200), Call(OPENED + 60, "AAPL.US", 503)],
+        },
         moves=defaultdict(dict, finnhub={"1-0": (OPENED, "open")}),
         above={"finnhub": list(above)},
     )
@@ -86,7 +93,7 @@ def auditor(
         broker_struck=0,
         store_struck=[list(times) for times in store_struck],
     )
-    told: Any = (stage, SimpleNamespace(sent={"ours": "AAPL"}), recorder)
+    told: Any = (stage, SimpleNamespace(sent={"ours": "AAPL"}, reads=list(reads)), recorder)
     return Auditor(*told)
 
 
@@ -152,6 +159,34 @@ def test_it_notices_a_call_above_a_quota(struck, broken):
     audit = auditor(above=[OPENED], store_struck=struck)
     audit.quotas()
     assert len(audit.account.broken) == broken
+
+
+def read(*, fetched: float = 0, age: float = 30, seconds: float = 0.1, error: str = "", **said: Any) -> Read:
+    """Half a minute after EODHD, which writes AAPL.US, has answered: told as it was, but for these."""
+    fetched_at = datetime.fromtimestamp(OPENED + fetched, UTC).isoformat()
+    told = {"outcome": "fresh", "provider": "eodhd", "value": {}, "stale": False} | said
+    reading = None if error else Reading(**told, fetched_at=fetched_at, age_seconds=age)
+    return Read(OPENED + 30, seconds, "latest", "AAPL", reading, error)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "broken"),
+    [
+        ({}, 0),
+        ({"age": 20}, 1),  # younger by its word than it is
+        ({"fetched": 60, "age": -30}, 1),  # that call was answered with an error
+        ({"provider": "finnhub"}, 1),  # who was not asked
+        ({"fetched": -7200, "age": 7230}, 2),  # no such call, and old for a fresh value
+        ({"stale": True, "outcome": "stale"}, 0),
+        ({"error": "OSError"}, 1),
+        ({"seconds": 4.1, "age": 34.1}, 1),  # kept waiting
+    ],
+)
+def test_it_notices_what_a_reader_should_not_have_been_told(wrong, broken):
+    audit = auditor(reads=[read(**wrong)])
+    audit.readers()
+    found = sum(int(line.split(": ")[1].split(",")[0]) for line in audit.account.broken)
+    assert found == broken, audit.account.broken
 
 
 def test_the_page_shows_the_runs_that_are_recorded():
