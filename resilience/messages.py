@@ -55,7 +55,7 @@ class Strategies(dict[Any, Any]):
         strategy, task = super().__getitem__(name), self._app.tasks[name]
 
         def on_message(message: Any, body: Any, *rest: Any, **options: Any) -> Any:
-            check(task, message, body)
+            check(task, message)
             return strategy(message, body, *rest, **options)
 
         return on_message
@@ -78,23 +78,33 @@ def guard(consumer: Any) -> None:
     consumer.on_unknown_task = on_unknown_task
 
 
-def check(task: Any, message: Any, body: Any) -> None:
+def fields_of(message: Any) -> dict[str, Any]:
+    """What Celery goes by: the headers; in the protocol before the present one the body, or both.
+
+    Raises:
+        kombu's DecodeError, ContentDisallowed: Its body cannot be read at all.
+    """
+    headers: dict[str, Any] = message.headers
+    payload = message.payload
+    if isinstance(payload, dict) and "args" in payload:  # on its way from one protocol to the other
+        return payload | headers
+    return payload if isinstance(payload, dict) and "task" not in headers else headers
+
+
+def check(task: Any, message: Any) -> None:
     """Refuse a malformed message; its sender is told, where it can be.
 
     Args:
         task: Whose it is.
         message: kombu's.
-        body: None; in the protocol before the present one a mapping, with what is in the headers now.
 
     Raises:
         InvalidTaskError: What is wrong with it. Celery logs that and drops the message.
         kombu's DecodeError, ContentDisallowed: Its body cannot be read at all; Celery does the same.
     """
-    payload = message.payload
-    hybrid = isinstance(payload, dict) and "args" in payload  # Celery converts it
-    old = body if body is not None else payload if hybrid else None
-    headers = message.headers if old is None else old | message.headers
-    problem = _wrong_headers(headers) or (_wrong_body(payload) if old is None else _wrong_old_body(old))
+    headers, payload = fields_of(message), message.payload
+    old = headers is not message.headers
+    problem = _wrong_headers(headers) or (_wrong_old_body(payload) if old else _wrong_body(payload))
     if not problem:
         return
     error = InvalidTaskError(f"malformed message for {task.name}: {problem}; send it with apply_async()")

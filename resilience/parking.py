@@ -23,6 +23,7 @@ from kombu.utils.json import dumps, loads
 
 from resilience.circuit import CircuitState, from_micros, time_of, to_micros
 from resilience.errors import UNREADABLE
+from resilience.messages import fields_of
 from resilience.policy import DEFAULT, micros_in
 
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ class Stored:
         """From a kombu message."""
         delivery = message.delivery_info or {}
         return cls(
-            # The message protocol before the present one has the id in its body.
-            id=message.headers.get("id") or message.payload["id"],
+            id=fields_of(message)["id"],
             body=message.body,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
