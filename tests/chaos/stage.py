@@ -365,7 +365,7 @@ class Stage:
 
     def strike_slow_lines(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
         for line in self.lines.values():
-            line.delay = SLOW_SECONDS
+            line.slow(SLOW_SECONDS)
         return self._store_hit(self._mend_lines)
 
     def _mend_lines(self) -> None:
