@@ -91,6 +91,17 @@ def fields_of(message: Any) -> dict[str, Any]:
     return payload if isinstance(payload, dict) and "task" not in headers else headers
 
 
+def id_of(message: Any) -> str:
+    """The task's id by which Celery goes; the body is read only where the headers do not have it.
+
+    Raises:
+        KeyError, and as ``fields_of``: What ``check`` refuses.
+    """
+    headers = message.headers
+    found: str = headers["id"] if "task" in headers and "id" in headers else fields_of(message)["id"]
+    return found
+
+
 def check(task: Any, message: Any) -> None:
     """Refuse a malformed message; its sender is told, where it can be.
 

@@ -23,7 +23,7 @@ from kombu.utils.json import dumps, loads
 
 from resilience.circuit import CircuitState, from_micros, time_of, to_micros
 from resilience.errors import UNREADABLE
-from resilience.messages import fields_of
+from resilience.messages import id_of
 from resilience.policy import DEFAULT, micros_in
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Stored:
         """From a kombu message."""
         delivery = message.delivery_info or {}
         return cls(
-            id=fields_of(message)["id"],
+            id=id_of(message),
             body=message.body,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
