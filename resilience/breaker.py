@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import functools
+import asyncio
 import getpass
 import os
 import socket
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
+from celery.exceptions import TaskPredicate
+
+from resilience.calls import Call, innermost, protect
 from resilience.circuit import Finding, Permit, Reason, Report, Verdict, time_of, to_micros
-from resilience.errors import CircuitBreakerOpenError, ConfigurationError
+from resilience.errors import ConfigurationError, ResilienceError, StoreUnavailableError
 from resilience.policy import MAX_SECONDS, Policy, changes_of, effective, override_text, quota_interval
 from resilience.stores import Store, default_store, open_store
 from resilience.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from resilience.circuit import Circuit
 
@@ -55,7 +58,7 @@ class CircuitBreaker:
         service_name: str,
         failure_threshold: int = 5,
         timeout_seconds: float = 60,
-        expected_exception: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        expected_exception: type[BaseException] | Iterable[type[BaseException]] = Exception,
         half_open_max_calls: int = 3,
         *,
         store: Store | str | None = None,
@@ -67,11 +70,18 @@ class CircuitBreaker:
         if policy is not None and not isinstance(policy, Policy):
             raise ConfigurationError(f"policy={policy!r}: give a Policy")
         self.service_name = service_name
-        self.expected_exception = expected_exception
+        self._expected = _exceptions(expected_exception)
         self.policy = policy or Policy(failure_threshold, timeout_seconds, half_open_max_calls)
         self._key = key
         self._store = open_store(store) if isinstance(store, str) else store
         self._own_memory = MemoryStore()
+        #: The blocks under ``with`` and ``async with`` that are under way, in the order they began.
+        self._blocks: dict[Call, None] = {}
+
+    @property
+    def expected_exception(self) -> type[BaseException] | tuple[type[BaseException], ...]:
+        """What ``call`` counts as a failure; anything else passes through uncounted."""
+        return self._expected[0] if len(self._expected) == 1 else self._expected
 
     @property
     def key(self) -> str:
@@ -126,6 +136,8 @@ class CircuitBreaker:
     ) -> Report:
         """What the call said. One atomic step; a report that comes too late changes no state.
 
+        A call ends once: only the first report of a permit counts, whatever the others say.
+
         Args:
             permit: The permit the call was made under.
             verdict: success, failure, ignored or hold.
@@ -137,11 +149,16 @@ class CircuitBreaker:
                 beginning, on one line.
 
         Raises:
-            ValueError: For a refused permit, an unknown verdict, or a hold without its seconds.
+            ValueError: For a refused permit, one of another circuit, an unknown verdict, or a hold without
+                its seconds.
         """
         verdict = Verdict(verdict)
         if not permit:
             raise ValueError(f"the permit of {permit.service} was refused: there is no call to report")
+        if permit.service != self.service_name:
+            raise ValueError(
+                f"the permit is of {permit.service}: report it there, not to {self.service_name}"
+            )
         if verdict is Verdict.HOLD:
             if not hold_seconds > 0:  # nan is not either
                 raise ValueError(f"hold_seconds={hold_seconds!r}: a hold needs its seconds, more than 0")
@@ -149,33 +166,88 @@ class CircuitBreaker:
         why = Reason(reason) if reason else None
         said = "".join(char if char.isprintable() else " " for char in detail[:MOST_DETAIL])
         finding = Finding(verdict, hold_seconds, why, owner, max_attempts, self.key, detail=said)
-        return self.store.report(permit, self.policy, finding)
+        try:
+            permit.untold.pop()
+        except IndexError:
+            return self._told()
+        try:
+            return self.store.report(permit, self.policy, finding)
+        except StoreUnavailableError:
+            permit.untold.append(None)
+            raise
+
+    def _told(self) -> Report:
+        """The answer to a report that comes a second time."""
+        circuit = self.read()
+        return Report(
+            applied=False,
+            state=circuit.state,
+            retry_at=circuit.retry_at,
+            reason=circuit.reason,
+            generation=circuit.generation,
+            at_micros=to_micros(circuit.read_at) if circuit.read_at else 0,
+        )
 
     def forget(self, owner: str) -> None:
         """A task ended with another service's answer: drop what is kept of it here."""
         self.store.forget(self.service_name, owner)
 
     def call(self, func: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function: refused, it raises CircuitBreakerOpenError instead of running."""
+        """Decorate a function: refused, it raises CircuitBreakerOpenError instead of running.
 
-        @functools.wraps(func)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            permit = self.acquire()
-            if not permit:
-                raise CircuitBreakerOpenError(self.service_name, permit.retry_at, permit.reason)
-            verdict, detail = Verdict.IGNORED, ""
-            try:
-                result = func(*args, **kwargs)
-                verdict = Verdict.SUCCESS
-            except self.expected_exception as error:
-                verdict, detail = Verdict.FAILURE, type(error).__name__
-                raise
-            else:
-                return result
-            finally:
-                self.report(permit, verdict, detail=detail)
+        A function, a coroutine function, a generator or an asynchronous one, and what returns such. A call of
+        the same circuit within another, in a task of its service too, is a part of that one. See ``calls``.
 
-        return wrapper
+        Raises:
+            ConfigurationError: For what is no function, or is one that its calls cannot be seen of.
+        """
+        return cast("Callable[P, R]", protect(self, func))
+
+    def __enter__(self) -> Self:
+        """The block is a call: refused, it raises CircuitBreakerOpenError instead of running."""
+        call = Call(self)
+        call.begin()
+        return self._enter(call)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._leave().end(error)
+
+    async def __aenter__(self) -> Self:
+        """As ``with``; the store is asked in a thread."""
+        call = Call(self)
+        await call.begin_async()
+        return self._enter(call)
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        await self._leave().end_async(error)
+
+    def _enter(self, call: Call) -> Self:
+        self._blocks[call.__enter__()] = None
+        return self
+
+    def _leave(self) -> Call:
+        call = innermost(self._blocks)
+        call.__exit__()
+        del self._blocks[call]
+        return call
+
+    def verdict_of(self, error: BaseException | None) -> Verdict:
+        """What a call that ended so, None for well, says of the service.
+
+        Nothing, if it never came to an answer: another circuit refused, the caller was cancelled, the task
+        spoke to Celery. A group says what any of its members says.
+        """
+        if error is None:
+            return Verdict.SUCCESS
+        if isinstance(error, BaseExceptionGroup):
+            found = {self.verdict_of(member) for member in error.exceptions}
+            return Verdict.FAILURE if Verdict.FAILURE in found else Verdict.IGNORED
+        if isinstance(error, TaskPredicate):  # a retry with an exception is that exception
+            cause = getattr(error, "exc", None)
+            return self.verdict_of(cause) if isinstance(cause, Exception) else Verdict.IGNORED
+        if isinstance(error, (ResilienceError, asyncio.CancelledError, GeneratorExit)):
+            return Verdict.IGNORED
+        return Verdict.FAILURE if isinstance(error, self._expected) else Verdict.IGNORED
 
     def read(self) -> Circuit:
         """The circuit as it stands."""
@@ -228,6 +300,15 @@ class CircuitBreaker:
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.service_name} {self.policy}>"
+
+
+def _exceptions(expected: object) -> tuple[type[BaseException], ...]:
+    classes = tuple(expected) if isinstance(expected, (tuple, list, set, frozenset)) else (expected,)
+    if not classes or not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
+        raise ConfigurationError(
+            f"expected_exception={expected!r}: give a class of exceptions, or several in a tuple"
+        )
+    return classes
 
 
 def _check_limit(seconds: float) -> None:

@@ -123,6 +123,7 @@ class Permit:
         reason: Refused: why.
         attempts: Failed attempts the owner has spent so far.
         shared: False when a local breaker decided because the store is lost.
+        untold: Empties when it is reported: a call has one end. The permit's copies share it.
     """
 
     granted: bool
@@ -140,6 +141,7 @@ class Permit:
     policy: Policy = DEFAULT
     viewed_at: float = 0
     wait_seconds: float = 0
+    untold: list[None] = field(default_factory=lambda: [None], compare=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.granted

@@ -14,7 +14,7 @@ Celery's JSON result and a process boundary.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 #: What reading something raises that this layer has not written.
 UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
@@ -41,10 +41,26 @@ class CircuitBreakerOpenError(ResilienceError):
         self.retry_at = retry_at
         self.reason = reason
 
+    @property
+    def retry_in(self) -> float:
+        """Seconds from now to ``retry_at`` by this machine's clock; 0 where it is over or nobody knows."""
+        when = datetime.fromisoformat(self.retry_at) if isinstance(self.retry_at, str) else self.retry_at
+        return max((when - datetime.now(UTC)).total_seconds(), 0) if when else 0
+
     def __str__(self) -> str:
         when = self.retry_at.isoformat() if isinstance(self.retry_at, datetime) else self.retry_at
         why = f" ({self.reason})" if self.reason else ""
         return f"the circuit of {self.service} is open{why}" + (f", next try at {when}" if when else "")
+
+
+def refusal_in(error: BaseException) -> CircuitBreakerOpenError | None:
+    """The refusal an error is; of a group of nothing but refusals the one that lasts longest."""
+    if isinstance(error, CircuitBreakerOpenError):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found = [refusal_in(member) for member in error.exceptions]
+    return None if None in found else max(filter(None, found), key=lambda refusal: refusal.retry_in)
 
 
 class ConfigurationError(ResilienceError, ValueError):

@@ -14,8 +14,9 @@ from celery.backends.rpc import RPCBackend
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from celery.utils.log import get_logger
 
-from resilience.circuit import Permit, Reason, Report, Verdict
-from resilience.errors import CircuitBreakerOpenError, ConfigurationError
+from resilience.calls import part_of
+from resilience.circuit import Permit, Reason, Report, Verdict, reason_of
+from resilience.errors import CircuitBreakerOpenError, ConfigurationError, refusal_in
 from resilience.parking import Lane
 from resilience.registry import get_circuit_breaker
 
@@ -39,8 +40,9 @@ class Outcome:
     Attributes:
         verdict: For the breaker.
         ends: The task ends with this error: asking again, or asking another, changes nothing.
-        hold_seconds: With a hold: how long the provider wants to be left alone.
-        reason: With a hold: why.
+        hold_seconds: With a hold: how long the provider wants to be left alone. With ignored: how long the
+            task waits for what it met instead, no attempt spent.
+        reason: With hold_seconds: why.
         label: The application's own word for it, shown in the PARKED state.
         detail: What was wrong, in a line for people, free of secrets; shown with the circuit, after the
             label, and in the log.
@@ -196,7 +198,8 @@ class ResilientTask(Task):
             budget = self.max_attempts
             started = time.monotonic()
             try:
-                result = self.run(*args, **kwargs)
+                with part_of(breaker):
+                    result = self.run(*args, **kwargs)
             except AnotherAttempt as wish:  # the body asked for one
                 failure: Exception = wish.exc or MaxRetriesExceededError(f"{self.name} asked to be retried")
                 outcome = Outcome(Verdict.FAILURE)
@@ -215,12 +218,14 @@ class ResilientTask(Task):
                 return result
 
             # What did it say about the service? A report that comes too late only counts.
+            waits_elsewhere = outcome.verdict is Verdict.IGNORED and outcome.hold_seconds > 0
             report = breaker.report(
                 permit,
                 outcome.verdict,
                 hold_seconds=outcome.hold_seconds,
                 reason=outcome.reason,
-                owner=request.id,
+                # A task the service has nothing to do with is not at its end here.
+                owner="" if waits_elsewhere else request.id,
                 max_attempts=budget,
                 # Of an exception nobody has judged, the type: its text may hold anything.
                 detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(failure).__name__,
@@ -234,6 +239,8 @@ class ResilientTask(Task):
             error = failure
             if outcome.verdict is Verdict.HOLD and outcome.reason not in NEVER_WAITS:
                 waits.append(held(service, outcome, report))
+            elif waits_elsewhere:
+                waits.append(met_refusal(service, outcome))
             elif outcome.verdict is Verdict.FAILURE and permit.probe:
                 waits.append(failed_probe(service, outcome, report))
             elif outcome.verdict is Verdict.FAILURE and (report.state.shut or report.attempts < budget):
@@ -297,12 +304,19 @@ class ResilientTask(Task):
         """What an exception out of the body means; override it to tell more apart.
 
         The breaker's ``expected_exception`` is the service's failure; anything else is the task's
-        own, says nothing about the service, and ends the task.
+        own, says nothing about the service, and ends the task. Where the circuit of another service
+        refused, the task waits for that.
         """
-        expected = get_circuit_breaker(self.request.service).expected_exception
-        if isinstance(error, expected):
-            return Outcome(Verdict.FAILURE)
-        return Outcome(Verdict.IGNORED, ends=True)
+        refusal = refusal_in(error)
+        if refusal and refusal.reason not in NEVER_WAITS:
+            return Outcome(
+                Verdict.IGNORED,
+                hold_seconds=max(min(refusal.retry_in, self.backoff_cap_seconds), self.backoff_seconds, 0.1),
+                reason=reason_of(refusal.reason or ""),
+                label=f"refused by {refusal.service}",
+            )
+        verdict = get_circuit_breaker(self.request.service).verdict_of(error)
+        return Outcome(verdict, ends=verdict is not Verdict.FAILURE)
 
     def backoff(self, attempts: int) -> float:
         """Seconds to wait after so many failed attempts: doubling, capped, at least half of it jitter."""
@@ -372,6 +386,12 @@ def held(service: str, outcome: Outcome, report: Report) -> Parked:
         return stale_key(service)
     delay = 0 if report.state.shut else outcome.hold_seconds
     return Parked(service, outcome.reason, _later(report, delay), delay, label=outcome.label)
+
+
+def met_refusal(service: str, outcome: Outcome) -> Parked:
+    """Another circuit is the gate, but lets nothing out of this one's lot: the message asks again itself."""
+    retry_at = datetime.now(UTC) + timedelta(seconds=outcome.hold_seconds)
+    return Parked(service, outcome.reason, retry_at, outcome.hold_seconds, label=outcome.label)
 
 
 def failed_probe(service: str, outcome: Outcome, report: Report) -> Parked:
