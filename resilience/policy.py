@@ -57,7 +57,8 @@ class Policy:
             burst included. A call counts from its permit until ``quota_seconds`` after its report, so it
             matters not when in between it arrived. The store keeps each so long: at most ``STRICT_CALLS``.
         ramp_calls: After it closes, calls a second at first; doubles every second until nobody would notice.
-            A failure stops it for a second, halves it and has it double more rarely. None: all at once.
+            A failure stops it for a second, halves it and has it double more rarely, but since it closed it
+            has doubled once in 32 seconds at least, however many fail. None: all at once.
         max_concurrent: Calls in flight at most, in the whole fleet; None: any number.
         max_parked: Tasks that may wait for it; one more ends in FAILURE, as with the next two.
         max_parked_bytes: What their messages may take.

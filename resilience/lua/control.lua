@@ -4,7 +4,7 @@
 -- out   {the state afterwards, how long to wait before it is everybody's (us)}
 -- does  open, disable: laid over the machine until the limit. close: closed now, and failures only
 --       count until the limit. reset: the machine closed, nothing laid over it. close and reset also
---       let refused keys try again.
+--       let refused keys try again, and end a recovery's pace.
 local now = clock()
 local act, limit, note, actor = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local c = load(now)
@@ -15,6 +15,7 @@ if act == 'close' or act == 'reset' then
     move(c, now, 'closed', '', 0, actor, note)
   end
   end_forced(c)
+  end_ramp(c)
   redis.call('HSET', CIRCUIT, 'failures', 0, 'tat', 0)
   redis.call('DEL', WINDOW, REPORTERS)
   for _, name in ipairs(redis.call('HKEYS', CIRCUIT)) do

@@ -27,8 +27,9 @@ local SAMPLES_KEPT = 61
 local RELEASE_PERIOD = 1 * SECOND
 -- A thousand calls a second are as good as any number.
 local RAMP_ENDS = SECOND / 1000
--- After each failure a recovery doubles its pace more rarely, down to once in this time.
-local RAMP_SLOWEST = 64 * SECOND
+-- After each failure a recovery doubles its pace more rarely, down to once in this time. So often it has doubled
+-- since it began in any case: it ends, however many calls fail.
+local RAMP_SLOWEST = 32 * SECOND
 -- A released task may take its turn so long before it comes, and waits for it: else the way back from the
 -- lot would cost a part of the pace.
 local AHEAD = SECOND / 10
@@ -82,7 +83,7 @@ end
 local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
     'retry_at', 'reason', 'forced', 'forced_until', 'reopened', 'override', 'override_until',
-    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'refused:' .. (key or ''))
+    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'since', 'refused:' .. (key or ''))
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
@@ -91,7 +92,8 @@ local function load(now, key)
     reopened = tonumber(f[9] or 0), override = f[10] or '',
     good_key = f[12] or '', tat = tonumber(f[13] or 0),
     viewed_until = tonumber(f[14] or 0), ramp = tonumber(f[15] or 0),
-    ramp_doubles = tonumber(f[16] or SECOND), pulled_back = tonumber(f[17] or 0), refused = f[18],
+    ramp_doubles = tonumber(f[16] or SECOND), pulled_back = tonumber(f[17] or 0),
+    since = tonumber(f[18] or 0), refused = f[19],
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
@@ -119,7 +121,7 @@ end
 -- A change of state starts a new generation and takes every permit of the old one with it.
 local function move(c, now, to, reason, retry_at, actor, note)
   local from = shown(c)
-  c.state, c.reason, c.retry_at, c.successes = to, reason, retry_at, 0
+  c.state, c.reason, c.retry_at, c.successes, c.since = to, reason, retry_at, 0, now
   c.generation = c.generation + 1
   if to == 'closed' then
     c.failures, c.reopened = 0, 0
@@ -178,7 +180,8 @@ local function ramp_step(c, policy, now)
   if c.ramp == 0 then
     return nil
   end
-  local doublings = math.max(math.floor((now - c.ramp) / c.ramp_doubles), 0)
+  local own, at_least = (now - c.ramp) / c.ramp_doubles, (now - c.since) / RAMP_SLOWEST
+  local doublings = math.max(math.floor(math.max(own, at_least)), 0)
   local step = policy.ramp and math.floor(policy.ramp / 2 ^ doublings) or 0
   if step < RAMP_ENDS then
     end_ramp(c)

@@ -48,7 +48,7 @@ _MINUTE = 60 * MICROSECONDS
 _SAMPLES_KEPT = 61
 _BUCKETS = 10
 _RAMP_ENDS = MICROSECONDS // 1000
-_RAMP_SLOWEST = 64 * MICROSECONDS
+_RAMP_SLOWEST = 32 * MICROSECONDS
 # Here no task comes before its turn; what a store noted that knows of such is no matter either way.
 _AHEAD = MICROSECONDS // 10
 _REEXAMINE = micros_in(REEXAMINE_SECONDS)
@@ -238,7 +238,8 @@ class _Machine:
     def ramp_step(self, policy: Policy, now: int) -> tuple[int, int] | None:
         if not self.ramp:
             return None
-        doublings = max((now - self.ramp) // self.ramp_doubles, 0)
+        own, at_least = (now - self.ramp) // self.ramp_doubles, (now - self.since) // _RAMP_SLOWEST
+        doublings = max(own, at_least, 0)
         step = ramp_interval(policy) >> min(doublings, 50)  # which ends any; the shift stays a sane number
         if step < _RAMP_ENDS:
             self.end_ramp()
@@ -377,6 +378,7 @@ class MemoryStore:
                 if before is not CircuitState.CLOSED or m.state != "closed":
                     m.move(now, "closed", "", 0, actor=actor, note=note)
                 m.lift()
+                m.end_ramp()
                 m.failures = m.tat = 0
                 for kept in (m.window, m.reporters, m.refused):
                     kept.clear()

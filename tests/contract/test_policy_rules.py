@@ -373,6 +373,41 @@ def test_a_failure_in_a_recovery_stops_calls_for_a_second_and_then_halves_their_
     assert refusal.retry_at == clock.time(1 / 8)
 
 
+def recovered(make: Make, clock: Clock, **rules: Any) -> CircuitBreaker:
+    """A circuit that has just closed after an outage."""
+    once = {"timeout_seconds": 1, "half_open_max_calls": 1, "half_open_successes": 1}
+    breaker = make(**once, **rules)
+    fail(breaker, breaker.policy.failure_threshold)
+    clock.forward(1)
+    call(breaker)
+    return breaker
+
+
+def let_at_once(breaker: CircuitBreaker) -> int:
+    return len([permit for _ in range(2000) if (permit := breaker.acquire())])
+
+
+def test_a_recovery_ends_however_many_calls_fail(make: Make, clock: Clock) -> None:
+    breaker = recovered(make, clock, ramp_calls=1, failure_threshold=5)
+    for number in range(32 * 10):
+        if permit := breaker.acquire():
+            breaker.report(permit, "failure" if number % 2 else "success")
+        clock.forward(1)
+        if number == 32 * 6:
+            assert let_at_once(breaker) == 2**6 / 2, "it comes back gently where much fails"
+    assert let_at_once(breaker) == 2000
+    assert breaker.read().recovering_since is None
+
+
+@pytest.mark.parametrize("act", ["reset", "force_close"])
+def test_an_operator_ends_a_recovery_at_once(make: Make, clock: Clock, act: str) -> None:
+    breaker = recovered(make, clock, ramp_calls=1, failure_threshold=5)
+    assert breaker.read().recovering_since
+    getattr(breaker, act)()
+    assert breaker.read().recovering_since is None
+    assert len([permit for _ in range(50) if (permit := breaker.acquire())]) == 50
+
+
 # concurrency
 
 

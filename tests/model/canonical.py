@@ -102,12 +102,12 @@ def _value(world: World, now: int, name: str, value: Mapping[str, Any], ranks: R
 def _circuit(world: World, now: int, fields: Mapping[str, str]) -> list[Any]:
     out: list[Any] = []
     for name in sorted(fields):
-        if is_for_observers(name):
+        if is_for_observers(name) and not (name == "since" and "ramp" in fields):
             continue
         value = fields[name]
         if name in TO_COME:
             out.append((name, max(int(float(value)) - now, 0)))
-        elif name in PASSED:
+        elif name in PASSED or (name == "since" and "ramp" in fields):
             out.append((name, int(float(value)) - now))
         elif name == "failures":
             out.append((name, min(int(value), world.policy.failure_threshold)))

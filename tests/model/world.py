@@ -42,6 +42,8 @@ FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 HOLD_SECONDS = 20.0
 OPERATOR_SECONDS = 10.0
 BACKOFF_SECONDS = 5.0
+#: A recovery's pace has doubled once in so long, whatever fails.
+RAMP_SLOWEST = 32 * SECOND
 #: So long coalesced tasks wait for a leader nobody hears of.
 PATIENCE_SECONDS = 60.0
 
@@ -650,6 +652,10 @@ class World:
             start, doubles = int(circuit["ramp"]), int(circuit.get("ramp_doubles", SECOND))
             moments.append(start + doubles * (max(state.now - start, 0) // doubles + 1))
             moments.append(int(circuit.get("pulled_back", 0)) + SECOND)
+            moments.append(
+                int(circuit["since"])
+                + RAMP_SLOWEST * ((state.now - int(circuit["since"])) // RAMP_SLOWEST + 1)
+            )
         if "tat" in circuit:
             moments.append(int(float(circuit["tat"])))
         return min((moment for moment in moments if moment > state.now), default=0)
