@@ -6,7 +6,8 @@
     ├── ConfigurationError        a setting that cannot work: names it and the remedy (also a ValueError)
     └── StoreUnavailableError     the shared store did not answer in time: carries its address
         ├── StoreFullError        it answered that it has no memory left
-        └── StoreUnreadableError  what it keeps of a circuit is not what this layer keeps there
+        └── StoreUnreadableError  it answers, and cannot serve one circuit: what it keeps there is not
+                                  this layer's, or may not be touched
 
 Every constructor takes exactly the arguments it hands to ``Exception``, so an error survives
 Celery's JSON result and a process boundary.
@@ -109,7 +110,10 @@ class StoreFullError(StoreUnavailableError):
 
 
 class StoreUnreadableError(StoreUnavailableError):
-    """What the shared store keeps of a circuit is not what this layer keeps there; somebody wrote to it."""
+    """The shared store answers, and cannot serve one circuit.
+
+    What it keeps there is not what this layer keeps, since somebody wrote to it; or the user may not use it.
+    """
 
     def __str__(self) -> str:
         return f"what the breaker store at {self.address} keeps cannot be read: {self.cause}"

@@ -96,17 +96,15 @@ def open_store(url: str) -> Store:
         if scheme == "memory":
             _opened[url] = MemoryStore()
         elif scheme in SCHEMES:
-            from redis.exceptions import RedisError  # noqa: PLC0415 - redis only where it is used
-
-            from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - the same
+            from resilience.stores.failover import FailoverStore  # noqa: PLC0415 - redis only where it is used
             from resilience.stores.redis import RedisStore  # noqa: PLC0415 - the same
 
             try:
                 store = RedisStore(url)
-                store.scripts.close()
-            except (ValueError, TypeError, RedisError):  # redis-py takes an unknown option for an argument
+            except ValueError as error:
                 raise ConfigurationError(
-                    "the store's URL cannot be read: write it as redis://user:password@host:port/number, "
+                    f"the store's URL cannot be read, {error}: "
+                    "write it as redis://user:password@host:port/number, "
                     "sentinel://:password@host:port,host:port/name/number or "
                     "cluster://user:password@host:port,host:port, with / ? # : @ and % in a "
                     "password percent-encoded"

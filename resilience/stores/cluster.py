@@ -1,76 +1,79 @@
 """The servers of one cluster: which of them has a key, and what is sent there.
 
-redis-py finds the servers, but no command goes through its own cluster client: after a failure that one
-asks the other servers for the slot map before it says so, and each that hangs costs a time-out more. Here a
-command waits for one server; the map is read at first use and by ``works``, which nobody waits for.
+A command waits for one server. The map of the slots is read at first use and by ``checked``, which nobody
+waits for: a server that hangs costs its own callers one time-out, and nobody else any.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from redis.cluster import ClusterNode, RedisCluster
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS
-from redis.exceptions import AskError, MovedError, OutOfMemoryError, TryAgainError
+from redis.crc import key_slot
+
+from resilience.stores.lines import CONNECT_SECONDS, BusyError, Lines, LostError, ReplyError, connect
+from resilience.stores.servers import greeting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import redis
+    from resilience.stores.address import Address
+    from resilience.stores.lines import Line
+
+    Place = tuple[str, int]
 
 # Between two looks at a slot that is on its way from one server to another.
 PAUSE_SECONDS = 0.01
+# What a server says of a key that is another's, or on its way there.
+MOVES = frozenset(("MOVED", "ASK", "TRYAGAIN"))
+SLOTS = 16384
 
 
 class Cluster:
     """Servers that share the keys between them. Nothing is sent before it is used.
 
     Args:
-        hosts: Some of them, each host and port.
-        seconds: How long a slot on its way from one server to another is waited for.
-        options: What redis-py's clients take.
+        address: Some of them.
+        seconds: How long one command may wait, also for a slot on its way from one server to another.
     """
 
-    def __init__(self, hosts: Sequence[tuple[str, int]], seconds: float, **options: Any) -> None:
-        self._hosts = hosts
+    def __init__(self, address: Address, seconds: float) -> None:
+        self._address = address
         self._seconds = seconds
-        self._options = options
-        self._found: RedisCluster | None = None
-
-    def _servers(self) -> RedisCluster:
-        found = self._found
-        if found is None:
-            nodes = [ClusterNode(host, port) for host, port in self._hosts]
-            # The URL's hosts stay the ones to ask: the others may come back under new addresses.
-            found = RedisCluster(startup_nodes=nodes, dynamic_startup_nodes=False, **self._options)
-            self._found = found
-        return found
+        self._lines: dict[Place, Lines] = {}
+        self._slots: list[Place | None] = []
 
     def spread(
         self,
         calls: Sequence[tuple[Any, ...]],
-        send: Callable[[redis.Redis, list[tuple[Any, ...]]], list[Any]],
+        send: Callable[[Lines, list[tuple[Any, ...]], float], list[Any]],
     ) -> list[Any]:
         """Send each call, in one go with its neighbours, to the server that has its first item as a key.
 
+        All together may take as long as one command.
+
         Returns:
             The answers, in the order of the calls.
+
+        Raises:
+            LostError: A server does not answer, or none has the key.
         """
         ends = time.monotonic() + self._seconds
-        servers = self._servers()
+        if not self._slots:
+            self._look(self._seconds / 4, ends)
         answers: dict[int, Any] = {}
         waiting = list(range(len(calls)))
         while waiting:
-            nodes = [servers.get_node_from_key(calls[place][0]) for place in waiting]
-            places = [place for place, node in zip(waiting, nodes, strict=True) if node == nodes[0]]
+            homes = [self._home(calls[place][0]) for place in waiting]
+            places = [place for place, home in zip(waiting, homes, strict=True) if home == homes[0]]
             try:
-                got = send(servers.get_redis_connection(nodes[0]), [calls[place] for place in places])
-            except (AskError, TryAgainError) as error:  # a MovedError is an AskError too
+                got = send(self._lines_to(homes[0]), [calls[place] for place in places], ends)
+            except ReplyError as error:
                 if time.monotonic() > ends:
-                    raise
-                if isinstance(error, MovedError):
-                    servers.nodes_manager.move_slot(error)
+                    raise LostError(str(error)) from error
+                if error.code == "MOVED":
+                    self._moved(str(error), homes[0])
                 # A script needs all its keys in one place, so to ask where some are already is no use.
                 time.sleep(PAUSE_SECONDS)
             else:
@@ -78,46 +81,83 @@ class Cluster:
                 waiting = [place for place in waiting if place not in answers]
         return [answers[place] for place in range(len(calls))]
 
-    def get(self, key: str) -> Any:
-        """A plain value."""
-        return self.spread([(key,)], lambda server, _: [server.get(key)])[0]
-
-    def set(self, key: str, value: str, px: int | None = None) -> Any:
-        """A plain value, for ``px`` milliseconds if given."""
-        return self.spread([(key,)], lambda server, _: [server.set(key, value, px=px)])[0]
-
-    def works(self, prefix: str) -> bool:
-        """Whether all servers take a write now, after a new look at who they are.
+    def checked(self, key: str) -> list[Any]:
+        """What each server answers to a write, after a new look at who they are.
 
         All, not one: else a store that one server has left would be lost and found again by turns.
         """
-        servers = self._servers()
-        known = {(node.host, node.port) for node in servers.get_nodes()} - {*self._hosts}
-        servers.nodes_manager.initialize(additional_startup_nodes_info=[*known])
-        primaries = len(servers.get_primaries())
-        checks: dict[str, str] = {}
-        for number in range(REDIS_CLUSTER_HASH_SLOTS):
-            if len(checks) == primaries:
+        self._look(CONNECT_SECONDS, time.monotonic() + CONNECT_SECONDS)
+        keys: dict[Place, str] = {}
+        homes = {*filter(None, self._slots)}
+        for number in range(SLOTS):
+            if len(keys) == len(homes):
                 break
-            key = f"{prefix}{number}"
-            checks.setdefault(servers.get_node_from_key(key).name, key)
-        return all(self._takes(key) for key in checks.values())
+            keys.setdefault(self._home(f"{key}{number}"), f"{key}{number}")
+        answers = []
+        for home, asked in keys.items():
+            self._lines_to(home).wait_for_one(CONNECT_SECONDS)
+            answers.append(self._lines_to(home).ask("SET", asked, "", "PX", 1000))
+        return answers
 
-    def _takes(self, key: str) -> bool:
-        """A server that is full works: what is there is served, and can leave."""
-        try:
-            return bool(self.set(key, "", px=1000))
-        except OutOfMemoryError:
-            return True
+    def primaries(self) -> list[Lines]:
+        """Whoever takes writes."""
+        if not self._slots:
+            self._look(self._seconds / 4, time.monotonic() + self._seconds)
+        return [self._lines_to(home) for home in {*filter(None, self._slots)}]
 
-    def memory(self) -> dict[str, Any]:
-        """What the server says of its memory that has the least left of what it may use."""
-        servers = self._servers()
-        told = [servers.get_redis_connection(node).info("memory") for node in servers.get_primaries()]
-        return max(told, key=lambda server: server["used_memory"] / (server.get("maxmemory") or float("inf")))
+    def forget(self) -> None:
+        """A server was lost: no connection that is there now is used again."""
+        for lines in list(self._lines.values()):
+            lines.forget()
 
     def close(self) -> None:
-        """Let go of the connections; the next command makes new ones."""
-        found, self._found = self._found, None
-        if found is not None:
-            found.close()
+        """Let go of the connections."""
+        while self._lines:
+            self._lines.popitem()[1].close()
+
+    def _home(self, key: str) -> Place:
+        home = self._slots[key_slot(key.encode())]
+        if home is None:
+            raise LostError(f"no server of the cluster has the slot of {key!r}")
+        return home
+
+    def _lines_to(self, home: Place) -> Lines:
+        lines = self._lines.get(home)
+        if lines is None:
+            made = Lines(partial(self._reach, home), self._seconds, self._address.most)
+            lines = self._lines.setdefault(home, made)
+        return lines
+
+    def _reach(self, home: Place, ends: float) -> Line:
+        return connect(*home, greeting(self._address), self._address.context(), ends)
+
+    def _look(self, patience: float, ends: float) -> None:
+        """Who has which slots, says the first that answers: of the URL's, then of those that were there."""
+        why: Exception = LostError("the cluster has no servers")
+        for place in dict.fromkeys((*self._address.hosts, *self._lines)):
+            lines = self._lines_to(place)
+            try:
+                lines.wait_for_one(min(patience, max(ends - time.monotonic(), 0)))
+                told = lines.ask("CLUSTER", "SLOTS")
+            except (LostError, BusyError) as error:
+                why = error
+                continue
+            if isinstance(told, ReplyError):
+                why = LostError(f"cluster mode is not enabled at {place[0]}:{place[1]}: {told}")
+                continue
+            slots: list[Place | None] = [None] * SLOTS
+            for first, last, primary, *_ in told:
+                host = (primary[0] or b"").decode()
+                home = (host if host not in ("", "?") else place[0], int(primary[1]))
+                slots[first : last + 1] = [home] * (last + 1 - first)
+            if any(slots):
+                self._slots = slots
+                return
+            why = LostError("no server of the cluster has any slots")
+        raise why
+
+    def _moved(self, told: str, asked: Place) -> None:
+        """``MOVED slot host:port``; without a host it is the one that was asked."""
+        _, slot, where = told.split(" ")[:3]
+        host, _, port = where.rpartition(":")
+        self._slots[int(slot)] = (host or asked[0], int(port))

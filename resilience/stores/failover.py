@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from resilience import forks
 from resilience.circuit import LOST, UNDER_ORDERS, Finding, Known, Verdict, to_micros
-from resilience.errors import StoreUnavailableError, StoreUnreadableError
+from resilience.errors import StoreUnavailableError
 from resilience.policy import MICROSECONDS
 from resilience.stores.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from resilience.circuit import Circuit, CircuitState, History, Permit, Report, Transition
     from resilience.parking import ParkingLot
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,16 @@ class FailoverStore:
         self.local = local
         self.views = Views(shared.scripts)
         self._seen: dict[str, _Seen] = {}
-        # The pid for which the store is lost: a forked child finds out for itself, because the
-        # thread that would tell it of the store's return does not live in it.
-        self._lost_in = 0
+        shared.scripts.on_lost = self._lose
+        forks.begin_anew(self)
+
+    def begin(self) -> None:
+        """A child finds out for itself whether the store is lost: none of its threads looks."""
+        self._lost = False
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._check: threading.Thread | None = None
-        shared.scripts.on_lost = self._lose
+        self._checks_at = 0.0
 
     @property
     def lot(self) -> ParkingLot | None:
@@ -93,7 +98,10 @@ class FailoverStore:
     @property
     def up(self) -> bool:
         """Whether the shared store answered when last asked."""
-        return self._lost_in != os.getpid()
+        if not self._lost:
+            return True
+        self._watch()
+        return False
 
     def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``; never raises for a lost store."""
@@ -168,7 +176,7 @@ class FailoverStore:
         """See ``Store.read``; the local circuits, marked ``shared=False``, while the store is lost."""
         if self.up:
             with contextlib.suppress(StoreUnavailableError):
-                circuits = self._readable(services)
+                circuits = _readable(self.shared.circuits(services))
                 forgotten = {name: self._forgotten(name, c.generation) for name, c in circuits.items()}
                 reminded = {name: known for name, known in forgotten.items() if known}
                 for name, known in reminded.items():
@@ -180,22 +188,12 @@ class FailoverStore:
                 return circuits | self.local.read([name for name in services if name not in circuits])
         return self.local.read(services)
 
-    def _readable(self, services: Sequence[str]) -> dict[str, Circuit]:
-        """The shared circuits; one that cannot be read takes none of the others along."""
-        try:
-            return self.shared.read(services)
-        except StoreUnreadableError:
-            found: dict[str, Circuit] = {}
-            for name in services:
-                with contextlib.suppress(StoreUnreadableError):
-                    found |= self.shared.read([name])
-            return found
-
     def history(self, services: Sequence[str], most: int) -> dict[str, History]:
         """See ``Store.history``; this process's own while the store is lost."""
         if self.up:
             with contextlib.suppress(StoreUnavailableError):
-                return self.shared.history(services, most)
+                found = _readable(self.shared.histories(services, most))
+                return found | self.local.history([name for name in services if name not in found], most)
         return self.local.history(services, most)
 
     def _see(
@@ -236,17 +234,33 @@ class FailoverStore:
     def _lose(self, error: StoreUnavailableError) -> None:
         """Told by the shared store's client at the first failure; a thread waits for its return."""
         with self._lock:
-            if not self.up:
+            if self._lost:
                 return
             self.local.begin_anew()
             for service, seen in list(self._seen.items()):
                 if seen.shut:
                     self._carry_over(service, seen, seen.shut)
-            self._lost_in = os.getpid()
+            self._lost = True
         logger.error("%s; circuits are local to this process until it does", error)
-        name = f"breaker-store-check {self.shared.scripts.address}"
-        self._check = threading.Thread(target=self._await_return, name=name, daemon=True)
-        self._check.start()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have somebody wait for its return; where no thread can be started now, at a later call."""
+        now = time.monotonic()
+        if now < self._checks_at or (self._check is not None and self._check.is_alive()):
+            return
+        with self._lock:
+            if not self._lost or self._closing.is_set() or (self._check and self._check.is_alive()):
+                return
+            name = f"breaker-store-check {self.shared.scripts.address}"
+            check = threading.Thread(target=self._await_return, name=name, daemon=True)
+            try:
+                check.start()
+            except RuntimeError as error:
+                self._checks_at = now + CHECK_SECONDS
+                logger.warning("nobody looks whether the breaker store is back yet: %s", error)
+            else:
+                self._check = check
 
     def _carry_over(self, service: str, seen: _Seen, known: Known) -> None:
         """What was shut a moment ago is no less so because nobody can be asked."""
@@ -259,7 +273,7 @@ class FailoverStore:
         """Give up waiting for a lost store, and let go of the connections."""
         self._closing.set()
         self.views.close()
-        if self._check is not None and not self.up:
+        if self._check is not None:
             self._check.join()
         self.shared.scripts.close()
 
@@ -274,8 +288,14 @@ class FailoverStore:
         while not self._works():
             if self._closing.wait(CHECK_SECONDS):
                 return
-        self._lost_in = 0
+        with self._lock:
+            self._lost = False
         logger.warning("the breaker store at %s is back", self.shared.scripts.address)
+
+
+def _readable(found: Mapping[str, T | StoreUnavailableError]) -> dict[str, T]:
+    """One that cannot be read takes none of the others along."""
+    return {name: each for name, each in found.items() if not isinstance(each, StoreUnavailableError)}
 
 
 @lru_cache(maxsize=1024)

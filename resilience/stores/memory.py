@@ -38,6 +38,7 @@ from resilience.circuit import (
     to_micros,
     token_for,
 )
+from resilience.forks import hold
 from resilience.policy import MICROSECONDS, Policy, effective, micros_in, quota_interval, ramp_interval
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ class MemoryStore:
         self._machines: dict[str, _Machine] = {}
         self._transitions: deque[Transition] = deque(maxlen=TRANSITIONS_KEPT)
         # Held for a few microseconds of arithmetic, never across a call.
-        self._lock = Lock()
+        self._lock = hold(Lock())
 
     def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``."""

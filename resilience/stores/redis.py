@@ -1,34 +1,23 @@
 """Circuits and parking lots in Redis or Valkey: each act is one script on the server's clock.
 
 All keys of a service lie under one hash tag, so the same scripts run on a cluster. A command waits
-``SOCKET_SECONDS`` at most and is never repeated by the client: what to do then is decided by
-``failover.py``, not by a retry nobody sees.
+``SOCKET_SECONDS`` at most, from the server's name to its answer (``lines.py``), and is never repeated: what
+to do then is decided by ``failover.py``, not by a retry nobody sees.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
 import random
-import threading
 import time
 from functools import cache, partial
 from importlib.resources import files
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import redis
-from hiredis import pack_command
-from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, parse_url
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisClusterException, RedisError
-from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
-
+from resilience import forks
 from resilience.circuit import (
     TOOK,
     Circuit,
@@ -53,27 +42,29 @@ from resilience.errors import UNREADABLE, StoreFullError, StoreUnavailableError,
 from resilience.parking import ParkingLot
 from resilience.policy import DEFAULT, MICROSECONDS, Policy, changes_of, effective, micros_in
 from resilience.stores import PREFIX
-from resilience.stores.cluster import Cluster
+from resilience.stores.address import parse
+from resilience.stores.cluster import MOVES, Cluster
+from resilience.stores.lines import BusyError, LostError, ReplyError
+from resilience.stores.servers import OneServer
 from resilience.stores.views import VIEW_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from urllib.parse import SplitResult
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from resilience.stores.lines import Lines
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # With what it takes to find that out, a lost store delays one call by no more than 250 ms.
 SOCKET_SECONDS = 0.2
 # So long replicas have to confirm a write, where they are waited for. A server may tell 100 ms later that it
 # is over; together that must be less than the above.
 WAIT_MILLISECONDS = 50
-# A connection used a moment ago is not looked at before it is used again.
-IDLE_SECONDS = 1.0
 # Changes of state handed out at a time, and how long who took them may be silent before another does.
 BATCH = 100
 SILENCE_MILLISECONDS = 60_000
-# Whatever a server says, full or forbidden or a replica: it does not do what is asked of it.
-LOST = (RedisError, RedisClusterException, OSError)
 # Where a script has the prelude put; what stands before it is for the calls that need none.
 PRELUDE_MARK = "-- prelude\n"
 # A server without memory left runs no script that takes any, unless it says that it may: what empties the
@@ -121,187 +112,51 @@ def _sha(source: str) -> str:
     return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-def replicas_in(url: str) -> tuple[str, int]:
-    """The URL without ``wait_replicas``, and how many replicas that says must have a parked message.
-
-    Raises:
-        ValueError: It is no number.
-    """
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    rest = [(name, value) for name, value in query if name != "wait_replicas"]
-    if len(rest) == len(query):
-        return url, 0
-    replicas = int(next(value for name, value in query if name == "wait_replicas"))
-    if replicas < 0:
-        raise ValueError("wait_replicas is a number of replicas")
-    return parts._replace(query=urlencode(rest)).geturl(), replicas
-
-
-def connect(url: str) -> redis.Redis | Cluster:
-    """A client that waits SOCKET_SECONDS at most and repeats nothing.
-
-    Args:
-        url: ``redis://``, with TLS ``rediss://``,
-            ``sentinel://:password@host:port,host:port/name/database``, whose password is the server's and the
-            sentinels', with TLS ``rediss+sentinel://``, or
-            ``cluster://user:password@host:port,host:port``, with TLS ``rediss+cluster://``. TLS is verified,
-            certificate and host name, against ``?ssl_ca_certs=`` or the system's authorities.
-
-    Raises:
-        ValueError: A URL that cannot be read.
-    """
-    options: dict[str, Any] = {
-        "socket_timeout": SOCKET_SECONDS,
-        "socket_connect_timeout": SOCKET_SECONDS,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    parts = urlsplit(url)
-    if "@" in parts.path + parts.query or parts.fragment:  # of a password not quoted, which would be shown
-        raise ValueError("it has a password that is not percent-encoded")
-    named = {"client_name": "resilience"}
-    kind = parts.scheme.rpartition("+")[2]
-    if kind not in ("cluster", "sentinel"):
-        return redis.Redis.from_url(url, **options, **named)
-    options |= {**_credentials(parts), **_tls(parts)}
-    if kind == "cluster":
-        if parts.path not in ("", "/", "/0"):
-            raise ValueError("a cluster has no databases")
-        return Cluster(_hosts(parts), SOCKET_SECONDS, **options, **named)
-    name, _, database = parts.path.strip("/").partition("/")
-    if not name:
-        raise ValueError("sentinel:// needs the name of the master")
-    sentinel = Sentinel(_hosts(parts), sentinel_kwargs=options)
-    client: redis.Redis = sentinel.master_for(name, db=int(database or 0), **options, **named)
-    return client
-
-
-def _tls(parts: SplitResult) -> dict[str, Any]:
-    """Whether the servers are asked with it, and how."""
-    asked = parse_url(f"redis://?{parts.query}")
-    told = {name: value for name, value in asked.items() if name.startswith("ssl_")}
-    if not parts.scheme.startswith("rediss+"):
-        if told:
-            raise ValueError("it says how to use TLS and not to use it")
-        return {}
-    return {"ssl": True, **told}
-
-
-def _said(error: Exception) -> str:
-    """What went wrong; without each sentinel's client and its settings, which redis-py tells besides."""
-    return str(error).partition(" : <")[0] if isinstance(error, MasterNotFoundError) else str(error)
-
-
-def _hosts(parts: SplitResult) -> list[tuple[str, int]]:
-    found = [host.rpartition(":") for host in parts.netloc.rpartition("@")[2].split(",")]
-    if not all(host and port.isdigit() for host, _, port in found):
-        raise ValueError("hosts are written host:port,host:port")
-    return [(host, int(port)) for host, _, port in found]
-
-
-def _credentials(parts: SplitResult) -> dict[str, str | None]:
-    username, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    return {"username": unquote(username) or None, "password": unquote(password) or None}
-
-
-class _Closing:
-    """Closes a connection as soon as nobody has this: redis-py's own waits for gc."""
-
-    def __init__(self, connection: AbstractConnection) -> None:
-        self.connection = connection
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # nobody could be told
-            self.connection.disconnect()
-
-
-class Line(threading.local):
-    """A connection for each thread: a pool and its bookkeeping cost more than the script that is asked for.
-
-    Args:
-        pool: Whose connections it is like.
-    """
-
-    def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._connection = pool.connection_class(**pool.connection_kwargs)
-        self._closing = _Closing(self._connection)  # with the thread, or when this line is left for another
-        self._used = 0.0
-        self._pending = False
-
-    def ask(self, *command: str | bytes | float) -> Any:
-        """One command, one answer; nothing is repeated.
-
-        Raises:
-            RedisError: The server's own, or what became of the connection.
-        """
-        connection = self._connection
-        now = time.monotonic()
-        # Broken off in the middle, as by a time limit, its answer would be taken for the next command's.
-        idle = now - self._used > IDLE_SECONDS
-        if connection.is_connected and (self._pending or (idle and self._is_stale())):
-            connection.disconnect()
-        if not connection.is_connected:
-            connection.connect()  # by itself it would not ask the sentinels
-        self._used = now
-        self._pending = True
-        connection.send_packed_command([pack_command(command)])  # type: ignore[arg-type]  # hiredis says a tuple of one
-        try:
-            answer = connection.read_response()
-        except RedisError:
-            self._pending = False  # an answer too, or there is no connection any more
-            raise
-        self._pending = False
-        return answer
-
-    def _is_stale(self) -> bool:
-        """Whether an answer nobody waits for is there, or the server's end is closed."""
-        try:
-            return bool(self._connection.can_read())
-        except RedisError:
-            return True
-
-    def close(self) -> None:
-        """Let go of this thread's connection."""
-        self._connection.disconnect()
-
-
 class Scripts:
     """Runs the scripts of ``resilience/lua`` on the server that has the service's keys.
 
     Args:
-        url: See ``connect``. With ``?wait_replicas=1`` a message is parked when so many replicas have it.
+        url: ``redis://user:password@host:port/number``, with TLS ``rediss://``,
+            ``sentinel://:password@host:port,host:port/name/number``, whose password is the server's and the
+            sentinels', with TLS ``rediss+sentinel://``, or
+            ``cluster://user:password@host:port,host:port``, with TLS ``rediss+cluster://``. TLS is verified,
+            certificate and host name, against ``?ssl_ca_certs=`` or the system's authorities. With
+            ``?wait_replicas=1`` a message is parked when a replica has it; ``address.py`` has the rest.
         clock: Microseconds since the epoch instead of the server's clock; for tests that move time.
+
+    Raises:
+        ValueError: A URL that cannot be read.
     """
 
     def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
-        self._url, self._replicas = replicas_in(url)
+        self._address = parse(url)
         self._clock = clock
+        self._told: set[str] = set()
         #: Told of every failure to answer, whoever asked.
         self.on_lost: Callable[[StoreUnavailableError], None] = lambda _: None
-        self._pid = 0
+        forks.begin_anew(self)
 
-    @property
-    def client(self) -> redis.Redis | Cluster:
-        """This process's client: a connection never crosses a fork."""
-        if self._pid != os.getpid():
-            self._client = connect(self._url)
-            if isinstance(self._client, redis.Redis):
-                self._line = Line(self._client.connection_pool)
-            self._pid = os.getpid()
-        return self._client
+    def begin(self) -> None:
+        """Connections of this process alone; none is made before it is used."""
+        seconds = self._address.seconds or SOCKET_SECONDS
+        self._servers: OneServer | Cluster
+        if self._address.kind == "cluster":
+            self._servers = Cluster(self._address, seconds)
+        else:
+            self._servers = OneServer(self._address, seconds)
+        # Nearly always there is one server, and it need not be looked for.
+        self._lines = self._servers.lines if isinstance(self._servers, OneServer) else None
 
     def close(self) -> None:
         """Let go of the connections; the next command makes new ones."""
-        client, self._pid = self.client, 0
-        client.close()
-        if isinstance(client, redis.Redis):
-            self._line.close()
+        servers = self._servers
+        self.begin()
+        servers.close()
 
     @property
     def address(self) -> str:
         """Where the URL points, without user or password."""
-        parts = urlsplit(self._url)
-        return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return self._address.shown
 
     def run(self, name: str, service: str, *arguments: str | bytes | float) -> Any:
         """One script, one round trip.
@@ -309,17 +164,20 @@ class Scripts:
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
             StoreFullError: The same, for a script that takes more in, when the server has no memory left.
+            StoreUnreadableError: It answers, and not for this circuit.
         """
-        client, source = self.client, _source(name)
-        now = str(self._clock()) if self._clock else ""
-        if not isinstance(client, Cluster):
+        if self._lines is not None:
+            now = str(self._clock()) if self._clock else ""
+            sha = _sha(_source(name))
             try:
-                return self._line.ask("EVALSHA", _sha(source), 1, circuit_of(service), now, *arguments)
-            except (NoScriptError, OutOfMemoryError):
-                pass  # nothing is written yet, and the longer way knows what to do
-            except LOST as error:
+                answer = self._lines.ask("EVALSHA", sha, 1, circuit_of(service), now, *arguments)
+            except (LostError, BusyError) as error:
                 raise self._lost(error) from error
-        return self.run_many(name, [(service, arguments)])[0]
+            if not isinstance(answer, ReplyError):
+                return answer
+            how = {"source": _source(name), "keys": 1, "urgent": name != GROWING, "answers": [answer]}
+            return self._only(self._send([(circuit_of(service), now, *arguments)], **how))
+        return self._only(self.run_many(name, [(service, arguments)]))
 
     def run_confirmed(self, name: str, service: str, *arguments: str | bytes | float) -> Any:
         """One script, and the replicas' word that they have what it wrote; still one round trip.
@@ -327,9 +185,9 @@ class Scripts:
         Raises:
             StoreUnavailableError: As ``run``; or it is written, but may be lost with its server.
         """
-        if not self._replicas:
+        if not self._address.replicas:
             return self.run(name, service, *arguments)
-        return self.run_many(name, [(service, arguments)], self._replicas)[0]
+        return self._only(self.run_many(name, [(service, arguments)], self._address.replicas))
 
     def run_many(
         self, name: str, calls: Iterable[tuple[str, Sequence[str | bytes | float]]], replicas: int = 0
@@ -338,14 +196,16 @@ class Scripts:
 
         While a cluster moves a service to another server it may run twice.
 
+        Returns:
+            The answers; of a circuit for which the server has none, its error.
+
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
         now = str(self._clock()) if self._clock else ""
-        keys, urgent = len(SUFFIXES) + 1 if isinstance(self.client, Cluster) else 1, name != GROWING
+        keys, urgent = len(SUFFIXES) + 1 if isinstance(self._servers, Cluster) else 1, name != GROWING
         prepared = [(*keys_of(service)[:keys], now, *arguments) for service, arguments in calls]
-        send = partial(_send, source=_source(name), keys=keys, replicas=replicas, urgent=urgent)
-        return self._spread(prepared, send)
+        return self._send(prepared, source=_source(name), keys=keys, replicas=replicas, urgent=urgent)
 
     def evaluate(self, source: str, keys: Sequence[str], *arguments: str | bytes | float) -> Any:
         """A script of the caller's own, on keys of its own.
@@ -353,59 +213,96 @@ class Scripts:
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
-        return self._spread([(*keys, *arguments)], partial(_send, source=source, keys=len(keys)))[0]
+        return self._only(self._send([(*keys, *arguments)], source=source, keys=len(keys)))
 
-    def _spread(
-        self,
-        prepared: list[tuple[Any, ...]],
-        send: Callable[[redis.Redis, list[tuple[Any, ...]]], list[Any]],
+    def _send(self, prepared: list[tuple[Any, ...]], **how: Any) -> list[Any]:
+        """The answers; of what the server refuses to do for one, the error."""
+        answers = self._ask(prepared, partial(_send, **how))
+        return [
+            self._own(str(call[0]), answer) if isinstance(answer, ReplyError) else answer
+            for call, answer in zip(prepared, answers, strict=True)
+        ]
+
+    def _ask(
+        self, calls: list[tuple[Any, ...]], send: Callable[[Lines, list[tuple[Any, ...]], float], list[Any]]
     ) -> list[Any]:
-        client = self.client
         try:
-            return client.spread(prepared, send) if isinstance(client, Cluster) else send(client, prepared)
+            return self._servers.spread(calls, send)
         except NotReplicatedError as error:  # it answers, so it is not lost
             raise StoreUnavailableError(self.address, str(error)) from error
-        except LOST as error:
+        except (LostError, BusyError) as error:
             raise self._lost(error) from error
 
+    def _plain(self, key: str, *command: str) -> Any:
+        """A command's answer, which may be a ``ReplyError``, of the server that has a key."""
+        return self._ask([(key,)], lambda lines, _, ends: _followed([lines.ask(*command, ends=ends)]))[0]
+
+    def _only(self, answers: list[Any]) -> Any:
+        [answer] = answers
+        if isinstance(answer, StoreUnavailableError):
+            raise answer
+        return answer
+
     def _lost(self, error: Exception) -> StoreUnavailableError:
-        if isinstance(error, OutOfMemoryError):
-            return StoreFullError(self.address, str(error))
-        lost = StoreUnavailableError(self.address, _said(error))
-        client = self.client
-        if isinstance(client, redis.Redis):  # every thread's connection, not this one's alone
-            self._line = Line(client.connection_pool)
-        self.on_lost(lost)
+        lost = StoreUnavailableError(self.address, str(error))
+        if isinstance(error, LostError):
+            self._servers.forget()  # every thread's connection, not this one's alone
+            self.on_lost(lost)
         return lost
+
+    def _own(self, key: str, error: ReplyError) -> StoreUnavailableError:
+        """What a server says of one command: the trouble of whoever has that key, and of nobody else."""
+        if error.code == "OOM":
+            return StoreFullError(self.address, str(error))
+        remedy = (
+            "give its user the rights in docs/operating.md"
+            if error.code == "NOPERM"
+            else "delete what is not ours"
+        )
+        return self.unreadable(key, f"{error}, in or beside {key!r}: {remedy}")
+
+    def unreadable(self, key: str, cause: str) -> StoreUnreadableError:
+        """It answers, so it is not lost; said once, since it will be found again and again."""
+        told = StoreUnreadableError(self.address, cause)
+        if key not in self._told:
+            self._told.add(key)
+            logger.error("%s; until it is mended each process goes by itself there", told)
+        return told
 
     def setting(self, name: str) -> str:
         """A setting of the server, '' where it is not told: many a hosted one does not."""
-        client = self.client
-        if isinstance(client, Cluster):
-            return ""
         try:
-            told: dict[Any, Any] = client.config_get(name)
-        except LOST:
+            answer = [] if self._lines is None else self._lines.ask("CONFIG", "GET", name)
+        except (LostError, BusyError):
             return ""
-        value = next(iter(told.values()), "")
-        return value.decode() if isinstance(value, bytes) else str(value)
+        return _text(answer[1]) if isinstance(answer, list) and len(answer) > 1 else ""
 
     def memory(self) -> tuple[int, int] | None:
         """Bytes the server, or a cluster's fullest, uses and may use (0: no limit); None: it is not told."""
-        client = self.client
         try:
-            told: dict[str, Any] = client.memory() if isinstance(client, Cluster) else client.info("memory")
-            return int(told["used_memory"]), int(told["maxmemory"])
-        except (*LOST, KeyError):
+            told = [_info(lines.ask("INFO", "memory")) for lines in self._servers.primaries()]
+            figures = [(int(each["used_memory"]), int(each["maxmemory"])) for each in told]
+        except (LostError, BusyError, KeyError, ValueError):
             return None
+        return max(figures, key=lambda used: used[0] / (used[1] or float("inf")))
+
+    def version(self) -> tuple[int, ...]:
+        """The oldest server's, as Redis counts, which Valkey tells too; empty where it is not told."""
+        try:
+            told = [
+                _info(lines.ask("INFO", "server"))["redis_version"] for lines in self._servers.primaries()
+            ]
+            return min(tuple(map(int, each.split(".")[:2])) for each in told)
+        except (LostError, BusyError, KeyError, ValueError):
+            return ()
 
     def get(self, key: str) -> bytes | None:
         """A plain value, None if there is none or the server does not answer."""
         try:
-            value: bytes | None = self.client.get(key)  # type: ignore[assignment]  # nothing is decoded
-        except LOST:
+            value = self._plain(key, "GET", key)
+        except StoreUnavailableError:
             return None
-        return value
+        return value if isinstance(value, bytes) else None
 
     def set(self, key: str, value: str) -> None:
         """A plain value.
@@ -413,19 +310,18 @@ class Scripts:
         Raises:
             StoreUnavailableError: When the server does not answer in time.
         """
-        try:
-            self.client.set(key, value)
-        except LOST as error:
-            raise self._lost(error) from error
+        answer = self._plain(key, "SET", key, value)
+        if isinstance(answer, ReplyError):
+            raise self._own(key, answer)
 
     def works(self) -> bool:
-        """Whether the server answers and takes a write now; on a cluster, whether all do."""
-        client, key = self.client, f"{PREFIX}check"
+        """Whether the server answers and takes a write now; on a cluster, whether all do.
+
+        A connection is waited for, since nobody waits for this.
+        """
         try:
-            return client.works(key) if isinstance(client, Cluster) else bool(client.set(key, "", px=1000))
-        except OutOfMemoryError:
-            return True  # what is there is served, and can leave
-        except LOST:
+            return all(map(_takes, self._servers.checked(f"{PREFIX}check")))
+        except (LostError, BusyError):
             return False
 
 
@@ -433,65 +329,110 @@ class NotReplicatedError(Exception):
     """Fewer replicas than asked for have confirmed a write."""
 
 
+def _takes(answer: Any) -> bool:
+    """A server that is full works: what is there is served, and can leave."""
+    return not isinstance(answer, ReplyError) or answer.code == "OOM"
+
+
+def _info(answer: Any) -> dict[str, str]:
+    """What INFO tells; nothing where it is not allowed."""
+    pairs = (
+        line.partition(":") for line in (_text(answer) if isinstance(answer, bytes) else "").splitlines()
+    )
+    return {name: value for name, found, value in pairs if found}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def _send(
-    server: redis.Redis,
+    lines: Lines,
     prepared: list[tuple[Any, ...]],
+    ends: float,
+    *,
     source: str,
     keys: int,
     replicas: int = 0,
-    *,
     urgent: bool = False,
+    answers: list[Any] | None = None,
 ) -> list[Any]:
-    answers, confirmed = _evalsha(server, _sha(source), keys, prepared, replicas)
-    unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-    if unknown:  # a new server, or one that restarted or flushed its scripts
-        server.script_load(source)
-        again, confirmed = _evalsha(
-            server, _sha(source), keys, [prepared[place] for place in unknown], replicas
-        )
-        for place, answer in zip(unknown, again, strict=True):
-            answers[place] = answer
-    full = [place for place, answer in enumerate(answers) if isinstance(answer, OutOfMemoryError)]
-    if full and urgent:  # it was stopped before its first write
-        again = _send(server, [prepared[place] for place in full], ALLOW_OOM + source, keys)
-        for place, answer in zip(full, again, strict=True):
-            answers[place] = answer
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    if confirmed < replicas:
-        raise NotReplicatedError(f"{confirmed} of {replicas} replicas have what was written")
+    """Run a script for each; ``answers`` are the first ones, where they are known already."""
+    ask = partial(_evalsha, lines, ends=ends, keys=keys, replicas=replicas)
+    answers = ask(prepared, source) if answers is None else answers
+    # A new server, or one that restarted or flushed its scripts.
+    unknown = [place for place, answer in enumerate(answers) if _code(answer) == "NOSCRIPT"]
+    _put(answers, unknown, partial(ask, source=source, load=True), prepared)
+    # Stopped before its first write.
+    full = [place for place, answer in enumerate(answers) if urgent and _code(answer) == "OOM"]
+    _put(answers, full, partial(ask, source=ALLOW_OOM + source, load=True), prepared)
     return answers
 
 
+def _put(
+    answers: list[Any],
+    places: list[int],
+    ask: Callable[[list[tuple[Any, ...]]], list[Any]],
+    prepared: list[tuple[Any, ...]],
+) -> None:
+    """Ask again, in these places."""
+    if places:
+        for place, answer in zip(places, ask([prepared[place] for place in places]), strict=True):
+            answers[place] = answer
+
+
 def _evalsha(
-    server: redis.Redis, sha: str, keys: int, prepared: list[tuple[Any, ...]], replicas: int
-) -> tuple[list[Any], int]:
-    """The answers, and how many replicas have what was written, if that was asked."""
-    pipeline = server.pipeline(transaction=False)
-    for arguments in prepared:
-        pipeline.evalsha(sha, keys, *arguments)
-    if not replicas:
-        return list(pipeline.execute(raise_on_error=False)), 0
-    pipeline.wait(replicas, WAIT_MILLISECONDS)  # for what this very connection wrote
-    *answers, confirmed = pipeline.execute(raise_on_error=False)
-    if isinstance(confirmed, Exception):
-        raise confirmed
-    return answers, int(confirmed)
+    lines: Lines,
+    prepared: list[tuple[Any, ...]],
+    source: str,
+    *,
+    ends: float,
+    keys: int,
+    replicas: int,
+    load: bool = False,
+) -> list[Any]:
+    """The answers, in one round trip; where asked, once the replicas have what was written."""
+    sha = _sha(source)
+    commands: list[tuple[Any, ...]] = [("EVALSHA", sha, keys, *arguments) for arguments in prepared]
+    before = [("SCRIPT", "LOAD", source)] if load else []
+    after = [("WAIT", replicas, WAIT_MILLISECONDS)] if replicas else []  # for what this very connection wrote
+    answers = lines.ask_all([*before, *commands, *after], ends)
+    if replicas and any(not isinstance(answer, ReplyError) for answer in answers[len(before) : -1]):
+        confirmed = answers[-1]
+        if isinstance(confirmed, ReplyError) or confirmed < replicas:
+            raise NotReplicatedError(f"{confirmed} of {replicas} replicas have what was written")
+    if load and isinstance(answers[0], ReplyError):
+        return [answers[0]] * len(prepared)
+    return _followed(answers[len(before) : len(before) + len(prepared)])
+
+
+def _followed(answers: list[Any]) -> list[Any]:
+    """The answers, unless a cluster says that another server has the key.
+
+    Raises:
+        ReplyError: It does.
+    """
+    for answer in answers:
+        if _code(answer) in MOVES:
+            raise answer
+    return answers
+
+
+def _code(answer: Any) -> str:
+    return answer.code if isinstance(answer, ReplyError) else ""
 
 
 class RedisStore:
     """Circuits shared by everybody who uses this server.
 
     Args:
-        url: See ``connect``.
+        url: See ``Scripts``.
         clock: See ``Scripts``.
     """
 
     def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
         self.scripts = Scripts(url, clock)
         self.lot = ParkingLot(self.scripts)
-        self._told: set[str] = set()
 
     def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``."""
@@ -580,6 +521,8 @@ class RedisStore:
         )
         found = []
         for service, entries in zip(services, handed, strict=True):
+            if isinstance(entries, StoreUnavailableError):
+                continue
             for ident, values in entries:
                 change = _transition(service, ident, values)
                 if change is None:  # or it would be handed out again and again
@@ -595,36 +538,47 @@ class RedisStore:
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``."""
-        rows = self.scripts.run_many("read", [(service, ()) for service in services]) if services else []
-        found = {}
-        for service, row in zip(services, rows, strict=True):
-            try:
-                found[service] = _circuit(service, row)
-            except UNREADABLE as error:
-                raise self._unreadable(service, error) from error
-        return found
+        return _whole(self.circuits(services))
 
     def history(self, services: Sequence[str], most: int) -> dict[str, History]:
         """See ``Store.history``."""
+        return _whole(self.histories(services, most))
+
+    def circuits(self, services: Sequence[str]) -> dict[str, Circuit | StoreUnavailableError]:
+        """As ``read``; one that cannot be read takes none of the others along."""
+        return self._look("read", services, (), _circuit)
+
+    def histories(self, services: Sequence[str], most: int) -> dict[str, History | StoreUnavailableError]:
+        """As ``history``; one that cannot be read takes none of the others along."""
         # One more than asked for tells whether there are earlier ones.
-        rows = self.scripts.run_many("history", [(service, (most + 1,)) for service in services])
-        found = {}
+        return self._look("history", services, (most + 1,), partial(_history, most=most))
+
+    def _look(
+        self,
+        script: str,
+        services: Sequence[str],
+        arguments: tuple[int, ...],
+        load: Callable[[str, Any], T],
+    ) -> dict[str, T | StoreUnavailableError]:
+        found: dict[str, T | StoreUnavailableError] = {}
+        rows = self.scripts.run_many(script, [(service, arguments) for service in services])
         for service, row in zip(services, rows, strict=True):
             try:
-                found[service] = _history(service, row, most)
+                found[service] = row if isinstance(row, StoreUnavailableError) else load(service, row)
             except UNREADABLE as error:
-                raise self._unreadable(service, error) from error
+                found[service] = self._unreadable(service, error)
         return found
 
     def _unreadable(self, service: str, error: Exception) -> StoreUnreadableError:
-        """It answers, so it is not lost; said once, since it will be found again and again."""
-        told = StoreUnreadableError(
-            self.scripts.address, f"{error!r}, in or beside {circuit_of(service)!r}: delete what is not ours"
-        )
-        if service not in self._told:
-            self._told.add(service)
-            logger.error("%s; the circuit is local to this process until it can", told)
-        return told
+        key = circuit_of(service)
+        return self.scripts.unreadable(key, f"{error!r}, in or beside {key!r}: delete what is not ours")
+
+
+def _whole(found: Mapping[str, T | StoreUnavailableError]) -> dict[str, T]:
+    for each in found.values():
+        if isinstance(each, StoreUnavailableError):
+            raise each
+    return dict(found)  # type: ignore[arg-type]  # none is an error
 
 
 def _wait_unseen(micros: int) -> None:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from resilience import forks
 from resilience.circuit import CircuitState, Permit, Report, Verdict, duration_fields
 from resilience.errors import StoreUnavailableError
 from resilience.policy import micros_in
@@ -58,11 +58,10 @@ class Views:
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
-        self._begin()
+        forks.begin_anew(self)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """A forked child has nothing of its parent's: not its counts, not its locks, not its thread."""
-        self._pid = os.getpid()
         self._views: dict[str, _View] = {}
         #: By service, by field of its circuit: what nobody has been told of.
         self._counts: dict[str, Counter[str]] = {}
@@ -73,7 +72,7 @@ class Views:
     def acquire(self, service: str, policy: Policy, key: str) -> Permit | None:
         """A permit, if the circuit may be taken for closed at this moment."""
         view = self._views.get(service)
-        if view is None or view.key != key or self._pid != os.getpid():
+        if view is None or view.key != key:
             return None
         if view.policy is not policy and view.policy != policy:
             return None
@@ -95,7 +94,7 @@ class Views:
     def success(self, permit: Permit) -> Report | None:
         """Its report, if there is nothing a success would set back."""
         view = self._views.get(permit.service)
-        if view is None or self._pid != os.getpid():
+        if view is None:
             return None
         generation, until = view.good
         now = time.monotonic()
@@ -108,8 +107,6 @@ class Views:
 
     def asked(self, permit: Permit, key: str) -> None:
         """A call had to ask; many in a second make the circuit viewed."""
-        if self._pid != os.getpid():
-            self._begin()
         view = self._views.get(permit.service)
         second = int(time.monotonic())
         if view is None or view.key != key or view.policy != permit.policy:
@@ -139,17 +136,18 @@ class Views:
             for name, more in counts.items():
                 self._count(name, more)
             raise
-        for (name, _), (clean, generation) in zip(asked, answers, strict=True):
+        for (name, _), answer in zip(asked, answers, strict=True):
             view = busy.get(name)
-            if view is not None:
+            if view is not None and isinstance(answer, StoreUnavailableError):
+                view.good = (0, 0)
+            elif view is not None:
+                clean, generation = answer
                 # From before it was asked for: the store's note is the later one.
                 view.good = (generation, now + VIEW_SECONDS if clean else 0)
         return True
 
     def close(self) -> None:
         """Tell what is left to tell, and ask no more."""
-        if self._pid != os.getpid():
-            return
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -166,10 +164,14 @@ class Views:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._keep, name="circuit-views", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # none can be started now: every call asks, and one of them tries again
+                    return
                 if self._thread is None:
                     atexit.register(self.close)
-                self._thread = threading.Thread(target=self._keep, name="circuit-views", daemon=True)
-                self._thread.start()
+                self._thread = thread
 
     def _keep(self) -> None:
         with contextlib.suppress(StoreUnavailableError):  # whoever calls next finds out too
