@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 REDIS_PORT = 6379
 #: Of one process to one server.
-MAX_CONNECTIONS = 50
+MAX_CONNECTIONS = 20
 #: What may stand behind the ? of a URL, and what it is.
 OPTIONS = {
     "db": "the number of the database",

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from redis.crc import key_slot
 
-from resilience.stores.lines import CONNECT_SECONDS, BusyError, Lines, LostError, ReplyError, connect
-from resilience.stores.servers import greeting
+from resilience.stores.lines import CONNECT_SECONDS, BusyError, Lines, LostError, ReplyError
+from resilience.stores.servers import reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from resilience.stores.address import Address
-    from resilience.stores.lines import Line
 
     Place = tuple[str, int]
 
@@ -124,12 +123,9 @@ class Cluster:
     def _lines_to(self, home: Place) -> Lines:
         lines = self._lines.get(home)
         if lines is None:
-            made = Lines(partial(self._reach, home), self._seconds, self._address.most)
+            made = Lines(partial(reach, self._address, home), self._seconds, self._address.most)
             lines = self._lines.setdefault(home, made)
         return lines
-
-    def _reach(self, home: Place, ends: float) -> Line:
-        return connect(*home, greeting(self._address), self._address.context(), ends)
 
     def _look(self, patience: float, ends: float) -> None:
         """Who has which slots, says the first that answers: of the URL's, then of those that were there."""

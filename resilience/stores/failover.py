@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakMethod
 
 from resilience import forks
 from resilience.circuit import LOST, UNDER_ORDERS, Finding, Known, Verdict, to_micros
@@ -26,7 +27,7 @@ from resilience.policy import MICROSECONDS
 from resilience.stores.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from resilience.circuit import Circuit, CircuitState, History, Permit, Report, Transition
     from resilience.parking import ParkingLot
@@ -79,7 +80,8 @@ class FailoverStore:
         self.local = local
         self.views = Views(shared.scripts)
         self._seen: dict[str, _Seen] = {}
-        shared.scripts.on_lost = self._lose
+        lose = WeakMethod(self._lose)  # or a store that nobody has would keep its connections
+        shared.scripts.on_lost = lambda error: _call(lose(), error)
         forks.begin_anew(self)
 
     def begin(self) -> None:
@@ -291,6 +293,11 @@ class FailoverStore:
         with self._lock:
             self._lost = False
         logger.warning("the breaker store at %s is back", self.shared.scripts.address)
+
+
+def _call(method: Callable[[StoreUnavailableError], None] | None, error: StoreUnavailableError) -> None:
+    if method is not None:
+        method(error)
 
 
 def _readable(found: Mapping[str, T | StoreUnavailableError]) -> dict[str, T]:

@@ -37,15 +37,18 @@ CONNECT_SECONDS = 5.0
 # A connection that was used a moment ago is taken as it is. An older one may have been forgotten on the way,
 # by a firewall or a load balancer, and none of its ends knows; so it is tried first, with what has no effect.
 IDLE_SECONDS = 0.8
+# So many are made at a time; who waits is mostly served sooner by one that is given back.
+MAKING_MOST = 4
 # What a burst has left is closed when it was not needed for so long.
 SPARE_SECONDS = 60.0
 # An address that does not answer at once is not waited for before the next one is tried as well.
 STAGGER_SECONDS = 0.03
 # So long a name that has been resolved before is asked for again, before its last answer is taken.
 RESOLVE_SECONDS = 0.05
-# Data that is there is read though the process comes to it late, which is no fault of the server's.
+# However late a process with many threads comes to ask, the server has so long to answer.
+FAIR_SECONDS = 0.05
+# Data that is there is read, though the time is over.
 LEAST_SECONDS = 0.001
-GRACE_SECONDS = 0.04
 BUFFER_BYTES = 32768
 # A firewall forgets what was silent for minutes; and who is dead is found out while nobody waits.
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -123,8 +126,10 @@ class Line:
             hiredis.HiredisError: The answer is no server's.
         """
         connected, reader = self._socket, self._reader
-        self.given = ends - time.monotonic()
-        connected.settimeout(max(self.given, LEAST_SECONDS))
+        now = time.monotonic()
+        self.given = ends - now
+        ends = max(ends, now + FAIR_SECONDS)
+        connected.settimeout(ends - now)
         connected.sendall(asked)
         answers: list[Any] = []
         while True:
@@ -137,7 +142,7 @@ class Line:
                 if len(answers) == count:
                     return answers
             left = ends - time.monotonic()
-            if left < -GRACE_SECONDS:  # a byte now and then
+            if left < -FAIR_SECONDS:  # a byte now and then
                 raise TimeoutError("timed out")
             connected.settimeout(max(left, LEAST_SECONDS))
 
@@ -147,6 +152,19 @@ class Line:
             self._socket.close()
 
     __del__ = close
+
+
+class _Turn:
+    """One who waits for a connection."""
+
+    __slots__ = ("done", "line", "why")
+
+    def __init__(self) -> None:
+        self.line: Line | None = None
+        #: Why there is none.
+        self.why = ""
+        self.done = threading.Lock()
+        self.done.acquire()
 
 
 class Lines:
@@ -165,11 +183,10 @@ class Lines:
         self._idle: deque[Line] = deque()
         #: All there are. One whose caller was broken off is gone with him.
         self._live: WeakSet[Line] = WeakSet()
-        self._changed = threading.Condition(threading.Lock())
-        self._waiting = 0
+        self._lock = threading.Lock()
+        #: Who waits for one, the first comer first.
+        self._queue: deque[_Turn] = deque()
         self._making = 0
-        self._failed = 0
-        self._why = ""
         self._era = 0
         self._closed = False
 
@@ -234,7 +251,7 @@ class Lines:
     def _take(self, now: float, ends: float) -> Line:
         while True:
             try:
-                line = self._idle.pop()
+                line = self._wait(ends) if self._queue else self._idle.pop()
             except IndexError:
                 line = self._wait(ends)
             if line.era == self._era and (now - line.used < IDLE_SECONDS or self._lives(line, ends)):
@@ -255,9 +272,9 @@ class Lines:
 
     def _give(self, line: Line, now: float) -> None:
         self._idle.append(line)
-        if self._waiting:
-            with self._changed:
-                self._changed.notify()
+        if self._queue:
+            with self._lock:
+                self._hand_out()
         with contextlib.suppress(IndexError):
             if now - self._idle[0].used > SPARE_SECONDS:
                 self._drop(self._idle.popleft())
@@ -272,45 +289,47 @@ class Lines:
         line.close()
 
     def _wait(self, ends: float) -> Line:
-        """For one that is given back or made."""
-        with self._changed:
-            failed = self._failed
-            self._waiting += 1
-            try:
-                while True:
-                    with contextlib.suppress(IndexError):
-                        return self._idle.pop()
-                    if self._failed != failed and not (self._live or self._making):
-                        raise LostError(self._why)
-                    self._make_more(ends)
-                    left = ends - time.monotonic()
-                    if left <= 0:
-                        break
-                    if not self._idle:
-                        self._changed.wait(left)
-            finally:
-                self._waiting -= 1
-            if self._live:
-                raise BusyError(f"none of this process's {self._most} connections was free in time")
-            raise LostError(
-                f"no connection within {self.seconds:g} s" + (f": {self._why}" if self._why else "")
-            )
+        """For one that is given back or made, in turn."""
+        turn = _Turn()
+        with self._lock:
+            self._queue.append(turn)
+            self._hand_out()
+            inline = turn.line is None and not self._make_more()
+        if inline:  # no thread can be started now: better to wait than to have no connection
+            self._make(ends)
+        try:
+            turn.done.acquire(timeout=max(ends - time.monotonic(), 0))
+        finally:
+            with self._lock, contextlib.suppress(ValueError):  # it was its turn
+                self._queue.remove(turn)
+        if turn.line is not None:
+            return turn.line
+        if self._live:
+            raise BusyError(f"none of this process's {self._most} connections was free in time")
+        raise LostError(turn.why or f"no connection within {self.seconds:g} s")
 
-    def _make_more(self, ends: float) -> None:
-        """One for each that waits, up to the most; the lock is held."""
-        if self._closed or self._making >= self._waiting or len(self._live) + self._making >= self._most:
-            return
-        self._making += 1
+    def _hand_out(self) -> None:
+        """What is idle, to those who wait; the lock is held."""
+        while self._queue and self._idle:
+            with contextlib.suppress(IndexError):
+                line = self._idle.pop()
+                turn = self._queue.popleft()
+                turn.line = line
+                turn.done.release()
+
+    def _make_more(self) -> bool:
+        """One for each that waits, up to the most; false where no thread can be started. The lock is held."""
+        wanted = min(len(self._queue), MAKING_MOST, self._most - len(self._live))
+        if self._closed or self._making >= wanted:
+            return True
         until = time.monotonic() + CONNECT_SECONDS
         maker = threading.Thread(target=self._make, args=(until,), name="breaker-store-connect", daemon=True)
+        self._making += 1
         try:
             maker.start()
-        except RuntimeError:  # no thread can be started now: better to wait than to have no connection
-            self._changed.release()
-            try:
-                self._make(ends)
-            finally:
-                self._changed.acquire()
+        except RuntimeError:
+            return False
+        return True
 
     def _make(self, ends: float) -> None:
         line, why = None, ""
@@ -318,19 +337,20 @@ class Lines:
             line = self._connect(ends)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits is told
             why = told(error)
-        with self._changed:
+        with self._lock:
             self._making -= 1
-            self._why = why
-            if line is None:
-                self._failed += 1
-                self._changed.notify_all()
-            elif self._closed:
-                line.close()
-            else:
+            if line is not None and not self._closed:
                 line.era = self._era
                 self._live.add(line)
                 self._idle.append(line)
-                self._changed.notify()
+                self._hand_out()
+            if self._queue and line is not None:
+                self._make_more()
+            elif not (self._live or self._making):
+                while self._queue:  # nobody comes back with one
+                    turn = self._queue.popleft()
+                    turn.why = why
+                    turn.done.release()
 
 
 def connect(

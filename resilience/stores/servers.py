@@ -35,8 +35,11 @@ class OneServer:
     """
 
     def __init__(self, address: Address, seconds: float) -> None:
-        find = partial(_ask_sentinels, address, list(address.hosts)) if address.master else None
-        self.lines = Lines(partial(_reach, address, find), seconds, address.most)
+        if address.master:
+            make = partial(_reach_master, address, list(address.hosts))
+        else:
+            make = partial(reach, address, address.hosts[0])
+        self.lines = Lines(make, seconds, address.most)
 
     def spread(
         self,
@@ -64,22 +67,21 @@ class OneServer:
         self.lines.close()
 
 
-def greeting(address: Address, database: int = 0) -> list[tuple[str | int, ...]]:
-    """What a server is told first, in one round trip."""
+def reach(address: Address, place: tuple[str, int], ends: float, *, sentinel: bool = False) -> Line:
+    """A connection to a server, or a sentinel, of this address."""
     said: list[tuple[str | int, ...]] = []
     if address.username:
         said.append(("AUTH", address.username, address.password))
     elif address.password:
         said.append(("AUTH", address.password))
     said.append(("CLIENT", "SETNAME", "resilience"))
-    if database:
-        said.append(("SELECT", database))
-    return said
+    if address.database and not sentinel:
+        said.append(("SELECT", address.database))
+    return connect(*place, said, address.context(), ends)
 
 
-def _reach(address: Address, find: Callable[[float], tuple[str, int]] | None, ends: float) -> Line:
-    host, port = find(ends) if find else address.hosts[0]
-    return connect(host, port, greeting(address, address.database), address.context(), ends)
+def _reach_master(address: Address, sentinels: list[tuple[str, int]], ends: float) -> Line:
+    return reach(address, _ask_sentinels(address, sentinels, ends), ends)
 
 
 def _ask_sentinels(address: Address, sentinels: list[tuple[str, int]], ends: float) -> tuple[str, int]:
@@ -96,7 +98,7 @@ def _ask_sentinels(address: Address, sentinels: list[tuple[str, int]], ends: flo
             if until <= now:
                 break
             try:
-                line = connect(*place, greeting(address), address.context(), until)
+                line = reach(address, place, until, sentinel=True)
                 try:
                     question = packed(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.master))
                     [answer] = line.ask(question, 1, until)

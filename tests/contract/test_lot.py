@@ -471,7 +471,7 @@ def test_a_lot_is_bounded_in_bytes_too(url):
     assert outcomes[0] is Taken.PARKED
     desk.breaker.reset()
     assert len(desk.take()) == outcomes.count(Taken.PARKED)
-    assert int(desk.store.scripts.client.hget(keys_of(desk.name)[0], "bytes")) == 0
+    assert int(desk.store.scripts._lines.ask("HGET", keys_of(desk.name)[0], "bytes")) == 0
 
 
 def test_what_has_waited_longer_than_anything_may_is_told_apart(url):
@@ -525,8 +525,8 @@ def answer(desk: Desk, *leaders: str, most: int = 50) -> list[str]:
 def left_of(desk: Desk) -> set[str]:
     """The keys there are beside the circuit and its history; the store's own user may not list any."""
     circuit = keys_of(desk.name)[0]
-    place = desk.store.scripts.client.connection_pool.connection_kwargs
-    with redis.Redis(port=place["port"], db=place["db"]) as admin:
+    place = desk.store.scripts._address
+    with redis.Redis(port=place.hosts[0][1], db=place.database) as admin:
         keys = {key.decode().removeprefix(circuit) for key in admin.keys(f"{circuit}*")}
     return keys - {"", ":transitions", ":samples"}
 

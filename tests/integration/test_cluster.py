@@ -23,9 +23,10 @@ from resilience import (
 )
 from resilience.parking import Lane, Stored, Waiting
 from resilience.stores import set_default_store
+from resilience.stores.address import parse
 from resilience.stores.failover import FailoverStore
 from resilience.stores.memory import MemoryStore
-from resilience.stores.redis import RedisStore, connect, keys_of
+from resilience.stores.redis import RedisStore, keys_of
 from tasks import last_good
 from tasks.records import Quote
 from tests.fleet import wait_for
@@ -342,10 +343,10 @@ def test_a_url_that_cannot_be_read_is_refused_without_showing_it(url: str) -> No
 
 def test_every_server_is_asked_with_the_same_name_and_certificates() -> None:
     url = f"rediss+cluster://fleet:{QUOTED}@one:7000,two:7001/?ssl_ca_certs=/etc/ours.pem"
-    cluster = connect(url)
-    assert cluster._hosts == [("one", 7000), ("two", 7001)]
-    told = {name: cluster._options[name] for name in ("username", "password", "ssl", "ssl_ca_certs")}
-    assert told == {"username": "fleet", "password": PASSWORD, "ssl": True, "ssl_ca_certs": "/etc/ours.pem"}
+    cluster = parse(url)
+    assert cluster.hosts == (("one", 7000), ("two", 7001))
+    assert (cluster.username, cluster.password) == ("fleet", PASSWORD)
+    assert cluster.tls == {"ssl_ca_certs": "/etc/ours.pem"}
 
 
 def test_an_outage_outlives_the_loss_of_a_server(

@@ -182,7 +182,7 @@ def test_quotes_flow_through_an_outage_and_a_restart(run):
 
         wait_for(lambda: set(states()) <= FINAL, 20, "every task has its final state")
         assert set(states()) <= {"SUCCESS", "REVOKED"}
-        shared.scripts.client.close()
+        shared.scripts.close()
         results.connection_pool.disconnect()
 
     started = run.family()

@@ -140,7 +140,7 @@ def test_a_thread_that_ends_leaves_no_connection_behind(server: ValkeyServer, st
 def test_scripts_survive_a_server_that_forgot_them(store: FailoverStore) -> None:
     breaker = CircuitBreaker("p", store=store)
     assert breaker.acquire()
-    store.shared.scripts.client.script_flush()
+    assert store.shared.scripts._lines.ask("SCRIPT", "FLUSH") == b"OK"
     assert breaker.acquire().shared
 
 
@@ -153,12 +153,12 @@ def test_an_operator_is_told(server: ValkeyServer, store: FailoverStore) -> None
 def test_a_forked_child_has_its_own_connection_and_sees_an_open_circuit(store: FailoverStore) -> None:
     breaker = CircuitBreaker("p", failure_threshold=1, store=store)
     breaker.report(breaker.acquire(), "failure")
-    ours = store.shared.scripts.client
+    ours = list(store.shared.scripts._lines._live)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         permit = breaker.acquire()
-        told = f"{bool(permit)} {permit.shared} {store.shared.scripts.client is ours}"
+        told = f"{bool(permit)} {permit.shared} {bool({*store.shared.scripts._lines._live} & {*ours})}"
         os.write(writing, told.encode())
         os._exit(0)
     os.waitpid(child, 0)
@@ -239,11 +239,11 @@ def test_what_was_known_at_an_earlier_loss_is_not_believed_at_the_next(
 def test_an_answer_nobody_waited_for_is_not_the_next_ones(store: FailoverStore) -> None:
     breaker = CircuitBreaker("p", store=store)
     permit = breaker.acquire()
-    line = store.shared.scripts._line
-    read, line._connection.read_response = line._connection.read_response, None  # broken off before it reads
+    [line] = store.shared.scripts._lines._idle
+    kept, line._buffer = line._buffer, None  # broken off before it reads
     with pytest.raises(TypeError):
         breaker.report(permit, "success")
-    line._connection.read_response = read
+    line._buffer = kept
     breaker.force_open(60)
     assert not breaker.acquire()
     assert breaker.read().state is CircuitState.FORCED_OPEN
