@@ -405,10 +405,13 @@ def to_micros(when: datetime) -> int:
 
 
 def token_for(owner: str) -> str:
-    """A new permit's name, after its owner, so that the permit of a lost process can be found."""
+    """A new permit's name, and its owner behind the first colon: so the permit of a lost process is found.
+
+    The owner comes last because it may be anything, colons and what reservations begin with included.
+    """
     if _process.pid != os.getpid():  # a forked child's are not its parent's
         _process.name, _process.pid = uuid.uuid4().hex, os.getpid()
-    return f"{owner}:{_process.name}-{next(_numbers)}"
+    return f"{_process.name}-{next(_numbers)}:{owner}"
 
 
 class _process:  # noqa: N801 - one namespace, never an object

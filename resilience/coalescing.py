@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from resilience.gate import Gate
-    from resilience.parking import Leader, Stored
+    from resilience.parking import Leader, ParkingLot, Stored
 
 logger = get_logger(__name__)
 
@@ -105,8 +105,12 @@ def answer_followers(gate: Gate, service: str) -> int:
         return 0
     patience = PATIENCE_SECONDS + get_circuit_breaker(service).policy.call_seconds
     away = lot.away(service, LEADERS_A_LOOK, patience)
+    unreadable = [leader.follower.id for leader in away if leader.follower.problem]
+    if unreadable:  # or nobody behind it would get the answer
+        token, messages = lot.pick(service, len(unreadable), unreadable)
+        _end_unreadable(gate, lot, service, token, messages)
     # Another app's are its own releasers'.
-    ours = {leader.id: leader for leader in away if leader.follower.headers["task"] in gate.app.tasks}
+    ours = {leader.id: leader for leader in away if task_of(gate, leader.follower)}
     finals = _finals(gate, {ident: leader.follower for ident, leader in ours.items()})
     if finals is None:
         return 0
@@ -121,13 +125,25 @@ def answer_followers(gate: Gate, service: str) -> int:
     total, ends = 0, time.monotonic() + LOOK_SECONDS
     while found[Outlook.ANSWER] and time.monotonic() < ends:
         token, following = lot.follow(service, BATCH, found[Outlook.ANSWER])
-        ended = _pass_on(gate, [(message, ours[ident], finals.get(ident)) for ident, message in following])
-        if not ended:
+        odd = [message for _, message in following if message.problem]
+        _end_unreadable(gate, lot, service, token, odd)
+        answers = [
+            (message, ours[ident], finals.get(ident)) for ident, message in following if not message.problem
+        ]
+        ended = _pass_on(gate, answers)
+        if not (ended or odd):
             break
         for how, ids in ended.items():
             lot.settle(service, token, ids, dropped=how)
         total += sum(map(len, ended.values()))
     return total
+
+
+def _end_unreadable(gate: Gate, lot: ParkingLot, service: str, token: str, messages: list[Stored]) -> None:
+    for message in messages:
+        gate.end_unreadable(service, message)
+    if messages:
+        lot.settle(service, token, [message.id for message in messages], "unreadable")
 
 
 def _pass_on(
@@ -159,7 +175,7 @@ def _finals(gate: Gate, asked: Mapping[str, Stored]) -> dict[str, dict[str, Any]
     ids_at: dict[Any, list[str]] = defaultdict(list)
     for ident, message in asked.items():
         if keeps_state(gate, message):
-            ids_at[gate.app.tasks[message.headers["task"]].backend].append(ident)
+            ids_at[gate.app.tasks[message.fields["task"]].backend].append(ident)
     found: dict[str, dict[str, Any]] = {}
     for backend, ids in ids_at.items():
         metas = gate.states.final(backend, ids)
@@ -171,6 +187,13 @@ def _finals(gate: Gate, asked: Mapping[str, Stored]) -> dict[str, dict[str, Any]
 
 def keeps_state(gate: Gate, message: Stored) -> bool:
     """Whether the state of this task can be read."""
-    task = gate.app.tasks[message.headers["task"]]
-    ignored = task.ignore_result or message.headers.get("ignore_result")
-    return not ignored and not isinstance(task.backend, DisabledBackend)
+    task = task_of(gate, message)
+    if task is None or task.ignore_result or message.fields.get("ignore_result"):
+        return False
+    return not isinstance(task.backend, DisabledBackend)
+
+
+def task_of(gate: Gate, message: Stored) -> Any:
+    """Its task; None for another app's, and for a message that cannot be read."""
+    name = message.fields.get("task")
+    return gate.app.tasks.get(name) if isinstance(name, str) else None

@@ -19,15 +19,18 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from celery.backends.base import DisabledBackend
 from celery.exceptions import WorkerLostError
+from celery.utils.functional import maybe_list
 from celery.utils.log import get_logger
 from celery.utils.nodenames import gethostname
 from celery.worker import state as worker_state
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
+from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
 from resilience.breaker import iso
 from resilience.circuit import LOST, Circuit, CircuitState, Known, Permit, Reason, Report, Verdict
 from resilience.errors import ConfigurationError, ParkingLotError, StoreFullError, StoreUnavailableError
+from resilience.messages import ODD, tell
 from resilience.parking import PUBLISHED_AGAIN, Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
@@ -77,7 +80,7 @@ class Refusal:
         try:
             stored = Stored.of(message)
             entry = Waiting(stored, Lane(task.lane), wait.delay_seconds, wait.behind, task.group_of(stored))
-        except (TypeError, ValueError) as error:
+        except ODD as error:
             logger.error("cannot park a message of %s, its headers are no JSON: %s", task.name, error)  # noqa: TRY400 - the message says it all
             return None
         return cls(task, message, wait, entry)
@@ -112,8 +115,6 @@ class Gate:
         self._shut: dict[str, Parked] = {}
         self._shut_until: dict[str, float] = {}
         self._idle_until: dict[str, float] = {}
-        if store.lot is not None:
-            store.lot.on_unreadable = self._end_unreadable
 
     def services(self) -> list[str]:
         """Every circuit a task of this app is under."""
@@ -257,14 +258,23 @@ class Gate:
 
         for name, group in groupby(sorted(pending, key=service), key=service):
             some = list(group)
-            try:
-                told = self._park(name, [refusal for refusal, _ in some], gate=True)
-            except Exception:  # whatever it is, none of them may be forgotten
-                logger.exception("cannot park for %s", name)
-                told = [Taken.LET_THROUGH] * len(some)
+            told = self._park_each(name, [refusal for refusal, _ in some])
             for (refusal, otherwise), taken in zip(some, told, strict=True):
-                if not self.settle(refusal.message, taken):
-                    otherwise()
+                try:
+                    if not self.settle(refusal.message, taken):
+                        otherwise()
+                except Exception:  # the others are parked, and must be acknowledged
+                    logger.exception("cannot end the delivery of %s", refusal.stored.id)
+
+    def _park_each(self, service: str, refusals: Sequence[Refusal]) -> list[Taken]:
+        """In one act, or, where one of them is in the way of that, one by one; none is forgotten."""
+        try:
+            return self._park(service, refusals, gate=True)
+        except Exception:
+            if len(refusals) > 1:
+                return [taken for one in refusals for taken in self._park_each(service, [one])]
+            logger.exception("cannot park %s for %s", refusals[0].stored.id, service)
+            return [Taken.LET_THROUGH]
 
     def _park(self, service: str, refusals: Sequence[Refusal], *, gate: bool) -> list[Taken]:
         """All that wait for one service, in one act; for each as ``park``."""
@@ -294,6 +304,8 @@ class Gate:
         wait = refusal.wait
         if taken is Taken.PARKED:
             self.sought.discard(refusal.stored.id)  # it may have been revoked on its way here
+            if bears_revoked_stamp(refusal.stored.fields):
+                worker_state.revoked.add(refusal.stored.id)
             self._send_event(refusal.stored, wait)
             # Where calls must keep to a pace, the next may go though this one may not.
             if not gate and not wait.delay_seconds and wait.reason not in PACED:
@@ -316,14 +328,11 @@ class Gate:
             return Taken.LET_THROUGH
         return Taken.PARKED
 
-    def _end_unreadable(self, service: str, ids: list[str]) -> None:
+    def end_unreadable(self, service: str, message: Stored) -> None:
         """Of its message nothing is left but its id: whoever waits for its result is told."""
+        logger.error("what waits for %s as %r cannot be read: %s", service, message.id, message.problem)
         problem = "what was stored of this task cannot be read: send it again"
-        for ident in ids:
-            try:
-                self.app.backend.mark_as_failure(ident, ParkingLotError(service, problem))
-            except Exception as error:  # noqa: BLE001 - any backend's; the log has it all the same
-                logger.warning("failure of %s not written: %r", ident, error)
+        tell(self.app.backend, message.id, ParkingLotError(service, problem))
 
     def _note(self, wait: Parked) -> None:
         """A task has just been refused: no need to wait for the next look to know."""
@@ -369,7 +378,7 @@ class Gate:
         batches: dict[Any, list[tuple[Stored, dict[str, Any]]]] = {}  # nearly always one backend
         for refusal in refusals:
             task, stored, wait = refusal.task, refusal.stored, refusal.wait
-            if not (stored.headers.get("ignore_result") or task.ignore_result):
+            if not (stored.fields.get("ignore_result") or task.ignore_result):
                 meta = {
                     "service": wait.service,
                     "reason": wait.reason,
@@ -385,16 +394,18 @@ class Gate:
         """``task-retried``: Flower lets an event it does not know outrank even REVOKED, for ever."""
         events = self.consumer.event_dispatcher if self.consumer else None
         if events and events.enabled:
-            headers = stored.headers
+            fields = stored.fields
             events.send(
                 "task-received",
                 uuid=stored.id,
-                name=headers.get("task"),
-                args=headers.get("argsrepr"),
-                kwargs=headers.get("kwargsrepr"),
-                root_id=headers.get("root_id"),
-                parent_id=headers.get("parent_id"),
-                retries=headers.get("retries", 0),
+                name=fields.get("shadow") or fields.get("task"),
+                args=fields.get("argsrepr"),
+                kwargs=fields.get("kwargsrepr"),
+                root_id=fields.get("root_id"),
+                parent_id=fields.get("parent_id"),
+                retries=fields.get("retries", 0),
+                eta=fields.get("eta"),
+                expires=fields.get("expires"),
             )
             events.send("task-retried", uuid=stored.id, exception=str(wait), traceback="")
 
@@ -472,9 +483,21 @@ def _plain(message: Any) -> bool:
     """Not revoked, expired or for later: those go Celery's way first."""
     headers = message.headers
     expires = headers.get("expires")
-    if headers.get("eta") or headers["id"] in worker_state.revoked:
+    if headers.get("eta") or headers["id"] in worker_state.revoked or bears_revoked_stamp(headers):
         return False
     return not expires or expires_of(headers) > time.time_ns() // 1000
+
+
+def bears_revoked_stamp(fields: dict[str, Any]) -> bool:
+    """Whether somebody has revoked what bears one of its stamps, as Celery's own ``revoked`` decides."""
+    if not worker_state.revoked_stamps:
+        return False  # nearly always
+    stamps = fields.get("stamps") or {}
+    for name in fields.get("stamped_headers") or ():
+        revoked = maybe_list(worker_state.revoked_stamps.get(name)) or ()
+        if any(stamp in revoked for stamp in maybe_list(stamps.get(name)) or ()):
+            return True
+    return False
 
 
 class ResilientRequest(Request):
@@ -528,18 +551,30 @@ class ResilientRequest(Request):
         Raises:
             Exception: For a message Celery would refuse to read, or another app's.
         """
+        message = stored.restore(gate.app.conf.accept_content)
+        options: dict[str, Any] = {}
+        if isinstance(message.payload, dict):  # of the protocol before the present one, as Celery reads it
+            convert = hybrid_to_proto2 if "args" in message.payload else proto1_to_proto2
+            names = ("body", "headers", "decoded", "utc")
+            options = dict(zip(names, convert(message, message.payload), strict=True))
         return cls(
-            stored.restore(gate.app.conf.accept_content),
+            message,
             app=gate.app,
             # An operator's command is no worker.
             hostname=gate.consumer.hostname if gate.consumer else gethostname(),
             eventer=gate.consumer.event_dispatcher if gate.consumer else None,
-            task=gate.app.tasks[stored.headers["task"]],
+            task=gate.app.tasks[stored.fields["task"]],
+            **options,
         )
 
     def revoke(self, reason: str) -> None:
         """REVOKED, as Celery ends what expired in a queue: chords are told. The lot is told by its lease."""
-        super()._announce_revoked(reason, False, None, reason == "expired")  # noqa: FBT003 - Celery's, positional
+        try:
+            super()._announce_revoked(reason, False, None, reason == "expired")  # noqa: FBT003 - Celery's, positional
+        except ODD:
+            logger.exception("%s[%s]: what is to follow it is malformed", self.name, self.id)
+            if self.store_errors:
+                self.task.backend.mark_as_revoked(self.id, reason)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: FBT001 - Celery's signature
         """Celery's, for what is revoked or has expired when its turn comes, or while it runs."""
@@ -569,9 +604,14 @@ class ResilientRequest(Request):
 
     def fail(self, error: Exception) -> None:
         """FAILURE by the original request: errbacks run, chords are told."""
-        self.task.backend.mark_as_failure(
-            self.id, error, request=self._context, store_result=self.store_errors
-        )
+        try:
+            self.task.backend.mark_as_failure(
+                self.id, error, request=self._context, store_result=self.store_errors
+            )
+        except ODD:
+            logger.exception("%s[%s]: what is to follow it is malformed", self.name, self.id)
+            if self.store_errors:
+                self.task.backend.mark_as_failure(self.id, error)
         self.acknowledge()
         signals.task_failure.send(
             sender=self.task,

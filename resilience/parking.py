@@ -8,6 +8,7 @@ acknowledge. A crash between two of them repeats a message and never loses one.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import uuid
@@ -16,34 +17,40 @@ from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
-from celery.utils.log import get_logger
+from celery.app.task import Context
+from celery.utils.time import maybe_iso8601
+from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps, loads
 
 from resilience.circuit import CircuitState, from_micros, time_of, to_micros
 from resilience.errors import UNREADABLE
-from resilience.messages import id_of
+from resilience.messages import ODD, fields_of, id_of
 from resilience.policy import DEFAULT, micros_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from resilience.policy import Policy
     from resilience.stores.redis import Scripts
-
-logger = get_logger(__name__)
 
 # A releaser that was killed holds its batch back this long.
 RELEASE_LEASE_SECONDS = 15
 # A released probe that reaches no worker in this time gives its place to another.
 RESERVATION_SECONDS = 15
 
+# So many messages are looked through in one go: a fraction of a millisecond of the server's time.
+STEP = 100
+
 # Header of a message that was published from here, and so may be in its queue twice.
 PUBLISHED_AGAIN = "resilience_published_again"
 
 # In JSON, kombu writes what a value of another type is under this key.
 TYPED = '"__type__"'
+
+# Content that is read without asking the app what it accepts: none of it can be code.
+PLAIN = ("application/json", "application/x-msgpack", "application/x-yaml")
 
 # What ``settle`` is told of messages that have ended as their leader has.
 ANSWERED = "answered"
@@ -62,20 +69,27 @@ _LEFT_OUT = frozenset(
     }
 )
 # kombu has decompressed the body, so the header that says otherwise goes; and where RabbitMQ has held the
-# message back for a while is no matter to the next who gets it.
-_NOT_ITS_OWN = ("compression", "x-death", "x-first-death-", "x-last-death-")
+# message back for a while is no matter to the next who gets it. These names and no others: what begins like
+# one of them is the sender's.
+_NOT_ITS_OWN = frozenset(
+    {
+        *("compression", "x-death"),
+        *(
+            f"x-{which}-death-{what}"
+            for which in ("first", "last")
+            for what in ("exchange", "queue", "reason")
+        ),
+    }
+)
 
 
-def expires_of(headers: dict[str, Any]) -> int:
+def expires_of(fields: dict[str, Any]) -> int:
     """When Celery would revoke a message, in microseconds since the epoch; 0: never, or not to be read."""
-    text = headers.get("expires")
     try:
-        when = datetime.fromisoformat(text) if text else None
-    except (TypeError, ValueError):
+        when = maybe_iso8601(fields.get("expires"))
+        return to_micros(when if when.tzinfo else when.replace(tzinfo=UTC)) if when else 0
+    except ODD:
         return 0  # Celery refuses it with its own error when it runs
-    if when is None:
-        return 0
-    return to_micros(when if when.tzinfo else when.replace(tzinfo=UTC))
 
 
 class Lane(StrEnum):
@@ -87,7 +101,12 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A message as it came from the broker, ready to be published again."""
+    """A message as it came from the broker, ready to be published again.
+
+    Attributes:
+        problem: Why it is none: what is stored of it cannot be read, and nothing is known but its id. All
+            that is left is to tell whoever waits for it.
+    """
 
     id: str
     body: str | bytes
@@ -97,6 +116,7 @@ class Stored:
     properties: dict[str, Any]
     exchange: str
     routing_key: str
+    problem: str = ""
 
     @classmethod
     def of(cls, message: Any) -> Stored:
@@ -107,10 +127,36 @@ class Stored:
             body=message.body,
             content_type=message.content_type,
             content_encoding=message.content_encoding,
-            headers={k: v for k, v in message.headers.items() if not k.startswith(_NOT_ITS_OWN)},
+            headers={k: v for k, v in message.headers.items() if k not in _NOT_ITS_OWN},
             properties={k: v for k, v in (message.properties or {}).items() if k not in _LEFT_OUT},
             exchange=delivery.get("exchange") or "",
             routing_key=delivery.get("routing_key") or "",
+        )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What Celery goes by (``fields_of``); the headers, where the body cannot be read."""
+        try:
+            return fields_of(self.restore(PLAIN))
+        except (DecodeError, ContentDisallowed, *ODD):
+            return self.headers
+
+    def context(self, worker: str, *, extended: bool) -> Context:
+        """The request as Celery's result backends know it: what they tell with a state, and whom.
+
+        Args:
+            worker: Whose it is.
+            extended: With its arguments, as under ``result_extended``.
+        """
+        fields = self.fields
+        args, kwargs = fields.get("args"), fields.get("kwargs")
+        with contextlib.suppress(DecodeError, ContentDisallowed, *ODD):
+            if extended and "args" not in fields:
+                args, kwargs, _ = self.restore(PLAIN).payload
+        names = {name: self.properties.get(name) for name in ("reply_to", "correlation_id")}
+        delivered = {"exchange": self.exchange, "routing_key": self.routing_key}
+        return Context(
+            fields, args=args, kwargs=kwargs, hostname=worker or None, delivery_info=delivered, **names
         )
 
     def question(self) -> str:
@@ -127,7 +173,7 @@ class Stored:
             if embed and any(embed.values()):
                 return ""
             asked = [self.headers["task"], args, kwargs, bool(self.headers.get("ignore_result"))]
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except ODD:
             return ""  # the protocol before the present one, or malformed
         text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -182,6 +228,19 @@ class Stored:
             raise ValueError(f"{text[:80]!r} is no parked message: {error}") from None
         return cls(ident, body, kind, encoding, headers, properties, exchange, key)
 
+    @classmethod
+    def read(cls, ident: bytes, text: bytes) -> Stored:
+        """What the lot keeps under this id; never raises, so that one in a batch is that one's affair."""
+        name = _name(ident)
+        try:
+            found = cls.load(text)
+            if found.id == name:
+                return found
+            problem = f"it is the message of {found.id[:80]!r}"
+        except ValueError as error:
+            problem = str(error) if text else "its message is gone"
+        return cls(name, "", "", "", {}, {}, "", "", problem)
+
     def publish(self, producer: Any, *, mandatory: bool = False, marked: bool = False) -> None:
         """Back to its own queue.
 
@@ -217,6 +276,7 @@ class Waiting:
         behind: Goes behind all others (a failed probe), instead of keeping its place.
         group: Those of one group become one in the lot (``Stored.question``); '': it stays for itself.
         text: The message as it is stored.
+        expires: When it expires, in microseconds since the epoch; 0: never.
 
     Raises:
         TypeError, ValueError: For a message whose headers or properties are no JSON, or of types that could
@@ -229,12 +289,14 @@ class Waiting:
     behind: bool = False
     group: str = ""
     text: str = field(init=False)
+    expires: int = field(init=False)
 
     def __post_init__(self) -> None:
         text = self.message.dump()
         if TYPED in text:  # kombu's word for what JSON has no word for, or a sender's
             Stored.load(text)
         object.__setattr__(self, "text", text)
+        object.__setattr__(self, "expires", expires_of(self.message.fields))
 
 
 class Taken(IntEnum):
@@ -295,8 +357,6 @@ class ParkingLot:
 
     def __init__(self, scripts: Scripts) -> None:
         self._scripts = scripts
-        #: Told of the ids of tasks that have ended here because what was stored of them cannot be read.
-        self.on_unreadable: Callable[[str, list[str]], None] = lambda _service, _ids: None
 
     @property
     def address(self) -> str:
@@ -346,7 +406,7 @@ class ParkingLot:
                 "d" if entry.lane is Lane.ON_DEMAND else "s",
                 micros_in(entry.delay_seconds),
                 int(entry.behind),
-                expires_of(entry.message.headers),
+                entry.expires,
                 entry.group,
                 entry.text,
             ]
@@ -357,7 +417,7 @@ class ParkingLot:
 
         Returns:
             The lease's token and the messages, on-demand first, each lane in order; none while the
-            circuit is shut.
+            circuit is shut. Here as elsewhere, some may have a ``problem``.
         """
         token = uuid.uuid4().hex
         _, *pairs = self._scripts.run(
@@ -370,43 +430,25 @@ class ParkingLot:
             micros_in(RELEASE_LEASE_SECONDS),
             micros_in(RESERVATION_SECONDS),
         )
-        return token, self._read(service, pairs[1::2], pairs[::2], token)
-
-    def _read(
-        self, service: str, texts: Sequence[bytes], ids: Sequence[bytes] = (), token: str = ""
-    ) -> list[Stored]:
-        """Those that can be read. One that cannot keeps nobody back: leased, it ends here, and says so."""
-        found: list[Stored] = []
-        unreadable: list[bytes] = []
-        for place, text in enumerate(texts):
-            try:
-                found.append(Stored.load(text))
-            except ValueError as error:
-                logger.error("what waits for %s cannot be read: %s", service, error)  # noqa: TRY400 - it says it all
-                unreadable += ids[place : place + 1]
-        if unreadable:
-            self.settle(service, token, unreadable, "unreadable")
-            self.on_unreadable(service, [ident.decode("utf-8", "replace") for ident in unreadable])
-        return found
+        return token, _read(pairs)
 
     def waiting(self, service: str, most: int, skip: int = 0) -> list[Entry]:
         """What is parked, the longest waiting first."""
         return [
             Entry(
-                message=message,
+                message=Stored.read(ident, text[1:]),
                 lane=Lane.ON_DEMAND if text[:1] == b"d" else Lane.SCHEDULED,
                 since=time_of(since),
                 due=from_micros(due),
                 released=bool(released),
                 attempts=attempts,
             )
-            for _, since, due, released, attempts, text in self._scripts.run("list", service, most, skip)
-            for message in self._read(service, [text[1:]])
+            for ident, since, due, released, attempts, text in self._scripts.run("list", service, most, skip)
         ]
 
     def on_demand(self, service: str, most: int, skip: int = 0) -> list[Stored]:
         """What waits on demand for the circuit, in order."""
-        return self._read(service, self._scripts.run("on_demand", service, most, skip))
+        return _read(self._scripts.run("on_demand", service, most, skip))
 
     def hurry(self, service: str, note: str, actor: str) -> tuple[CircuitState, int]:
         """Have what is parked tried now: an open circuit becomes half-open, pauses of their own end.
@@ -421,8 +463,22 @@ class ParkingLot:
         """Lease messages to end them: these, or the longest waiting; the circuit has no say."""
         token = uuid.uuid4().hex
         lease = micros_in(RELEASE_LEASE_SECONDS)
-        texts = self._scripts.run("pick", service, token, most, lease, *ids)
-        return token, self._read(service, texts)
+        return token, _read(self._scripts.run("pick", service, token, most, lease, *map(_key, ids)))
+
+    def stamped(self, service: str, cursor: int, stamps: Iterable[Any]) -> tuple[int, list[Stored]]:
+        """Look through a part of the lot for what may bear one of these stamps.
+
+        Args:
+            service: Whose lot.
+            cursor: Where to go on; 0: at the beginning.
+            stamps: As they stand in a message's headers.
+
+        Returns:
+            Where to go on, 0 at the end, and messages with one of these values anywhere in them.
+        """
+        texts = [dumps(stamp) for stamp in stamps]
+        after, *pairs = self._scripts.run("stamped", service, cursor, STEP, *texts)
+        return int(after), _read(pairs)
 
     def take_expired(self, service: str, policy: Policy, most: int) -> tuple[str, dict[str, list[Stored]]]:
         """Lease what expired while it waited, and what has waited too long; the circuit has no say.
@@ -434,18 +490,17 @@ class ParkingLot:
         lease = micros_in(RELEASE_LEASE_SECONDS)
         told = self._scripts.run("expired", service, policy.wire, token, most, lease)
         found: dict[str, list[Stored]] = {"expired": [], "overdue": []}
-        for why, text in zip(told[::2], told[1::2], strict=True):
-            found[why.decode()] += self._read(service, [text])
+        for why, ident, text in zip(told[::3], told[1::3], told[2::3], strict=True):
+            found[why.decode()].append(Stored.read(ident, text))
         return token, found
 
     def away(self, service: str, most: int, patience: float) -> list[Leader]:
         """Leaders that have ended, then those away for longer than ``patience`` seconds, then others."""
         return [
-            Leader(ident.decode(), verdict.decode(), bool(ended), bool(late), follower)
-            for ident, verdict, ended, late, text in self._scripts.run(
+            Leader(_name(ident), verdict.decode(), bool(ended), bool(late), Stored.read(first, text))
+            for ident, verdict, ended, late, first, text in self._scripts.run(
                 "away", service, most, micros_in(patience)
             )
-            for follower in self._read(service, [text])
         ]
 
     def follow(self, service: str, most: int, leaders: Sequence[str]) -> tuple[str, list[tuple[str, Stored]]]:
@@ -456,11 +511,9 @@ class ParkingLot:
         """
         token = uuid.uuid4().hex
         lease = micros_in(RELEASE_LEASE_SECONDS)
-        told = self._scripts.run("follow", service, token, most, lease, *leaders)
-        pairs = zip(told[::2], told[1::2], strict=True)
-        return token, [
-            (leader.decode(), message) for leader, text in pairs for message in self._read(service, [text])
-        ]
+        told = self._scripts.run("follow", service, token, most, lease, *map(_key, leaders))
+        rows = zip(told[::3], told[1::3], told[2::3], strict=True)
+        return token, [(_name(leader), Stored.read(ident, text)) for leader, ident, text in rows]
 
     def succeed(self, service: str, leaders: Sequence[str], patience: float = 0) -> int:
         """Leaders without an answer give their place to the first that follows.
@@ -473,9 +526,9 @@ class ParkingLot:
         Returns:
             How many did.
         """
-        return int(self._scripts.run("succeed", service, micros_in(patience), *leaders))
+        return int(self._scripts.run("succeed", service, micros_in(patience), *map(_key, leaders)))
 
-    def settle(self, service: str, token: str, ids: Iterable[str | bytes], dropped: str = "") -> int:
+    def settle(self, service: str, token: str, ids: Iterable[str], dropped: str = "") -> int:
         """Forget what has been published under this lease; what was parked again meanwhile stays.
 
         Args:
@@ -484,4 +537,19 @@ class ParkingLot:
             ids: The messages'.
             dropped: Why they have ended, if they have instead; ANSWERED is no drop.
         """
-        return int(self._scripts.run("settle", service, token, dropped, *ids))
+        return int(self._scripts.run("settle", service, token, dropped, *map(_key, ids)))
+
+
+def _name(ident: bytes) -> str:
+    """An id out of the store, where somebody may have put anything."""
+    return ident.decode("utf-8", "surrogateescape")
+
+
+def _key(ident: str) -> bytes:
+    """The inverse of ``_name``."""
+    return ident.encode("utf-8", "surrogateescape")
+
+
+def _read(pairs: Sequence[bytes]) -> list[Stored]:
+    """Id, message, id, message, and so on."""
+    return [Stored.read(ident, text) for ident, text in zip(pairs[::2], pairs[1::2], strict=True)]

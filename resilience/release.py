@@ -14,19 +14,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import bootsteps
+from celery.utils.functional import maybe_list
 from celery.utils.log import get_logger
+from celery.worker import state as worker_state
+from kombu.utils.json import dumps
 
 from resilience import coalescing
 from resilience.circuit import CircuitState
-from resilience.errors import ParkingLotError, StoreUnavailableError
-from resilience.gate import TICK_SECONDS, ResilientRequest, gate_of
+from resilience.errors import ParkingLotError, ResilienceError, StoreUnavailableError
+from resilience.gate import TICK_SECONDS, ResilientRequest, bears_revoked_stamp, gate_of
 from resilience.messages import guard
 from resilience.outlet import Outlet
 from resilience.policy import MICROSECONDS, effective, quota_interval
 from resilience.registry import get_circuit_breaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from celery import Celery
 
@@ -45,6 +48,43 @@ STAY_SECONDS = 60.0
 SHORTEST_PAUSE_SECONDS = 0.02
 
 
+class StampSearch:
+    """Ends what waits with a stamp that somebody has revoked.
+
+    Of a stamp a lot knows nothing, so it is looked through, once for each that is new, and a part at a time:
+    what is parked later is told apart as it comes (``Gate``).
+    """
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str, str]] = set()
+        self._sought: list[Any] = []
+        self._left: dict[str, int] = {}
+
+    def look(self, circuits: dict[str, Circuit]) -> None:
+        """Begin anew where a stamp has been revoked that was not before."""
+        revoked = {
+            (name, dumps(stamp)): stamp
+            for name, stamps in worker_state.revoked_stamps.items()
+            for stamp in maybe_list(stamps) or ()
+        }
+        new = revoked.keys() - self._known
+        if new:
+            self._sought = [*(self._sought if self._left else ()), *(revoked[one] for one in new)]
+            self._left = {name: 0 for name, circuit in circuits.items() if circuit.parked}
+        self._known = set(revoked)
+
+    def found(self, lot: ParkingLot) -> Iterator[tuple[str, list[str]]]:
+        """Services and ids, as long as somebody wants to know."""
+        for service in list(self._left):
+            while service in self._left:
+                after, messages = lot.stamped(service, self._left[service], self._sought)
+                yield service, [message.id for message in messages if bears_revoked_stamp(message.fields)]
+                if after:
+                    self._left[service] = after
+                else:
+                    del self._left[service]
+
+
 class Releaser(bootsteps.StartStopStep):
     """Refreshes the gate and empties the lots, about twice a second."""
 
@@ -57,6 +97,7 @@ class Releaser(bootsteps.StartStopStep):
         self._published: deque[tuple[str, str, list[str]]] = deque()
         self._moved: dict[str, float] = {}
         self._skip: dict[str, int] = {}
+        self._stamps = StampSearch()
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
@@ -67,6 +108,7 @@ class Releaser(bootsteps.StartStopStep):
         """
         gate = gate_of(consumer.app)
         gate.consumer = consumer
+        gate.states.worker = consumer.hostname
         guard(consumer)
         gate.check()
         gate.refresh()
@@ -171,6 +213,11 @@ class Releaser(bootsteps.StartStopStep):
 
     def _send(self, lot: ParkingLot, service: str, token: str, messages: list[Stored]) -> list[str]:
         """Publish leased messages and forget those the broker has; returns their ids."""
+        odd = [message for message in messages if message.problem]
+        if odd:
+            gate = gate_of(self.outlet.app)
+            end(gate, lot, service, token, odd, "unreadable", "unreadable", self.outlet)
+            messages = [message for message in messages if not message.problem]
         sent = [message.id for message in self.outlet.send(messages)] if messages else []
         if sent:
             self._published.append((service, token, sent))
@@ -192,6 +239,12 @@ class Releaser(bootsteps.StartStopStep):
         if lot is None:
             return
         parked = [name for name, circuit in circuits.items() if circuit.parked]
+        self._stamps.look(circuits)
+        for service, ids in self._stamps.found(lot):
+            if ids:
+                self._try(service, partial(self._end_revoked_of, gate, lot, ids))
+            if time.monotonic() > ends:
+                break  # the rest at the next look
         revoked = gate.newly_revoked()
         for start in range(0, len(revoked), BATCH):
             if time.monotonic() > ends:
@@ -207,7 +260,7 @@ class Releaser(bootsteps.StartStopStep):
                     gate.sought.difference_update(ids)
 
     def _end_revoked_of(self, gate: Gate, lot: ParkingLot, ids: list[str], service: str) -> int:
-        token, messages = lot.pick(service, BATCH, ids)
+        token, messages = lot.pick(service, len(ids), ids)
         return len(end(gate, lot, service, token, messages, "revoked", "revoked", self.outlet))
 
     def move_on(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
@@ -274,8 +327,8 @@ def _pause(circuit: Circuit) -> float:
 def _may_go(gate: Gate, message: Stored) -> bool:
     """Whether a service its task may use, with these arguments, lets it."""
     try:
-        task = gate.app.tasks[message.headers["task"]]
-        args, kwargs, _ = message.restore(gate.app.conf.accept_content).payload
+        request = ResilientRequest.of(gate, message)
+        args, kwargs, task = request.args, request.kwargs, request.task
         return any(gate.lets(service) for service in task.candidates(*args, **kwargs))
     except Exception:  # noqa: BLE001 - another app's, or not to be read: its own service will tell
         return False
@@ -302,14 +355,19 @@ def end(
 ) -> list[str]:
     """End leased messages, with an error as FAILURE, for a reason as REVOKED, and forget them.
 
-    What cannot be ended here, unreadable or another app's, goes back to its queue for Celery to deal with.
+    What cannot be read ends in FAILURE whatever the reason. What cannot be ended here, another app's, goes
+    back to its queue for Celery to deal with.
 
     Returns:
         The ids of those that have ended.
     """
-    ended, given_back = [], []
+    ended, given_back, unreadable = [], [], []
     for message in messages:
         try:
+            if message.problem:
+                gate.end_unreadable(service, message)
+                unreadable.append(message.id)
+                continue
             request = ResilientRequest.of(gate, message)
             if isinstance(reason, Exception):
                 request.fail(reason)
@@ -320,14 +378,14 @@ def end(
             logger.exception("cannot end task %s here", message.id)
             if outlet.open():
                 given_back += [sent.id for sent in outlet.send([message])]
-    for ids, why in ((ended, dropped), (given_back, "")):
+    for ids, why in ((ended, dropped), (given_back, ""), (unreadable, "unreadable")):
         if ids:
             lot.settle(service, token, ids, dropped=why)
-    return ended
+    return ended + unreadable
 
 
 def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "dropped") -> list[str]:
-    """End parked tasks of a service as REVOKED: these, or all that wait.
+    """End parked tasks of a service as REVOKED, or, where they cannot be read, as FAILURE: these, or all.
 
     Args:
         app: Whose tasks they are.
@@ -340,20 +398,34 @@ def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "drop
 
     Raises:
         StoreUnavailableError: The shared store does not answer.
+        ResilienceError: All were meant, and some are left; it names them.
     """
     gate = gate_of(app)
     lot = gate.store.lot
     if lot is None:
         raise StoreUnavailableError("memory://", "there is no parking lot without a shared store")
+    began = gate.store.read([service])[service].read_at
     gone: list[str] = []
+    tried: set[str] = set()
     wanted = list(ids)
     outlet = Outlet(app)
     try:
         while True:
             token, messages = lot.pick(service, BATCH, wanted[:BATCH])
+            # What cannot be ended is offered again once its lease is over.
+            new = {message.id for message in messages} - tried
             gone += end(gate, lot, service, token, messages, reason, "operator", outlet)
+            tried |= new
             wanted = wanted[BATCH:]
-            if not wanted and (ids or len(messages) < BATCH):
-                return gone
+            if not (wanted if ids else new):
+                break
     finally:
         outlet.close()
+    waiting = [] if ids else lot.waiting(service, BATCH)
+    left = [entry.message.id for entry in waiting if began is None or entry.since <= began]
+    if left:
+        raise ResilienceError(
+            f"{len(gone)} of the tasks parked for {service} were dropped, {len(left)} or more are left, on "
+            f"their way back to their queues or not to be ended here: {', '.join(left)}"
+        )
+    return gone

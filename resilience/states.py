@@ -10,12 +10,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery import states
-from celery.app.task import Context
 from celery.backends.base import KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
 from celery.exceptions import SecurityError
 from celery.utils.log import get_logger
-from kombu.exceptions import ContentDisallowed, DecodeError
+from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -23,6 +22,8 @@ from resilience.errors import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from celery.app.task import Context
 
     from resilience.parking import Stored
 
@@ -63,6 +64,8 @@ class ParkedStates:
     """Writes the state of many tasks at once, never over a final one, and reads the final ones."""
 
     def __init__(self) -> None:
+        #: Who parks, as Celery names a task's worker; '' outside of one.
+        self.worker = ""
         self._quick: dict[RedisBackend, RedisBackend] = {}
         self._rests_until = 0.0
 
@@ -77,14 +80,20 @@ class ParkedStates:
         if started < self._rests_until:
             return
         try:
+            extended = bool(backend.app.conf.result_extended)
             if isinstance(backend, RedisBackend):
-                _write(self._quick_one(backend), {message.id: meta for message, meta in batch})
+                _write(
+                    self._quick_one(backend),
+                    {
+                        message.id: (meta, message.context(self.worker, extended=extended))
+                        for message, meta in batch
+                    },
+                )
             else:
                 for message, meta in batch:
-                    # Some backends send it to whoever asked.
-                    names = {name: message.properties.get(name) for name in ("reply_to", "correlation_id")}
-                    request = Context(message.headers, **names)
-                    backend.store_result(message.id, meta, PARKED, request=request)
+                    backend.store_result(
+                        message.id, meta, PARKED, request=message.context(self.worker, extended=extended)
+                    )
         except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
             self._leave_alone(started)
             logger.warning("state PARKED of %d tasks not written: %r", len(batch), error)
@@ -135,7 +144,7 @@ def _meta(backend: Any, ident: str) -> dict[str, Any]:
         }
 
 
-def _write(backend: RedisBackend, metas: dict[str, dict[str, Any]]) -> None:
+def _write(backend: RedisBackend, metas: dict[str, tuple[dict[str, Any], Context]]) -> None:
     """As ``RedisBackend`` does one by one, in two round trips; what changed between them is read again."""
     for _ in range(ATTEMPTS):
         metas = _write_once(backend, metas)
@@ -143,17 +152,24 @@ def _write(backend: RedisBackend, metas: dict[str, dict[str, Any]]) -> None:
             return
 
 
-def _write_once(backend: RedisBackend, metas: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _write_once(
+    backend: RedisBackend, metas: dict[str, tuple[dict[str, Any], Context]]
+) -> dict[str, tuple[dict[str, Any], Context]]:
     """Returns those that somebody else wrote meanwhile: another copy of the task may just have ended."""
     keys = {ident: backend.get_key_for_task(ident) for ident in metas}
     present = backend.mget(list(keys.values()))
     asked = []
     with backend.client.pipeline(transaction=False) as pipe:
         for (ident, key), text in zip(keys.items(), present, strict=True):
-            if text and backend.decode(text)["status"] in states.READY_STATES:
-                continue  # it came again after it had ended
-            meta = backend._get_result_meta(metas[ident], PARKED, None, None)  # noqa: SLF001 - Celery has no public one
-            value = backend.encode(meta | {"task_id": ident})
+            try:
+                if text and backend.decode(text)["status"] in states.READY_STATES:
+                    continue  # it came again after it had ended
+                waits, request = metas[ident]
+                meta = backend._get_result_meta(waits, PARKED, None, request)  # noqa: SLF001 - Celery has no public one
+                value = backend.encode(meta | {"task_id": ident})
+            except (EncodeError, *ODD) as error:  # the others' are none the worse
+                logger.warning("state PARKED of %s not written: %r", ident, error)
+                continue
             pipe.eval(_UNLESS_CHANGED, 1, key, text or "", value, int(backend.expires or 0))
             asked.append(ident)
         written = pipe.execute()

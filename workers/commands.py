@@ -451,24 +451,25 @@ def parked(service: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
         return
     table = _table("id", "task", "arguments", "lane", "parked for", fold="arguments")
     for entry in entries:
-        headers = entry.message.headers
-        told = (entry.message.id, headers.get("task"), headers.get("argsrepr"), entry.lane.value)
+        fields, problem = entry.message.fields, entry.message.problem
+        told = (entry.message.id, fields.get("task") or problem, fields.get("argsrepr"), entry.lane.value)
         table.add_row(*map(cell, told), _ago(entry.since.isoformat()))
     Console().print(table)
 
 
 def _parked(entry: Entry) -> dict[str, Any]:
-    headers = entry.message.headers
+    fields = entry.message.fields
     return {
         "id": entry.message.id,
-        "task": headers.get("task"),
-        "args": headers.get("argsrepr"),
+        "task": fields.get("task"),
+        "args": fields.get("argsrepr"),
         "lane": entry.lane.value,
         "parked_since": iso(entry.since),
         "due": iso(entry.due),
         "released": entry.released,
         "attempts": entry.attempts,
-        "expires": headers.get("expires"),
+        "expires": fields.get("expires"),
+        "problem": entry.message.problem or None,
     }
 
 

@@ -1,7 +1,7 @@
 -- Lease messages whose time is over, whatever the circuit says.
 --
 -- ARGV  1 now or ''  2 policy  3 lease token  4 most messages  5 lease (us)
--- out   {expired|overdue, message, expired|overdue, message, ...}
+-- out   {expired|overdue, id, message, expired|overdue, id, message, ...}
 -- does  takes them out of their lanes, so that no probe is spent on them: what has expired, and what has
 --       waited longer than anything may
 local now = clock()
@@ -10,11 +10,12 @@ local policy, most = policy_for(c), tonumber(ARGV[4])
 local out = {}
 
 local function lease_those(set, before, why)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', before, 'LIMIT', 0, most - #out / 2)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', set, '-inf', before, 'LIMIT', 0, most - #out / 3)) do
     if not redis.call('ZSCORE', LEASES, id) then
       leave_lanes(id)
       lease(id, ARGV[3], now + tonumber(ARGV[5]))
       out[#out + 1] = why
+      out[#out + 1] = id
       out[#out + 1] = text_of(id)
     end
   end

@@ -10,7 +10,7 @@ for _, id in ipairs(redis.call('ZRANGE', SINCE, first, first + tonumber(ARGV[2])
   local t = trail(id)
   out[#out + 1] = {
     id, t.since, tonumber(redis.call('ZSCORE', DUE, id) or 0), redis.call('ZSCORE', LEASES, id) and 1 or 0,
-    t.attempts, redis.call('HGET', MESSAGES, id),
+    t.attempts, redis.call('HGET', MESSAGES, id) or '',
   }
 end
 return out

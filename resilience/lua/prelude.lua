@@ -307,9 +307,10 @@ end
 -- What is known of a task that was parked or failed: first parked, place, attempts spent, processes lost.
 local function trail(id)
   local since, order, attempts, losses =
-    string.match(redis.call('HGET', TRAIL, id) or '0:0:0:0', '(%d+):(%d+):(%d+):(%d+)')
+    string.match(redis.call('HGET', TRAIL, id) or '', '(%d+):(%d+):(%d+):(%d+)')
   return {
-    since = tonumber(since), order = tonumber(order), attempts = tonumber(attempts), losses = tonumber(losses),
+    since = tonumber(since or 0), order = tonumber(order or 0), attempts = tonumber(attempts or 0),
+    losses = tonumber(losses or 0),
   }
 end
 
@@ -318,13 +319,15 @@ local function keep_trail(id, t)
     int(t.since) .. ':' .. int(t.order) .. ':' .. int(t.attempts) .. ':' .. int(t.losses))
 end
 
--- A stored message is its lane's letter, then the message.
+-- A stored message is its lane's letter, then the message; false where it is gone and its id is not, which
+-- somebody has damaged.
 local function lane_of(message)
-  return string.sub(message, 1, 1) == 'd' and ON_DEMAND or SCHEDULED
+  return message and string.sub(message, 1, 1) == 'd' and ON_DEMAND or SCHEDULED
 end
 
+-- '' for one that is gone: it is told with its id, ended like any that cannot be read, and no error of this script.
 local function text_of(id)
-  return string.sub(redis.call('HGET', MESSAGES, id), 2)
+  return string.sub(redis.call('HGET', MESSAGES, id) or '', 2)
 end
 
 local function leave_lanes(id)
@@ -355,13 +358,16 @@ local function following(group, place, id)
   return group .. ':' .. string.format('%020.0f', place) .. ':' .. id
 end
 
--- The first so many of those that follow.
+-- The first so many of those that follow, and their members of FOLLOWERS.
 local function followers(group, most)
-  local ids = {}
-  for i, member in ipairs(redis.call('ZRANGEBYLEX', FOLLOWERS, '[' .. group .. ':', '(' .. group .. ';', 'LIMIT', 0, most)) do
-    ids[i] = string.match(member, '^[^:]*:%d*:(.*)$')
+  local ids, members = {}, {}
+  for _, member in ipairs(redis.call('ZRANGEBYLEX', FOLLOWERS, '[' .. group .. ':', '(' .. group .. ';', 'LIMIT', 0, most)) do
+    local id = string.match(member, '^[^:]*:%d*:(.*)$')
+    if id then
+      ids[#ids + 1], members[#members + 1] = id, member
+    end
   end
-  return ids
+  return ids, members
 end
 
 -- What GROUPED says of a task: its group, and its member of FOLLOWERS or nil if it leads; nothing if it is in none.
@@ -383,16 +389,20 @@ end
 
 -- A leader's place goes to the first that follows, in its lane at once; without any the group is no more.
 local function succeed(group)
-  local leader = redis.call('HGET', LEADERS, group)
+  if not group then -- somebody has damaged it
+    return
+  end
+  local leader = redis.call('HGET', LEADERS, group) or ''
   redis.call('HDEL', GROUPED, leader)
   redis.call('HDEL', ENDED, leader)
   redis.call('ZREM', AWAY, leader)
-  local id = followers(group, 1)[1]
+  local ids, members = followers(group, 1)
+  local id = ids[1]
   if not id then
     redis.call('HDEL', LEADERS, group)
     return
   end
-  redis.call('ZREM', FOLLOWERS, redis.call('HGET', GROUPED, id))
+  redis.call('ZREM', FOLLOWERS, members[1])
   redis.call('HSET', GROUPED, id, group)
   redis.call('HSET', LEADERS, group, id)
   if not redis.call('ZSCORE', LEASES, id) then -- else it is about to end, or its lease lapses
@@ -405,7 +415,7 @@ local function unfollow(id, group, member)
   redis.call('HDEL', GROUPED, id)
   redis.call('ZREM', FOLLOWERS, member)
   if #followers(group, 1) == 0 then
-    local leader = redis.call('HGET', LEADERS, group)
+    local leader = redis.call('HGET', LEADERS, group) or ''
     redis.call('ZREM', AWAY, leader)
     if redis.call('HDEL', ENDED, leader) == 1 then
       succeed(group)
@@ -441,12 +451,12 @@ local function forget_trail(id, verdict)
   end
 end
 
--- Takes a task out of the lot wherever it stands; true if it was there. Counted as released, unless it was
--- dropped for a reason.
+-- Takes a task out of the lot wherever it stands; true if it was there, if only by its id. Counted as released,
+-- unless it was dropped for a reason.
 local function leave_lot(id, dropped)
   dropped = dropped ~= '' and dropped or nil
   local size = redis.call('HSTRLEN', MESSAGES, id)
-  if redis.call('HDEL', MESSAGES, id) == 0 then
+  if redis.call('HDEL', MESSAGES, id) == 0 and not redis.call('ZSCORE', LEASES, id) then
     return false
   end
   redis.call('HINCRBY', CIRCUIT, 'bytes', -size)

@@ -40,7 +40,7 @@ local function first(set)
 end
 local stirs = math.min(first(DUE) or math.huge, first(LEASES) or math.huge, first(EXPIRES) or math.huge)
 local out = {
-  now, in_flight(now), redis.call('HLEN', MESSAGES), waiting(), first(SINCE) or 0,
+  now, in_flight(now), math.max(redis.call('HLEN', MESSAGES), waiting()), waiting(), first(SINCE) or 0,
   redis.call('ZCARD', AWAY), stirs < math.huge and stirs or 0,
 }
 for _, item in ipairs(redis.call('HGETALL', CIRCUIT)) do

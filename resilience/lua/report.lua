@@ -142,12 +142,13 @@ if (verdict == 'failure' or verdict == 'hold') and ARGV[17] ~= '' then
   redis.call('HSET', CIRCUIT, 'last_error', ARGV[17])
 end
 
--- A task whose process was lost does not know its permit: it is found by its owner, the latest if it
--- had several.
+-- A task whose process was lost does not know its permit: it is found by its owner, which is all behind the
+-- first colon, whatever else the id has; the latest if it had several.
 local function latest_of(set)
   local found
   for _, member in ipairs(redis.call('ZRANGE', set, 0, -1)) do
-    if string.sub(member, 1, #owner + 1) == owner .. ':' then
+    local colon = string.find(member, ':', 1, true)
+    if colon and string.sub(member, colon + 1) == owner and string.sub(member, 1, colon) ~= 'reserved:' then
       found = member
     end
   end

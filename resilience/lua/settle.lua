@@ -11,6 +11,7 @@ for i = 4, #ARGV do
   local id = ARGV[i]
   if redis.call('HGET', TOKENS, id) == ARGV[2] and leave_lot(id, answered and '' or ARGV[3]) then
     if ARGV[3] ~= '' then
+      redis.call('ZREM', PROBES, reservation(id)) -- it ends here, and tries no circuit
       forget_trail(id)
     elseif redis.call('HEXISTS', TRAIL, id) == 1 then -- it has not ended meanwhile
       redis.call('ZADD', RETURNING, now, id)

@@ -561,7 +561,7 @@ class _Answer:
 
 def _latest_of(leases: dict[str, int], owner: str) -> str:
     """The latest permit of a task whose process was lost, '' if it had none."""
-    own = [(ends, token) for token, ends in leases.items() if owner and token.startswith(f"{owner}:")]
+    own = [(ends, token) for token, ends in leases.items() if owner and token.partition(":")[2] == owner]
     return max(own)[1] if own else ""
 
 

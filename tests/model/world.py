@@ -360,7 +360,7 @@ class World:
         used = {hand.leave.token for hand in state.hands if hand.leave}
         for key in ("probes", "calls"):
             used |= set(state.keys.get(f"{CIRCUIT}:{key}", ()))
-        return next(name for number in range(99) if (name := f"{owner}:{number}") not in used)
+        return next(name for number in range(99) if (name := f"{number}:{owner}") not in used)
 
     def _report(
         self, state: State, hand: Hand, verdict: Verdict

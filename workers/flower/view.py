@@ -274,7 +274,7 @@ _BY_ITSELF = {
 
 def expires(entry: Entry, now: datetime) -> str:
     """When Celery would revoke a parked task; '' for never."""
-    return until(from_micros(expires_of(entry.message.headers)), now)
+    return until(from_micros(expires_of(entry.message.fields)), now)
 
 
 def moment(text: str | None) -> datetime | None:
