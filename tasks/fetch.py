@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from resilience import Reason, ResilientTask, StoreUnavailableError, Verdict, ge
 from resilience.parking import Lane
 from resilience.policy import STRICT_CALLS
 from resilience.stores import shared_scripts
-from resilience.task import Outcome, forget_elsewhere
+from resilience.task import Outcome, Parked, forget_elsewhere
 from tasks import entitlement, last_good, not_found
 from tasks.errors import InputError, SettingsError, UnknownDatasetError
 from tasks.providers import PROVIDERS, clean_symbol, find_provider, providers_of, resolve_adjustment
@@ -48,6 +48,7 @@ OUTCOMES = {
     Answer.CALLER_ERROR: Outcome(Verdict.SUCCESS, ends=True),
     Answer.NOT_FOUND: Outcome(Verdict.SUCCESS, ends=True),
     Answer.EMPTY: Outcome(Verdict.SUCCESS, ends=True),
+    Answer.DELAYED: Outcome(Verdict.IGNORED, ends=True),  # where there is no message that could wait
 }
 # Of one symbol, when the provider lives on: it has answered.
 _ONE_SYMBOL_RETIRED = Outcome(Verdict.SUCCESS, ends=True)
@@ -59,6 +60,8 @@ LATE_SECONDS = 1.0
 # A task comes late to its turn: a releaser looks twice a second, and a machine may be busy. What so much
 # lateness has cost is made up for at once, with a burst of at most half of what a window allows.
 MADE_UP_SECONDS = 2.0
+# Until a call is made again that this process itself has kept from being made.
+DELAYED_SECONDS = 1.0
 # For a hold whose reply names no end.
 DEFAULT_HOLD_SECONDS = 60.0
 
@@ -123,6 +126,7 @@ class FetchTask(ResilientTask):
 
         Raises:
             FetchError: The provider gave no value.
+            Parked: This process has kept the call from being made in time: it is made again.
             tasks.errors.InputError: An unknown dataset, or a symbol that cannot be one.
         """
         service = getattr(self.request, "service", None) or self.service
@@ -130,6 +134,11 @@ class FetchTask(ResilientTask):
         # A probe may have less time than any other call; called directly, it has its row's.
         seconds = getattr(self.request, "call_seconds", None)
         judgement = call(service, dataset, symbol, settings=provider_settings(), deadline_seconds=seconds)
+        has_message = not (self.request.called_directly or self.request.is_eager)
+        if judgement.verdict is Answer.DELAYED and has_message:
+            logger.warning("%s of %s is asked for again: %s", dataset, symbol, judgement.detail)
+            again = datetime.now(UTC) + timedelta(seconds=DELAYED_SECONDS)
+            raise Parked(service, None, again, DELAYED_SECONDS, label=judgement.verdict.value)
         gone = judgement.verdict is Answer.RETIRED and judgement.hold_seconds is None
         if gone or judgement.verdict is Answer.NOT_FOUND:
             question = question_of(dataset, symbol, self._only(provider), adjustment)

@@ -8,6 +8,10 @@ The calls are made on one event loop in a thread of its own, a loop per process:
 * Names are looked up in threads that nobody waits for: a call ends in time though its look-up does not, and
   one provider's slow names delay no other provider, nor the end of the process.
 * Connections are kept and shared by all threads of the process, and by no other: a forked child starts anew.
+* The loop only moves bytes, and gives every other call its turn after a few milliseconds. A body is unpacked
+  and read in the thread that asked for it, one layer of compression at most: what that costs, this call pays.
+* A loop that stood still all the same, as on a machine that slept, is no evidence against a provider:
+  a call that ran out of time meanwhile is `delayed`, says nothing of the provider and is made again.
 
 Environment proxies are not used: a circuit is about a provider, not about what stands in between.
 """
@@ -16,13 +20,16 @@ import asyncio
 import atexit
 import json
 import logging
+import math
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+import time
+import zlib
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import aclosing, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -52,7 +59,6 @@ _WORDS: dict[type[BaseException], str] = {
     ssl.SSLCertVerificationError: "its TLS certificate cannot be verified",
     ssl.SSLError: "the TLS handshake failed",
     ConnectionResetError: "connection reset",
-    httpx2.DecodingError: "the body's compression is broken",
     httpx2.RemoteProtocolError: "the connection was cut off, or the reply is no HTTP",
     httpx2.ReadError: "the connection was cut off",
     httpx2.ConnectError: "cannot connect",
@@ -66,6 +72,18 @@ _STAGES = {
     "http11.receive_response_body.started": "no complete body",
 }
 _GRACE = 1.0  # seconds the loop's thread has to report a deadline that passed
+# How long one call may keep the loop to itself while bytes of its body are there.
+_TURN_SECONDS = 0.005
+# The loop's pulse while calls are under way. A beat that is later than the second number tells that the loop
+# stood still.
+_BEAT_SECONDS, _STILL_SECONDS = 0.1, 0.25
+# A call that lost more than this part of its time so was delayed by us.
+_DELAYED_PART = 0.25
+# What a server may do that was kept waiting.
+_CUT_OFF = (httpx2.TimeoutException, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+# How to unpack what was asked for (zlib's wbits); and what was not, and is known to be no plain text either.
+_PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_UNASKED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
 
 _key_filter = KeyFilter()
 for _name in ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.http2", "asyncio"):
@@ -76,6 +94,10 @@ for _name in ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.h
 
 class TransportError(Exception):
     """No usable reply came; the message says why, without URL query and key."""
+
+
+class DelayedError(TransportError):
+    """The same, and it was this process that lost the time: nobody knows what the provider had said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +128,8 @@ def call(
 
     Returns:
         The judgement. A missing key or contact is `auth`, a retired provider without a base URL set by hand
-        `retired`, all without a call; no usable reply is `provider_failure`.
+        `retired`, all without a call; no usable reply is `provider_failure`, or `delayed`, where this process
+        stood still for a good part of the call.
 
     Raises:
         InputError: An unknown service or dataset, or an impossible symbol (see `tasks.errors`).
@@ -128,9 +151,8 @@ def call(
     try:
         reply = _edge().fetch(request, deadline_seconds or provider.deadline_seconds, provider.max_body_bytes)
     except TransportError as error:
-        judgement = Judgement(
-            Verdict.PROVIDER_FAILURE, detail=f"{provider.name} at {urlsplit(base_url).netloc}: {error}"
-        )
+        verdict = Verdict.DELAYED if isinstance(error, DelayedError) else Verdict.PROVIDER_FAILURE
+        judgement = Judgement(verdict, detail=f"{provider.name} at {urlsplit(base_url).netloc}: {error}")
     else:
         # Until when it is to be left alone, it says by its own clock.
         asked = sent_at(reply.headers) or datetime.now(UTC)
@@ -192,12 +214,44 @@ class _Loop(asyncio.SelectorEventLoop):
     """Looks names up in threads of its own: each question once at a time, whoever waits for the answer.
 
     asyncio's own threads are few, so names that are slow would hold up all others; and a process does not end
-    before they do.
+    before they do. And it notes how long it stood still while calls were under way.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lookups: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+        self._calls = 0
+        self._stood, self._beat_at = 0.0, math.inf
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A call is under way."""
+        self._calls += 1
+        if self._calls == 1:
+            self._next_beat()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    @property
+    def stood(self) -> float:
+        """Seconds it has stood still so far."""
+        late = self.time() - self._beat_at
+        return self._stood + (late if late > _STILL_SECONDS else 0)
+
+    def _next_beat(self) -> None:
+        self._beat_at = self.time() + _BEAT_SECONDS
+        self.call_at(self._beat_at, self._beat, self._beat_at)
+
+    def _beat(self, due: float) -> None:
+        if due != self._beat_at:  # of calls that have ended since
+            return
+        self._stood = self.stood
+        if self._calls:
+            self._next_beat()
+        else:
+            self._beat_at = math.inf
 
     def looks_up(self, host: bytes) -> bool:
         """Whether a name is being looked up."""
@@ -271,8 +325,10 @@ class _Edge:
 
         Raises:
             TransportError: No whole reply of at most `max_bytes` came within `deadline` seconds.
+            DelayedError: The same, because this process was busy with something else.
         """
-        return self._wait(self._fetch(request, deadline, max_bytes), deadline + _GRACE)
+        packed, encodings = self._wait(self._fetch(request, deadline, max_bytes), deadline + _GRACE)
+        return replace(packed, body=_unpacked(packed.body, encodings, max_bytes))
 
     def close(self) -> None:
         """Close every connection and end the thread."""
@@ -287,44 +343,90 @@ class _Edge:
         try:
             return future.result(seconds)
         except TimeoutError:
-            raise TransportError("the event loop did not answer") from None
+            raise DelayedError("this process was too busy to make the call") from None
         except CancelledError:
             raise TransportError("the connections were closed meanwhile") from None
         finally:
             future.cancel()  # of use only where a signal's exception, or the time-out, ended the wait
 
-    async def _fetch(self, request: httpx2.Request, deadline: float, max_bytes: int) -> _Reply:
+    async def _fetch(
+        self, request: httpx2.Request, deadline: float, max_bytes: int
+    ) -> tuple[_Reply, list[str]]:
+        """The reply with its body as it came, and how that is packed."""
         body, progress = bytearray(), _Progress()
         request.extensions["trace"] = progress.note
+        began, stood = self._loop.time(), self._loop.stood
         try:
-            async with asyncio.timeout(deadline):
-                response = await self._transport.handle_async_request(request)
-                async with aclosing(response), aclosing(response.aiter_bytes()) as chunks:
-                    async for chunk in chunks:
-                        body += chunk
-                        if len(body) > max_bytes:
-                            raise TransportError(f"the body is larger than {max_bytes} bytes")
-        except (TimeoutError, httpx2.TimeoutException) as error:
-            missing = progress.missing
-            if missing == _NO_CONNECTION and self._loop.looks_up(request.url.raw_host):
-                missing = "no address for its name"
-            limits, time = request.extensions["timeout"], f"within {deadline:g} s"
-            if isinstance(error, httpx2.ConnectTimeout):
-                time = f"within {limits['connect']:g} s"
-            elif isinstance(error, httpx2.TimeoutException):
-                time = f"in {limits['read']:g} s of silence"
-            raise TransportError(f"{missing} {time} ({len(body)} bytes came)") from None
-        except (httpx2.HTTPError, OSError, UnicodeError) as error:
-            raise TransportError(_words(error)) from None
+            with self._loop.call():
+                async with asyncio.timeout(deadline):
+                    response = await self._transport.handle_async_request(request)
+                    async with aclosing(response), aclosing(response.aiter_raw()) as chunks:
+                        turn_ends = time.monotonic() + _TURN_SECONDS
+                        async for chunk in chunks:
+                            body += chunk
+                            if len(body) > max_bytes:
+                                raise TransportError(f"the body is larger than {max_bytes} bytes")
+                            if time.monotonic() > turn_ends:  # of a body in crumbs: others want to go on
+                                await asyncio.sleep(0)
+                                turn_ends = time.monotonic() + _TURN_SECONDS
+        except (TimeoutError, httpx2.HTTPError, OSError, UnicodeError) as error:
+            stood = self._loop.stood - stood
+            if isinstance(error, (TimeoutError, *_CUT_OFF)) and stood > _DELAYED_PART * (
+                self._loop.time() - began
+            ):
+                raise DelayedError(f"this process stood still for {stood:.1f} s of the call") from None
+            raise TransportError(self._words(error, request, deadline, progress, len(body))) from None
         finally:
             await progress.leave()
-        return _Reply(response.status_code, dict(response.headers), bytes(body))
+        encodings = response.headers.get_list("content-encoding", split_commas=True)
+        return _Reply(response.status_code, dict(response.headers), bytes(body)), encodings
+
+    def _words(
+        self, error: Exception, request: httpx2.Request, deadline: float, progress: _Progress, came: int
+    ) -> str:
+        """What went wrong with a call."""
+        if not isinstance(error, (TimeoutError, httpx2.TimeoutException)):
+            return _words(error)
+        missing = progress.missing
+        if missing == _NO_CONNECTION and self._loop.looks_up(request.url.raw_host):
+            missing = "no address for its name"
+        limits, within = request.extensions["timeout"], f"within {deadline:g} s"
+        if isinstance(error, httpx2.ConnectTimeout):
+            within = f"within {limits['connect']:g} s"
+        elif isinstance(error, httpx2.TimeoutException):
+            within = f"in {limits['read']:g} s of silence"
+        return f"{missing} {within} ({came} bytes came)"
 
     async def _shut(self) -> None:
         ours = asyncio.current_task()
         for task in asyncio.all_tasks() - {ours}:
             task.cancel()
         await self._transport.aclose()
+
+
+def _unpacked(body: bytes, encodings: Iterable[str], max_bytes: int) -> bytes:
+    """A body as it was before it was packed: at most once, so that its size bounds what unpacking takes.
+
+    Raises:
+        TransportError: It was packed twice, otherwise than was asked for, or is broken or too large.
+    """
+    names = [word.strip().lower() for word in encodings]
+    codings = [name for name in names if name in _PACKED or name in _UNASKED]
+    if not codings or not body:
+        return body
+    if len(codings) > 1:
+        raise TransportError(f"the body is packed {len(codings)} times, as no sound provider does")
+    if codings[0] in _UNASKED:
+        raise TransportError(f"the body is packed with {codings[0]}, which was not asked for")
+    for wbits in dict.fromkeys((_PACKED[codings[0]], -15 if codings[0] == "deflate" else 31)):
+        unpacker = zlib.decompressobj(wbits)
+        with suppress(zlib.error):  # of deflate there are two kinds, and a server may mean either
+            plain = unpacker.decompress(body, max_bytes + 1)
+            if len(plain) > max_bytes:
+                raise TransportError(f"the body is larger than {max_bytes} bytes")
+            if unpacker.eof:
+                return plain
+    raise TransportError("the body's compression is broken")
 
 
 def _words(error: BaseException) -> str:

@@ -18,7 +18,10 @@ from tasks.records import Adjustment
 
 
 class Verdict(StrEnum):
-    """The class of a provider's reply; each means one thing to the breaker and one to the task."""
+    """The class of a provider's reply; each means one thing to the breaker and one to the task.
+
+    ``DELAYED`` is of no reply: this process itself has kept the call from being made in time.
+    """
 
     SUCCESS = "success"
     PROVIDER_FAILURE = "provider_failure"
@@ -30,6 +33,7 @@ class Verdict(StrEnum):
     NOT_FOUND = "not_found"
     EMPTY = "empty"
     RETIRED = "retired"
+    DELAYED = "delayed"
 
 
 class Window(StrEnum):

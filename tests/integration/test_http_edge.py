@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +23,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from celery import Celery
 
+from resilience import CIRCUIT_BREAKERS, CircuitBreaker
+from resilience.stores.memory import MemoryStore
+from resilience.task import Parked
+from tasks import fetch
 from tasks.errors import InvalidSymbolError
 from tasks.providers import PROVIDERS, Auth, Endpoint, Judgement, http, shapes, verdicts
 from tasks.providers.documents import Node
@@ -495,10 +501,85 @@ def test_a_body_beyond_the_bound_is_refused() -> None:
         assert "larger than 2097152 bytes" in ask("finnhub", settings).detail
 
 
-def test_a_zipped_quote_is_a_quote() -> None:
-    body = gzip.compress(b'{"c": 261.74, "t": 1582641000}')
-    with server_saying(response(body, "Content-Encoding: gzip")) as (settings, _):
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("Deflate, identity", lambda body: zlib.compress(body, wbits=-15)),
+        ("identity", bytes),
+        ("utf-8", bytes),
+    ],
+)
+def test_a_packed_quote_is_a_quote(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    body = pack(b'{"c": 261.74, "t": 1582641000}')
+    with server_saying(response(body, f"Content-Encoding: {encoding}")) as (settings, _):
         assert ask("finnhub", settings).verdict == "success"
+
+
+def empty_blocks() -> bytes:
+    """Gzip in gzip: a kilobyte that unpacks to 100 MB of blocks, each of which unpacks to nothing."""
+    inner = zlib.compressobj(9, zlib.DEFLATED, 31)
+    first = inner.compress(b"\x1f\x8b\x08\0\0\0\0\0\0\x03") + inner.flush(zlib.Z_FULL_FLUSH)
+    again = inner.compress(b"\x00\x00\x00\xff\xff" * 200_000) + inner.flush(zlib.Z_FULL_FLUSH)
+    return gzip.compress(gzip.compress(first + again * 100))
+
+
+CRUMBS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 300_000
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [response(empty_blocks(), "Content-Encoding: gzip, gzip, gzip"), CRUMBS],
+    ids=["packed three times", "a byte at a time"],
+)
+def test_a_reply_that_is_work_to_read_holds_up_no_other_call(reply: bytes) -> None:
+    quote = response(b'{"c": 261.74, "t": 1582641000}')
+    with server_saying(quote) as (sound, _), server_saying(reply) as (hostile, heard):
+        ask("finnhub", sound)
+        other = threading.Thread(target=ask, args=("finnhub", hostile), kwargs={"deadline_seconds": 3})
+        other.start()
+        wait_for(lambda: heard, 10, "the other call is under way")
+        started = time.monotonic()
+        for _ in range(3):
+            assert ask("finnhub", sound, deadline_seconds=2).verdict == "success"
+        assert time.monotonic() - started < 2
+        other.join()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0], ids=["until the deadline", "and beyond"])
+def test_a_call_that_this_process_has_delayed_says_nothing_of_its_provider(
+    seconds: float, simulator: SimulatorClient, simulated_settings: ProviderSettings
+) -> None:
+    ask("finnhub", simulated_settings)
+    simulator.set_mode("finnhub", Mode.SLOW, 0.3)
+    threading.Timer(0.1, http._edge()._loop.call_soon_threadsafe, (time.sleep, seconds)).start()
+    judgement = ask("finnhub", simulated_settings, deadline_seconds=SHORT)
+    assert judgement.verdict == "delayed", judgement
+    time.sleep(seconds)
+    simulator.set_mode("finnhub", Mode.HANG)
+    assert ask("finnhub", simulated_settings, deadline_seconds=SHORT).verdict == "provider_failure"
+
+
+def test_a_task_whose_call_was_delayed_waits_and_spends_no_attempt(
+    simulated_settings: ProviderSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Judgement(verdicts.Verdict.DELAYED, detail="this process stood still for 9 s of the call")
+    monkeypatch.setattr(fetch, "call", lambda *_args, **_more: told)
+    monkeypatch.setattr(fetch, "provider_settings", lambda: simulated_settings)
+    breaker = CircuitBreaker("finnhub", failure_threshold=1, store=MemoryStore())
+    monkeypatch.setitem(CIRCUIT_BREAKERS, "finnhub", breaker)
+    with Celery(set_as_current=False) as app:
+        task = app.register_task(
+            type("Delayed", (fetch.FetchTask,), {"name": "delayed", "service": "finnhub"})()
+        )
+        task.push_request(id="one", called_directly=False)
+        with pytest.raises(Parked) as waits:
+            task("quote", "AAPL")
+    assert waits.value.delay_seconds == fetch.DELAYED_SECONDS
+    state = breaker.get_state()
+    assert (state["state"], state["failure_count"], state["failures_total"]) == ("closed", 0, 0)
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect"])
@@ -522,7 +603,12 @@ def test_a_redirect_is_not_followed(
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", "cut off"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}", "cut off"),
         (response(b"no gzip", "Content-Encoding: gzip"), "compression is broken"),
-        (response(b"{}", "Content-Encoding: " + "gzip, " * 20 + "gzip"), "compression is broken"),
+        (response(gzip.compress(b"{}")[:-9], "Content-Encoding: gzip"), "compression is broken"),
+        (response(b"{}", "Content-Encoding: " + "gzip, " * 20 + "gzip"), "packed 21 times"),
+        (response(b"{}", "Content-Encoding: deflate", "Content-Encoding: gzip"), "packed 2 times"),
+        (response(b"{}", "Content-Encoding: br"), "packed with br, which was not asked for"),
+        (response(b"{}", "Content-Encoding: zstd"), "packed with zstd, which was not asked for"),
+        (response(b"{}", "Transfer-Encoding: gzip"), "no HTTP"),
     ],
 )
 def test_a_reply_broken_on_the_wire_is_a_failure_in_words(reply: bytes, words: str) -> None:
