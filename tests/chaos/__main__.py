@@ -179,6 +179,7 @@ COLUMNS = {
     "readers": "readers",
     "lost": "lost",
     "by kombu's transport": "lost_by_transport",
+    "with an emptied broker": "lost_with_broker",
     "ran again": "again",
     "calls past an open circuit": "calls_while_open",
     "above a quota": "above_quota",

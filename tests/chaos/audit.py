@@ -44,6 +44,11 @@ UNDER_WAY_SECONDS = 1.5
 NOTICED_SECONDS = 12.0
 CLOCK_SECONDS = 2.0
 LOOK_SECONDS = 1.0
+#: The least that the store's clock steps; nothing that is seen is older.
+STEP_SECONDS = 300.0
+#: A worker that ends so soon after hostile messages ended by them, unless its broker was struck before.
+HOSTILE_SECONDS = 15.0
+BROKER_SECONDS = 60.0
 LONGEST_CALL_SECONDS = 30.0
 
 
@@ -61,6 +66,7 @@ class Recorder:
 
     Attributes:
         states: Task id → the states written for it, in order.
+        last_heard: Task id → when the last of them was written, Unix time.
         moves: Service → (time, state after), in order, of the circuits' own transitions.
         above: Service → when calls above its quota were first seen: Unix times.
     """
@@ -68,6 +74,7 @@ class Recorder:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.states: defaultdict[str, list[str]] = defaultdict(list)
+        self.last_heard: dict[str, float] = {}
         self._calls: defaultdict[str, dict[tuple[float, str], Call]] = defaultdict(dict)
         self.moves: defaultdict[str, dict[str, tuple[float, str]]] = defaultdict(dict)
         self.above: defaultdict[str, list[float]] = defaultdict(list)
@@ -101,6 +108,7 @@ class Recorder:
             if message and message["type"] == "pmessage":
                 meta = json.loads(message["data"])
                 self.states[meta["task_id"]].append(meta["status"])
+                self.last_heard[meta["task_id"]] = time.time()
 
     def _forget_what_was_lost(self) -> None:
         """Moves written to a primary that was replaced in that moment: no circuit goes by them any more."""
@@ -133,9 +141,19 @@ class Recorder:
                 for service in LIVING:
                     last = next(reversed(self.moves[service]), "-")
                     rows: Any = client.xrange(f"{circuit_of(service)}:transitions", min=last)
-                    self.moves[service].update((i, (int(row["at"]) / 1e6, row["to"])) for i, row in rows)
+                    self.moves[service].update(
+                        (ident, (_seen(int(row["at"]) / 1e6), row["to"]))
+                        for ident, row in rows
+                        if ident != last
+                    )
         except redis.RedisError:
             pass  # struck; asked again
+
+
+def _seen(at: float) -> float:
+    """The time of a change just seen: this machine's, where the store's clock was off when it was made."""
+    now = time.time()
+    return at if abs(now - at) < STEP_SECONDS else now
 
 
 @dataclass
@@ -179,12 +197,7 @@ class Auditor:
 
     def parked(self) -> dict[str, str]:
         """Ids in the lots, and whose."""
-        found = {}
-        with self.stage.client() as client:
-            for service in PROVIDERS:
-                ids: Any = client.hkeys(f"{circuit_of(service)}:lot:messages")
-                found.update(dict.fromkeys(ids, service))
-        return found
+        return self.stage.parked()
 
     def queued(self) -> int:
         """Messages the broker holds."""
@@ -209,6 +222,7 @@ class Auditor:
         self.ids()
         self.overwritten()
         self.again(self.parked())
+        self.ended()
         self.while_open()
         self.quotas()
         self.readers()
@@ -216,7 +230,10 @@ class Auditor:
         return self.account
 
     def ids(self) -> None:
-        """Each in one final state, or parked; none lost but by kombu's Redis transport, by its record."""
+        """Each in one final state, or parked.
+
+        None is lost but by kombu's Redis transport, by its record, or with a broker that came back empty.
+        """
         final, parked = self.final(), self.parked()
         sent = self.load.sent
         open_ = {ident for ident in {*sent, *final} if final.get(ident) not in FINAL}
@@ -226,12 +243,14 @@ class Auditor:
         if isinstance(self.stage.broker, Server):
             ledger = Ledger(self.stage.broker.folder, QUEUES)
             by_transport = ledger.popped_and_never_noted(lost) | self._not_given_back(lost)
+        with_broker = {ident for ident in lost - by_transport if self._was_at_an_emptied_broker(ident)}
         states = Counter(final.get(ident, "no state") for ident in sent)
         self.account.figures |= {
             "tasks": len(final.keys() | sent.keys()),
             "parked": len(waiting),
-            "lost": len(lost - by_transport),
+            "lost": len(lost - by_transport - with_broker),
             "lost_by_transport": len(by_transport),
+            "lost_with_broker": len(with_broker),
         }
         self.account.tell(
             f"{len(sent)} tasks with ids of ours, {len(final)} tasks in all; ours: "
@@ -239,10 +258,31 @@ class Auditor:
         )
         self.account.tell(f"{len(waiting)} wait in a lot: {dict(Counter(parked[i] for i in waiting))}")
         self.account.tell(f"{len(by_transport)} lost by kombu's Redis transport, by the broker's own record")
+        self.account.tell(
+            f"{len(with_broker)} were at a broker that came back empty, {len(self.stage.emptied)} times"
+        )
         self.account.holds(
             "every id is in one final state, or parked",
-            (f"{ident} {final.get(ident)}" for ident in lost - by_transport),
+            (f"{ident} {final.get(ident)}" for ident in lost - by_transport - with_broker),
         )
+
+    def _was_at_an_emptied_broker(self, ident: str) -> bool:
+        """Whether nothing was heard of it since one came back empty, and it was in no lot just then."""
+        sent = self.load.sent_at.get(ident, 0.0)
+        heard = max(self.recorder.last_heard.get(ident, 0.0), sent)
+        return any(heard <= at and ident not in parked for at, parked in self.stage.emptied)
+
+    def ended(self) -> None:
+        """No worker ends by a message, whatever it holds."""
+        stage = self.stage
+        bad = [
+            f"at {when:.1f}"
+            for when in stage.ended_at
+            if any(0 <= when - at <= HOSTILE_SECONDS for at in stage.hostile_at)
+            and not any(0 <= when - at <= BROKER_SECONDS for at in stage.broker_struck_at)
+        ]
+        shown = f"hostile ones {len(stage.hostile_at)} times"
+        self.account.holds("no message ends a worker", bad, shown)
 
     def _not_given_back(self, lost: set[str]) -> set[str]:
         """Those kombu took out of ``unacked`` and put nowhere, its channel closed, by a worker's log."""
@@ -361,6 +401,8 @@ class Auditor:
             if reading is None or reading.value is None or not reading.fetched_at or not reading.provider:
                 continue
             fetched = datetime.fromisoformat(reading.fetched_at).timestamp()
+            if self._clock_was_off(read.asked, fetched):
+                continue
             row = PROVIDERS[reading.provider]
             times = answered.get((row.service, row.endpoints["quote"].spelling(read.symbol)), [])
             if not any(
@@ -375,6 +417,14 @@ class Auditor:
         values = sum(1 for read in reads if read.reading and read.reading.value is not None)
         self.account.figures |= {"readers": len(reads), "slowest_read": slowest, "misreported": len(wrong)}
         self.account.holds("staleness is never misreported", wrong, f"{values} values read")
+
+    def _clock_was_off(self, asked: float, fetched: float) -> bool:
+        """Whether a value was read, or fetched, while the store's clock was not right: no age can be told."""
+        return any(
+            since - NOTICED_SECONDS <= when <= until + NOTICED_SECONDS
+            for since, until, off in self.stage.clock_steps
+            for when in (asked, fetched, fetched - off)
+        )
 
     def recoveries(self) -> None:
         """How long after each provider's return its first success came; how the fleet is now."""

@@ -106,6 +106,7 @@ class Load:
 
     Attributes:
         sent: The ids of tasks the broker has taken, and their symbols.
+        sent_at: When each was, Unix times.
         unsure: The ids of those of which nobody knows.
         reads: What readers were told.
         flood_process: The flood, once it has begun.
@@ -114,6 +115,7 @@ class Load:
     stage: Stage
     seed: str
     sent: dict[str, str] = field(default_factory=dict)
+    sent_at: dict[str, float] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
     reads: list[Read] = field(default_factory=list)
 
@@ -149,6 +151,7 @@ class Load:
                 self.unsure.add(ident)
             else:
                 self.sent[ident] = symbol
+                self.sent_at[ident] = time.time()
 
     def _read(self) -> None:
         chance = random.Random(self.seed)  # noqa: S311 - a seed that can be given again

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 #: Of the provider: the simulator's modes.
 MODES = ("down", "5xx", "throttle", "slow", "garbage", "half", "hang", "drip")
+#: Of the store's clock: so many seconds off, back or forward.
+STEPS = ("-3600", "-600", "+3600", "+86400")
+#: Of an operator, with a time limit where the act takes one.
+ACTS = ("open", "close", "disable", "reset", "set", "release", "drop")
+#: The faults that can strike in several ways.
+WAYS = {"provider": MODES, "step_clock": STEPS, "operator": ACTS}
 #: Fault → how often, beside the others; seconds it lasts, at least and at most; and what it strikes. Two
 #: faults of the same part never overlap: a part is mended before it is struck again.
 FAULTS: dict[str, tuple[int, float, float, str]] = {
@@ -26,6 +32,12 @@ FAULTS: dict[str, tuple[int, float, float, str]] = {
     "stop_broker": (2, 1, 5, "broker"),
     "cut_lines": (3, 0, 3, "lines"),
     "slow_lines": (3, 3, 10, "lines"),
+    "step_clock": (2, 3, 10, "store"),
+    "hang_results": (2, 3, 15, "results"),
+    "cut_results": (2, 2, 15, "results"),
+    "empty_broker": (1, 0, 3, "broker"),
+    "hostile": (3, 0, 0, ""),
+    "operator": (4, 2, 10, "operator"),
 }
 QUIET_SECONDS = 10.0
 MEAN_PAUSE_SECONDS = 6.0
@@ -42,7 +54,7 @@ class Strike:
         lasts: Seconds until it is mended; 0: at once.
         fault: Which, a key of FAULTS.
         choice: Of several it could strike, which: from 0 to less than 1.
-        mode: Of a provider, the simulator's mode.
+        mode: How, where there are several ways: of a provider, the simulator's mode.
     """
 
     at: float
@@ -85,7 +97,7 @@ def _draw(chance: random.Random, seconds: float, faults: list[str]) -> Iterator[
         _, shortest, longest, part = FAULTS[fault]
         lasts = min(chance.uniform(shortest, longest), seconds - QUIET_SECONDS - at)
         choice = chance.random()
-        mode = chance.choice(MODES) if fault == "provider" else ""
+        mode = chance.choice(WAYS[fault]) if fault in WAYS else ""
         if part and at < free.get(part, 0):
             continue
         free[part] = at + lasts + APART_SECONDS

@@ -1,4 +1,4 @@
-"""A line between a process and a server, which can be cut, or made slow."""
+"""A line between a process and a server, which can be cut, made slow, or held."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Line:
 
     def __init__(self, target: int) -> None:
         self._lock = threading.Lock()
-        self._wanted: dict[str, Any] = {"target": target, "delay": 0.0, "up": True}
+        self._wanted: dict[str, Any] = {"target": target, "delay": 0.0, "up": True, "held": False}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.proxy"],
             stdin=subprocess.PIPE,
@@ -51,13 +51,17 @@ class Line:
         """Each piece of data is late by so many seconds, either way."""
         self._tell(delay=delay)
 
+    def hold(self) -> None:
+        """No byte more passes, either way, until it is mended; connections stand, and new ones are taken."""
+        self._tell(held=True)
+
     def cut(self) -> None:
         """End every connection; new ones are ended, too, until it is mended."""
         self._tell(up=False)
 
     def mend(self) -> None:
         """As at first."""
-        self._tell(up=True, delay=0.0)
+        self._tell(up=True, delay=0.0, held=False)
 
     def close(self) -> None:
         """For good."""
@@ -81,6 +85,7 @@ class Proxy:
     def __init__(self) -> None:
         self.wanted: dict[str, Any] = {}
         self._open: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
 
     async def serve(self) -> None:
         """Until nobody tells it anything any more."""
@@ -92,6 +97,7 @@ class Proxy:
         )
         while order := await orders.readline():
             self.wanted = json.loads(order)
+            self._flows.clear() if self.wanted["held"] else self._flows.set()
             if not self.wanted["up"]:
                 for writer in list(self._open):
                     writer.transport.abort()
@@ -115,6 +121,7 @@ class Proxy:
             while data := await source.read(CHUNK):
                 if self.wanted["delay"]:
                     await asyncio.sleep(self.wanted["delay"])
+                await self._flows.wait()
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort() if source.at_eof() else sink.close()

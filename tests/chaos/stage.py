@@ -1,7 +1,7 @@
 """The fleet a plan is played on: the product's own programs and real servers, and how each fault strikes.
 
-Broker, and store with a replica and a sentinel, are struck; the result backend and the simulator are not, as
-they keep the record that the auditor goes by.
+Broker, and store with a replica and a sentinel, are struck. The result backend and the simulator are not, as
+they keep the record that the auditor goes by; but the workers' lines to the result backend are.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ import sys
 import threading
 import time
 import tomllib
+import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import redis
+from kombu import Connection, Exchange, Producer
 
 from resilience.parking import Lane
+from resilience.stores.redis import circuit_of
 from tasks.fetch import queue_of
 from tasks.providers import PROVIDERS
 from tests.chaos.proxy import Line
@@ -33,7 +37,7 @@ from workers.simulator import SimulatorClient
 from workers.simulator.quotas import circuits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.chaos.plan import Strike
 
@@ -46,10 +50,18 @@ POLICY = {"failure_threshold": 3, "timeout_seconds": 3, "timeout_cap_seconds": 1
 #: The clock of one worker is so far off.
 SKEW_SECONDS = -120
 SLOW_SECONDS = 0.1
+VHOST = "chaos"
+EXCHANGE = "tasks"
+#: The acts of an operator that take a time limit.
+LIMITED = frozenset({"open", "close", "disable", "set"})
+#: Nobody waits longer to send what is hostile: the broker may be struck just then.
+BRIEF = {"connect_timeout": 2, "transport_options": {"socket_timeout": 2, "socket_connect_timeout": 2}}
 #: After SIGTERM, beat.
 ENDS_SECONDS = 20
 LIVING = tuple(service for service, row in PROVIDERS.items() if not row.retired)
 QUEUES = [queue_of(service, lane) for service in PROVIDERS for lane in Lane]
+#: The steps of the store's clock are heard by its servers, not by one thread each.
+SERVER_LIBRARY = ("lib*/faketime/libfaketimeMT.so.1", "lib*/*/faketime/libfaketimeMT.so.1")
 LIBRARY = ("lib*/faketime/libfaketime.so.1", "lib*/*/faketime/libfaketime.so.1")
 
 
@@ -81,12 +93,21 @@ class Stage:
         self._stopped = False
         #: When the store, or a worker's line to it, was struck and when it was mended, Unix times.
         self.store_struck: list[list[float]] = []
+        #: When the store's clock was off: from, until, by how many seconds.
+        self.clock_steps: list[list[float]] = []
+        #: When the broker came back empty, and which tasks were in a lot just then.
+        self.emptied: list[tuple[float, set[str]]] = []
+        #: When each queue got hostile messages; when a worker ended by itself; when the broker was struck.
+        self.hostile_at: list[float] = []
+        self.ended_at: list[float] = []
+        self.broker_struck_at: list[float] = []
         #: When each provider was mended: time, service.
         self.provider_mended: list[tuple[float, str]] = []
         #: Workers killed, and those that have ended by themselves.
         self.killed = self.children_killed = self.ended = 0
         #: How often the broker was killed or stopped, and one worker's line to it cut.
-        self.broker_struck = self.lines_cut = 0
+        self.broker_struck = self.lines_cut = self.results_struck = 0
+        self._operators: list[subprocess.Popen[bytes]] = []
         try:
             self._start(broker, schedule)
         except BaseException:
@@ -103,7 +124,7 @@ class Stage:
             self.broker = Rabbit(self.folder / "rabbitmq")
             self._stack.callback(self.broker.stop)
             self.broker.start()
-            self.broker_url = self.broker.open("chaos")
+            self.broker_url = self.broker.open(VHOST)
         else:
             self.broker = Server(
                 binary,
@@ -119,7 +140,7 @@ class Stage:
         self.pair = Pair(self.folder / "store", appendonly="yes", appendfsync="everysec")
         for server in (self.pair.primary, self.pair.replica):
             # A full disk is an error of a write, and no signal that ends the server.
-            server._command[:0] = ["env", "--ignore-signal=XFSZ"]
+            server._command[:0] = ["env", "--ignore-signal=XFSZ", *self._stepping()]
         self._stack.callback(self.pair.stop)
         self.pair.start()
         self.store_url = f"{self.pair.url}?wait_replicas=1"
@@ -127,6 +148,8 @@ class Stage:
             "broker": Line(self.broker.port),
             "store": Line(self.pair.primary.port),
         }
+        self.results_line = Line(self.results.port)
+        self._stack.callback(self.results_line.close)
         for line in self.lines.values():
             self._stack.callback(line.close)
         simulator = self._simulator()
@@ -183,12 +206,25 @@ class Stage:
 
     @staticmethod
     def _skewed() -> dict[str, str]:
-        found = [file for pattern in LIBRARY for file in Path("/usr").glob(pattern)]
-        if not found:
-            raise FileNotFoundError("libfaketime.so.1 not found: apt install libfaketime (or make servers)")
         skew = f"{SKEW_SECONDS:+d}"
-        faked = {"LD_PRELOAD": str(found[0]), "FAKETIME": skew, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        faked = {"LD_PRELOAD": str(_library(LIBRARY)), "FAKETIME": skew, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         return {**faked, "PYTHONPATH": f"{Path(__file__).parent / 'skewed'}:{ROOT}"}
+
+    def _stepping(self) -> list[str]:
+        """The words of ``env`` under which a server's clock goes by a file."""
+        self._clock = self.folder / "clock"
+        self._set_clock("+0")
+        return [
+            f"LD_PRELOAD={_library(SERVER_LIBRARY)}",
+            f"FAKETIME_TIMESTAMP_FILE={self._clock}",
+            "FAKETIME_NO_CACHE=1",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        ]
+
+    def _set_clock(self, seconds: str) -> None:
+        new = self._clock.with_name("clock.new")
+        new.write_text(f"{seconds}\n")
+        new.replace(self._clock)
 
     def _celery(self, log: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         with log.open("ab") as out:
@@ -204,7 +240,9 @@ class Stage:
         self._started = getattr(self, "_started", 0) + 1
         log = self.folder / f"worker-{number}-{self._started}.log"
         options = ("-l", "INFO", "-c", str(PROCESSES), "-n", f"w{number}@chaos", "--without-mingle")
-        return Worker(self._celery(log, "worker", *options, "--without-gossip", **self._own[number]), log)
+        results = f"redis://127.0.0.1:{self.results_line.port}/0"
+        own = {"CELERY_RESULT_BACKEND": results, **self._own[number]}
+        return Worker(self._celery(log, "worker", *options, "--without-gossip", **own), log)
 
     def _beat(self) -> None:
         self.beat = self._celery(self.folder / "beat.log", "beat", "-l", "INFO", "-s", "beat-schedule")
@@ -229,6 +267,7 @@ class Stage:
             for number, worker in enumerate(self.workers):
                 if worker.process.poll() is not None:
                     self.ended += 1
+                    self.ended_at.append(time.time())
                     self.told(f"worker {number} has ended by itself with {worker.process.returncode}")
                     self.workers[number] = self._worker(number)
             if self.beat.poll() is not None and not self._without_beat:
@@ -347,15 +386,87 @@ class Stage:
 
         return self._store_hit(mend)
 
+    def _broker_hit(self, mend: Callable[[], None]) -> Callable[[], None]:
+        self.broker_struck += 1
+        self.broker_struck_at.append(time.time())
+        return mend
+
     def strike_kill_broker(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
         self.broker.kill()
-        self.broker_struck += 1
-        return self.broker.start
+        return self._broker_hit(self.broker.start)
 
     def strike_stop_broker(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
         self.broker.freeze()
-        self.broker_struck += 1
-        return self.broker.thaw
+        return self._broker_hit(self.broker.thaw)
+
+    def strike_empty_broker(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
+        """It comes back without a message, an exchange or a queue: another machine, or a lost disk."""
+        if isinstance(self.broker, Rabbit):
+            self.broker.drop(VHOST)
+            came_back: Callable[[], object] = partial(self.broker.open, VHOST)
+        else:
+            self.broker.ask("FLUSHALL")
+            self.broker.kill()
+            came_back = self.broker.start
+        # What is in a lot by now was not at the broker, or is there, too.
+        try:
+            self.emptied.append((time.time(), set(self.parked())))
+        except redis.RedisError:  # nobody can say what was lost with the broker
+            self.emptied.append((time.time(), set()))
+        return self._broker_hit(lambda: (came_back(), None)[1])
+
+    def strike_hostile(self, strike: Strike) -> Callable[[], None]:
+        """Messages that nobody who means well sends, one of each kind, to some queue each."""
+        self.hostile_at.append(time.time())
+        kinds = hostile(strike.of(LIVING))
+        start = int(strike.choice * 997)
+        with contextlib.suppress(Exception), Connection(self.broker_url, **BRIEF) as connection:
+            producer = Producer(connection.default_channel, Exchange(EXCHANGE, "topic"))
+            for number, (body, headers, kind) in enumerate(kinds):
+                with contextlib.suppress(Exception):  # what this broker's protocol cannot even say
+                    producer.publish(
+                        body,
+                        routing_key=QUEUES[(start + number) % len(QUEUES)],
+                        headers=headers,
+                        content_type=kind,
+                        content_encoding="utf-8",
+                    )
+        return _nothing
+
+    def strike_step_clock(self, strike: Strike) -> Callable[[], None]:
+        """The clock of the store's machines, all of them."""
+        self._set_clock(strike.mode)
+        step = [time.time(), float("inf"), float(strike.mode)]
+        self.clock_steps.append(step)
+
+        def mend() -> None:
+            self._set_clock("+0")
+            step[1] = time.time()
+
+        return self._store_hit(mend)
+
+    def strike_hang_results(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
+        self.results_line.hold()
+        return self._results_hit
+
+    def strike_cut_results(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
+        self.results_line.cut()
+        return self._results_hit
+
+    def _results_hit(self) -> None:
+        self.results_struck += 1
+        self.results_line.mend()
+
+    def strike_operator(self, strike: Strike) -> Callable[[], None]:
+        """What somebody types; it takes effect when the command has started."""
+        service, act = strike.of(LIVING), strike.mode
+        words = {
+            "set": (act, service, "failure_threshold=5"),
+            "drop": (act, service, "--all", "--reason", "chaos"),
+        }.get(act, (act, service, "--reason", "chaos"))
+        limit = ("--for", f"{max(round(strike.lasts), 1)}s") if act in LIMITED else ()
+        self._operators.append(self._celery(self.folder / "operator.log", "circuits", *words, *limit))
+        return _nothing
 
     def strike_cut_lines(self, strike: Strike) -> Callable[[], None]:  # noqa: ARG002 - as all of them
         for line in self.lines.values():
@@ -374,6 +485,15 @@ class Stage:
 
     # What the auditor looks at
 
+    def parked(self) -> dict[str, str]:
+        """Ids in the lots, and whose."""
+        found = {}
+        with self.client() as client:
+            for service in PROVIDERS:
+                ids: Any = client.hkeys(f"{circuit_of(service)}:lot:messages")
+                found.update(dict.fromkeys(ids, service))
+        return found
+
     def client(self) -> redis.Redis:
         """A connection to the store's primary of this moment."""
         return redis.Redis(port=self.pair.known(), decode_responses=True, socket_timeout=5)
@@ -382,7 +502,7 @@ class Stage:
         """End everything."""
         with self._lock:
             self._stopped = True
-            processes = [worker.process for worker in getattr(self, "workers", ())]
+            processes = [worker.process for worker in getattr(self, "workers", ())] + self._operators
             if hasattr(self, "beat"):
                 processes.append(self.beat)
         family = []
@@ -400,6 +520,43 @@ class Stage:
                 if not psutil.pid_exists(int(left.name.rpartition("_")[2])):
                     left.unlink()
         self._stack.close()
+
+
+def _library(patterns: Sequence[str]) -> Path:
+    found = [file for pattern in patterns for file in Path("/usr").glob(pattern)]
+    if not found:
+        raise FileNotFoundError("libfaketime not found: apt install libfaketime (or make servers)")
+    return found[0]
+
+
+def hostile(service: str) -> list[tuple[str, dict[str, Any], str]]:
+    """Bodies, headers and content types; each breaks one rule that Celery takes for granted."""
+    task, json_ = f"tasks.{service}.fetch", "application/json"
+    deep = "[" * 900 + "]" * 900
+    good = '[["quote", "AAPL"], {}, null]'
+    odd: list[tuple[str, dict[str, Any]]] = [
+        (good, {"timelimit": [10**400, None]}),
+        (good, {"retries": 10**400}),
+        (good, {"retries": "many"}),
+        (good, {"eta": "soon"}),
+        (good, {"expires": ["never"]}),
+        (good, {"task": None}),
+        (good, {"task": "tasks.nobody.fetch"}),
+        (good, {"id": 7}),
+        (good, {"id": "\ud800"}),
+        (good, {"stamped_headers": [1, {}]}),
+        (good, {"nested": json.loads(deep)}),
+        (f"[[{deep}], {{}}, null]", {}),
+        ('["quote", {}, null]', {}),
+        ("[[], [], []]", {}),
+        ("[]", {}),
+        ("{not json", {}),
+        ('{"args": 1, "task": 2}', {}),
+    ]
+    base = {"task": task, "retries": 0, "timelimit": [None, None], "argsrepr": "()", "kwargsrepr": "{}"}
+    messages = [(body, base | {"id": f"hostile-{uuid.uuid4()}"} | wrong, json_) for body, wrong in odd]
+    pickled = {**base, "id": f"hostile-{uuid.uuid4()}"}
+    return [*messages, ("not for you", pickled, "application/x-python-serialize")]
 
 
 def _nothing() -> None:

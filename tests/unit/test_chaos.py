@@ -14,7 +14,7 @@ import pytest
 from resilience import Policy
 from tasks.reading import Reading
 from tests.chaos.__main__ import COLUMNS, table
-from tests.chaos.audit import UNDER_WAY_SECONDS, Auditor, Call
+from tests.chaos.audit import BROKER_SECONDS, HOSTILE_SECONDS, UNDER_WAY_SECONDS, Auditor, Call
 from tests.chaos.load import Read
 from tests.chaos.plan import APART_SECONDS, FAULTS, MODES, QUIET_SECONDS, plan
 from tests.chaos.stage import LIVING, circuits_file
@@ -73,6 +73,7 @@ def auditor(
     store_struck: Iterable[list[float]] = (),
     children_killed: int = 0,
     reads: Iterable[Read] = (),
+    **happened: Any,
 ) -> Auditor:
     """One that has been told this, of a circuit of Finnhub's that opened at OPENED."""
     recorder = SimpleNamespace(
@@ -83,6 +84,7 @@ def auditor(
         },
         moves=defaultdict(dict, finnhub={"1-0": (OPENED, "open")}),
         above={"finnhub": list(above)},
+        last_heard={"ours": OPENED + 5},
     )
     stage = SimpleNamespace(
         killed=0,
@@ -92,8 +94,14 @@ def auditor(
         lines_cut=0,
         broker_struck=0,
         store_struck=[list(times) for times in store_struck],
+        **{"clock_steps": [], "emptied": [], "hostile_at": [], "ended_at": [], "broker_struck_at": []}
+        | happened,
     )
-    told: Any = (stage, SimpleNamespace(sent={"ours": "AAPL"}, reads=list(reads)), recorder)
+    told: Any = (
+        stage,
+        SimpleNamespace(sent={"ours": "AAPL"}, sent_at={"ours": OPENED}, reads=list(reads)),
+        recorder,
+    )
     return Auditor(*told)
 
 
@@ -187,6 +195,51 @@ def test_it_notices_what_a_reader_should_not_have_been_told(wrong, broken):
     audit.readers()
     found = sum(int(line.split(": ")[1].split(",")[0]) for line in audit.account.broken)
     assert found == broken, audit.account.broken
+
+
+@pytest.mark.parametrize(
+    ("fetched", "steps", "broken"),
+    [
+        (3600, [], 2),  # no such call, and not of its age
+        (3600, [[OPENED - 1, OPENED + 5, 3600.0]], 0),  # fetched while the store's clock was ahead
+        (3600, [[OPENED - 60, OPENED - 50, 3600.0]], 2),
+    ],
+)
+def test_no_age_is_held_against_a_store_whose_clock_was_off(fetched, steps, broken):
+    audit = auditor(reads=[read(fetched=fetched, age=30)], clock_steps=steps)
+    audit.readers()
+    found = sum(int(line.split(": ")[1].split(",")[0]) for line in audit.account.broken)
+    assert found == broken, audit.account.broken
+
+
+@pytest.mark.parametrize(
+    ("emptied", "lost_with_it"),
+    [
+        ([], False),
+        ([(OPENED + 4, set())], False),  # something was heard of it since
+        ([(OPENED + 6, set())], True),
+        ([(OPENED + 6, {"ours"})], False),  # it lay in a lot
+    ],
+)
+def test_only_what_was_at_a_broker_that_came_back_empty_is_lost_with_it(emptied, lost_with_it):
+    assert auditor(emptied=emptied)._was_at_an_emptied_broker("ours") is lost_with_it
+
+
+@pytest.mark.parametrize(
+    ("ended", "broker", "broken"),
+    [
+        ([1], [], 1),
+        ([-1], [], 0),
+        ([HOSTILE_SECONDS + 1], [], 0),
+        ([1], [1 - BROKER_SECONDS], 0),
+        ([1], [-BROKER_SECONDS], 1),
+    ],
+)
+def test_it_notices_a_worker_that_a_message_has_ended(ended, broker, broken):
+    at = {"ended_at": [OPENED + t for t in ended], "broker_struck_at": [OPENED + t for t in broker]}
+    audit = auditor(hostile_at=[OPENED], **at)
+    audit.ended()
+    assert len(audit.account.broken) == broken
 
 
 def test_the_page_shows_the_runs_that_are_recorded():

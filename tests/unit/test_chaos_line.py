@@ -48,7 +48,7 @@ def said(line: Line, word: bytes = b"?") -> bytes:
         return b""
 
 
-def test_a_line_is_led_elsewhere_cut_slowed_and_mended(servers):
+def test_a_line_is_led_elsewhere_cut_held_slowed_and_mended(servers):
     first, second = servers
     line = Line(first)
     try:
@@ -67,6 +67,15 @@ def test_a_line_is_led_elsewhere_cut_slowed_and_mended(servers):
         assert said(line) == b""
         line.mend()
         assert said(line) == b"b?"
+        with socket.create_connection(("127.0.0.1", line.port), 5) as connection:
+            line.hold()
+            connection.sendall(b"3")
+            connection.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                connection.recv(100)
+            line.mend()
+            connection.settimeout(5)
+            assert connection.recv(100) == b"b3", "what was held arrives"
         line.slow(0.1)
         started = time.monotonic()
         assert said(line) == b"b?"
