@@ -174,6 +174,7 @@ class ResilientTask(Task):
         if request.called_directly:
             return self.run(*args, **kwargs)
 
+        owner = "" if request.is_eager else request.id  # who has no message is a caller like any other
         waits: list[Parked] = []  # where the message could wait
         error: Exception | None = None  # what the task fails with if it can wait nowhere
         services = self.candidates_of(request.id, args, kwargs)
@@ -181,7 +182,7 @@ class ResilientTask(Task):
             breaker = get_circuit_breaker(service)
 
             # May this call go ahead? One atomic step, on the store's clock.
-            permit = breaker.acquire(owner=request.id)
+            permit = breaker.acquire(owner=owner)
             if not permit:
                 if permit.reason in NEVER_WAITS:
                     error = error or CircuitBreakerOpenError(service, permit.retry_at, permit.reason)
@@ -212,7 +213,7 @@ class ResilientTask(Task):
             except Exception as exc:  # noqa: BLE001 - judged, and raised again unless it can wait
                 failure, outcome = exc, self.judge(exc)
             else:
-                breaker.report(permit, Verdict.SUCCESS, owner=request.id)
+                breaker.report(permit, Verdict.SUCCESS, owner=owner)
                 self.log_end(permit, Outcome(Verdict.SUCCESS), started)
                 forget_elsewhere(request.id, service, services)
                 return result
@@ -225,7 +226,7 @@ class ResilientTask(Task):
                 hold_seconds=outcome.hold_seconds,
                 reason=outcome.reason,
                 # A task the service has nothing to do with is not at its end here.
-                owner="" if waits_elsewhere else request.id,
+                owner="" if waits_elsewhere else owner,
                 max_attempts=budget,
                 # Of an exception nobody has judged, the type: its text may hold anything.
                 detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(failure).__name__,

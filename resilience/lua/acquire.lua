@@ -6,7 +6,7 @@
 --        attempts the owner has spent, now (us; the call's turn where that is later), override, how long
 --        the call has to wait for its turn (us)}
 -- does  counts allowed or blocked; open -> half_open when retry_at has come and nobody waits in the
---       lot; takes a probe's lease, or turns the owner's reservation into one; takes a call's place
+--       lot, or no worker lets them go; takes a probe's lease, or turns the owner's reservation into one; takes a call's place
 --       and its token of the quota
 
 -- Nearly always: a closed circuit that nobody has touched, and a caller nothing is known of.
@@ -72,7 +72,7 @@ local function pass()
     end
     if place then
       redis.call('ZREM', PROBES, place)
-    elseif most <= in_flight(now) or waiting() > 0 then -- what has waited goes first
+    elseif most <= in_flight(now) or lot_first(c, now, owner) then -- what has waited goes first
       local whose = policy.interval and 'quota' or policy.concurrent and 'concurrency' or 'recovering'
       return refuse(now + RELEASE_PERIOD, c.ramp > 0 and 'recovering' or whose)
     end
@@ -89,7 +89,7 @@ elseif way == 'pass' then
 end
 
 if c.state == 'open' then
-  if waiting() > 0 then
+  if lot_first(c, now, owner) then
     return refuse(now + RELEASE_PERIOD, c.reason)
   end
   move(c, now, 'half_open', c.reason, 0)
@@ -105,7 +105,7 @@ if not place then
   if busy >= policy.probes or busy + c.successes >= policy.successes then
     local first = redis.call('ZRANGEBYSCORE', PROBES, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     return refuse(tonumber(first[2]), c.reason)
-  elseif waiting() > 0 then
+  elseif lot_first(c, now, owner) then
     return refuse(now + RELEASE_PERIOD, c.reason)
   end
 end

@@ -25,6 +25,8 @@ local MINUTE = 60 * SECOND
 local SAMPLES_KEPT = 61
 -- Releasers look about this often; what waits for one of them is told to come back then.
 local RELEASE_PERIOD = 1 * SECOND
+-- Where none has looked for so long, there is none.
+local UNATTENDED = 5 * SECOND
 -- A thousand calls a second are as good as any number.
 local RAMP_ENDS = SECOND / 1000
 -- After each failure a recovery doubles its pace more rarely, down to once in this time. So often it has doubled
@@ -83,7 +85,7 @@ end
 local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
     'retry_at', 'reason', 'forced', 'forced_until', 'reopened', 'override', 'override_until',
-    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'since', 'refused:' .. (key or ''))
+    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'since', 'looked', 'refused:' .. (key or ''))
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
@@ -93,7 +95,7 @@ local function load(now, key)
     good_key = f[12] or '', tat = tonumber(f[13] or 0),
     viewed_until = tonumber(f[14] or 0), ramp = tonumber(f[15] or 0),
     ramp_doubles = tonumber(f[16] or SECOND), pulled_back = tonumber(f[17] or 0),
-    since = tonumber(f[18] or 0), refused = f[19],
+    since = tonumber(f[18] or 0), looked = tonumber(f[19] or 0), refused = f[20],
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
@@ -267,6 +269,22 @@ end
 -- The same, those just handed to a releaser included.
 local function waiting()
   return in_lanes() + redis.call('ZCARD', LEASES)
+end
+
+-- Whether what waits goes first. For a caller that is no task only while somebody lets it go: since it began to
+-- wait, and may go, a releaser has looked a moment ago. Where a task asks there is a worker, and that releases.
+local function lot_first(c, now, owner)
+  if waiting() == 0 or owner ~= '' then
+    return waiting() > 0
+  end
+  local attended = 0
+  local began = tonumber(redis.call('ZRANGE', SINCE, 0, 0, 'WITHSCORES')[2] or 0)
+  for _, at in ipairs({ c.looked, c.retry_at, began }) do
+    if at <= now then -- else the clock was set back since
+      attended = math.max(attended, at)
+    end
+  end
+  return now - attended <= UNATTENDED
 end
 
 -- Calls and reservations whose lease runs. A lapsed one stays on record until its era ends, so that a

@@ -22,6 +22,11 @@ end
 
 local out = { shown(c) }
 local way = stance(c, now)
+-- Told where somebody waits, who would otherwise be passed over (see lot_first), by who may let them go; not at
+-- each look.
+if way ~= 'refuse' and (now - c.looked >= SECOND or now < c.looked) and waiting() > 0 then
+  redis.call('HSET', CIRCUIT, 'looked', int(now))
+end
 -- Waiting is no answer any more: they leave, and fail clearly or try another service.
 local gone = c.forced == '' and c.state == 'open' and (c.reason == 'retired' or c.reason == 'entitlement')
 local freely = gone or c.forced == 'disabled' or (policy.observe and c.forced ~= 'open')

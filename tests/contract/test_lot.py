@@ -130,6 +130,52 @@ def test_a_failed_probe_goes_behind_those_of_the_other_lane_too(desk):
     assert tried == ["d", "s1", "s2", "d", "s1"]
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [{}, {"quota_calls": 100, "quota_seconds": 1, "quota_burst": 50}, {"max_concurrent": 50}],
+    ids=["open", "quota", "places"],
+)
+def test_what_waits_goes_first_only_while_somebody_lets_it_go(url, policy):
+    desk = Desk(url, **policy)
+    if not policy:
+        desk.trip()
+    desk.park("a")
+    desk.forward(0 if policy else 10)
+    desk.forward(5)
+    assert not desk.breaker.acquire()
+    desk.forward(0.000001)
+    assert not desk.breaker.acquire("b"), "a task has a worker, which lets the others go, too"
+    permit = desk.breaker.acquire()
+    assert permit, "no worker has looked for five seconds"
+    desk.breaker.report(permit, Verdict.IGNORED)
+    desk.store.lot.take(desk.name, desk.breaker.policy, 0)
+    assert not desk.breaker.acquire(), "there is one again"
+    desk.forward(5)
+    assert not desk.breaker.acquire()
+    desk.now -= 3600 * 1_000_000
+    first = desk.breaker.acquire()
+    desk.forward(1)  # a quota's pace is set right by the first to ask
+    assert first or desk.breaker.acquire(), "on a clock that was set back nobody has looked"
+    desk.store.lot.take(desk.name, desk.breaker.policy, 0)
+    assert not desk.breaker.acquire()
+
+
+def test_a_worker_that_can_let_nobody_go_keeps_nobody_back(url):
+    desk = Desk(url, max_concurrent=50)
+    stale, good = (
+        CircuitBreaker(desk.name, store=desk.store, policy=desk.breaker.policy, key=key)
+        for key in ("stale", "good")
+    )
+    good.report(good.acquire(), Verdict.SUCCESS)
+    stale.report(stale.acquire(), Verdict.HOLD, hold_seconds=9, reason=Reason.AUTH)
+    desk.park("a")
+    for _ in range(6):
+        assert not good.acquire()
+        desk.store.lot.take(desk.name, desk.breaker.policy, 9, "stale")
+        desk.forward(1)
+    assert good.acquire()
+
+
 def test_on_demand_goes_first_and_each_lane_in_order(desk):
     desk.trip()
     desk.park("s1", "s2")

@@ -28,6 +28,8 @@ FOR_OBSERVERS = re.compile(
 TO_COME = frozenset({"retry_at", "forced_until", "tat"})
 # These too, by a pace that changes with the time that has passed.
 PASSED = frozenset({"ramp", "pulled_back"})
+#: As in the scripts: so long after the last look at it a lot keeps back no caller.
+UNATTENDED = 5 * SECOND
 LEASED = ("probes", "calls", "counted", "lot:leases", "lot:due", "lot:expires")
 PLACE = re.compile(r":(\d{20}):")
 LANES = ("lot:on_demand", "lot:scheduled")
@@ -90,7 +92,7 @@ def _value(world: World, now: int, name: str, value: Mapping[str, Any], ranks: R
         "lot:grouped": lambda task, text: (task, _by_rank(text, ranks)),
         "lot:away": lambda task, since: (task, min(now - int(since), int(PATIENCE_SECONDS * SECOND))),
         **dict.fromkeys(LEASED, lambda member, ends: (member, max(int(ends) - now, 0))),
-        "lot:since": lambda task, since: (task, ranks.of_arrival(since)),
+        "lot:since": lambda task, since: (task, ranks.of_arrival(since), _since(world, now, since)),
         **dict.fromkeys(LANES, lambda task, place: (task, ranks.of_place(place))),
         **dict.fromkeys(PLAIN, lambda name, value: (name, value)),
     }
@@ -105,7 +107,11 @@ def _circuit(world: World, now: int, fields: Mapping[str, str]) -> list[Any]:
         if is_for_observers(name) and not (name == "since" and "ramp" in fields):
             continue
         value = fields[name]
-        if name in TO_COME:
+        if name == "looked":
+            out.append((name, _since(world, now, value)))
+        elif name == "retry_at":
+            out.append((name, max(int(float(value)) - now, 0), _since(world, now, value)))
+        elif name in TO_COME:
             out.append((name, max(int(float(value)) - now, 0)))
         elif name in PASSED or (name == "since" and "ramp" in fields):
             out.append((name, int(float(value)) - now))
@@ -118,6 +124,11 @@ def _circuit(world: World, now: int, fields: Mapping[str, str]) -> list[Any]:
         else:
             out.append((name, value))
     return out
+
+
+def _since(world: World, now: int, when: float | str) -> int:
+    """How long ago, as far as it says whether somebody attends to the lot, which only a caller asks for."""
+    return min(max(now - int(float(when)), 0), UNATTENDED + 1) if world.callers else 0
 
 
 @functools.cache
