@@ -133,6 +133,7 @@ class CircuitBreaker:
         owner: str = "",
         max_attempts: int = 0,
         detail: str = "",
+        subject: str = "",
     ) -> Report:
         """What the call said. One atomic step; a report that comes too late changes no state.
 
@@ -147,6 +148,7 @@ class CircuitBreaker:
             max_attempts: Its attempt budget.
             detail: With failure or hold: what was wrong, for people, free of secrets; of a long text the
                 beginning, on one line.
+            subject: With failure and an owner: what its call was about, the same for all that ask the same.
 
         Raises:
             ValueError: For a refused permit, one of another circuit, an unknown verdict, or a hold without
@@ -165,7 +167,9 @@ class CircuitBreaker:
             hold_seconds = min(hold_seconds, MAX_SECONDS)  # a provider's word, whatever it says
         why = Reason(reason) if reason else None
         said = "".join(char if char.isprintable() else " " for char in detail[:MOST_DETAIL])
-        finding = Finding(verdict, hold_seconds, why, owner, max_attempts, self.key, detail=said)
+        finding = Finding(
+            verdict, hold_seconds, why, owner, max_attempts, self.key, detail=said, subject=subject
+        )
         try:
             permit.untold.pop()
         except IndexError:

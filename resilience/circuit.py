@@ -175,6 +175,9 @@ class Finding:
         key: The fingerprint of the key the call was made with, empty if there is none.
         host: Whose finding it is.
         detail: With a failure or hold: what was wrong, in a line for people, free of secrets; else empty.
+        subject: What the owner's call was about, the same for all that ask the same; empty: for itself alone.
+            Failures of one subject are evidence about that, until so many tasks that the circuit opens by
+            their number have met them.
     """
 
     verdict: Verdict
@@ -185,6 +188,7 @@ class Finding:
     key: str = ""
     host: str = field(default_factory=socket.gethostname)
     detail: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,7 @@ class Report:
         reason: Why it is open, if it is.
         generation: The circuit's era afterwards.
         at_micros: When it was taken down, on the store's clock, in microseconds since the epoch.
+        own: It was a failure, and since the last success nothing has failed but what has the same subject.
     """
 
     applied: bool
@@ -210,6 +215,7 @@ class Report:
     reason: Reason | None = None
     generation: int = 0
     at_micros: int = 0
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
 from resilience.standby import REQUEUE_SECONDS, Standby
 from resilience.states import ParkedStates
-from resilience.task import NEVER_WAITS, Parked, ResilientTask
+from resilience.task import NEVER_WAITS, Parked, ResilientTask, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -656,4 +656,5 @@ class ResilientRequest(Request):
             owner=self.id,
             max_attempts=self.task.max_attempts,
             detail="the process that called it was lost",
+            subject=subject_of(self.task.name, self.args, self.kwargs),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import sys
 import time
@@ -111,7 +113,9 @@ class ResilientTask(Task):
         lane: Who waits for it; on-demand tasks leave the parking lot first.
         max_attempts: Failed attempts after which the task ends in FAILURE, if its circuit is closed:
             then the service is well and the task is not. A refusal, a hold and a failed probe spend
-            none, so an outage of any length spends none.
+            none, so an outage of any length spends none. Where since the last success nothing has failed
+            but tasks of this name with the same arguments, the trouble is theirs: a failed probe is an
+            attempt then, and one task alone opens no circuit by trying again.
         max_losses: Processes it may take down before it ends in FAILURE, so that one that kills its own
             does not go on for ever.
         backoff_seconds: Pause after a first failed attempt; doubles, with jitter, up to
@@ -230,6 +234,7 @@ class ResilientTask(Task):
                 max_attempts=budget,
                 # Of an exception nobody has judged, the type: its text may hold anything.
                 detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(failure).__name__,
+                subject=subject_of(self.name, args, kwargs),
             )
             self.log_end(permit, outcome, started)
 
@@ -242,9 +247,11 @@ class ResilientTask(Task):
                 waits.append(held(service, outcome, report))
             elif waits_elsewhere:
                 waits.append(met_refusal(service, outcome))
-            elif outcome.verdict is Verdict.FAILURE and permit.probe:
+            elif outcome.verdict is not Verdict.FAILURE or (report.own and report.attempts >= budget):
+                pass  # it ends, unless another service lets it through
+            elif permit.probe:
                 waits.append(failed_probe(service, outcome, report))
-            elif outcome.verdict is Verdict.FAILURE and (report.state.shut or report.attempts < budget):
+            elif report.state.shut or report.attempts < budget:
                 delay = self.backoff(report.attempts) if countdown is None else countdown
                 waits.append(failed_attempt(service, outcome, report, delay))
 
@@ -356,6 +363,15 @@ class ResilientTask(Task):
         limit = self.max_retries if max_retries is None else max_retries
         # Celery counts retries, the store counts attempts; no limit is no limit.
         raise AnotherAttempt(exc, max(countdown, 0), sys.maxsize >> 11 if limit is None else limit + 1)
+
+
+def subject_of(name: str, args: Any, kwargs: Any) -> str:
+    """What a call of this task with these arguments is about: a digest; '' where that cannot be told."""
+    try:
+        text = json.dumps([name, args, kwargs], sort_keys=True, default=repr)
+    except (TypeError, ValueError, RecursionError):
+        return ""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def forget_elsewhere(task_id: str, answered: str, services: tuple[str, ...]) -> None:

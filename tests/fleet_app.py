@@ -261,6 +261,28 @@ def poison(self: ResilientTask) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@task(bind=True, base=ResilientTask, service="dead", name="fleet.buggy", backoff_seconds=0.1)
+def buggy(self: ResilientTask) -> None:
+    """Never right, whatever the provider does."""
+    call("dead", self.request.id, 0)
+    undefined  # noqa: B018, F821 - a plain bug
+
+
+@task(
+    bind=True,
+    base=ResilientTask,
+    service="dead",
+    name="fleet.through",
+    backoff_seconds=0.2,
+    backoff_cap_seconds=1,
+)
+def through(self: ResilientTask, number: int) -> int:
+    """Asks another provider within its own call, and once more its own."""
+    call("dead", self.request.id, 0)
+    CIRCUIT_BREAKERS["other"].call(call)("other", self.request.id, 0)
+    return CIRCUIT_BREAKERS["dead"].call(lambda: number)()
+
+
 @task(bind=True, base=ResilientTask, service="dead", name="fleet.growing")
 def growing(self: ResilientTask) -> int:
     """Tells which attempt it is."""

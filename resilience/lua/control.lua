@@ -16,7 +16,8 @@ if act == 'close' or act == 'reset' then
   end
   end_forced(c)
   end_ramp(c)
-  redis.call('HSET', CIRCUIT, 'failures', 0, 'tat', 0)
+  clear_failures(c)
+  redis.call('HSET', CIRCUIT, 'tat', 0)
   redis.call('DEL', WINDOW, REPORTERS)
   for _, name in ipairs(redis.call('HKEYS', CIRCUIT)) do
     if string.sub(name, 1, 8) == 'refused:' then

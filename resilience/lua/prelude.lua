@@ -8,7 +8,7 @@
 local CIRCUIT = KEYS[1]
 local PROBES, TRANSITIONS = CIRCUIT .. ':probes', CIRCUIT .. ':transitions'
 local WINDOW, REPORTERS, CALLS = CIRCUIT .. ':window', CIRCUIT .. ':reporters', CIRCUIT .. ':calls'
-local COUNTED, SAMPLES = CIRCUIT .. ':counted', CIRCUIT .. ':samples'
+local COUNTED, SAMPLES, FAILING = CIRCUIT .. ':counted', CIRCUIT .. ':samples', CIRCUIT .. ':failing'
 local LOT = CIRCUIT .. ':lot:'
 local ON_DEMAND, SCHEDULED, DUE = LOT .. 'on_demand', LOT .. 'scheduled', LOT .. 'due'
 local MESSAGES, LEASES, TOKENS = LOT .. 'messages', LOT .. 'leases', LOT .. 'tokens'
@@ -85,7 +85,7 @@ end
 local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
     'retry_at', 'reason', 'forced', 'forced_until', 'reopened', 'override', 'override_until',
-    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'since', 'looked', 'refused:' .. (key or ''))
+    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'since', 'looked', 'subject', 'refused:' .. (key or ''))
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
@@ -95,7 +95,7 @@ local function load(now, key)
     good_key = f[12] or '', tat = tonumber(f[13] or 0),
     viewed_until = tonumber(f[14] or 0), ramp = tonumber(f[15] or 0),
     ramp_doubles = tonumber(f[16] or SECOND), pulled_back = tonumber(f[17] or 0),
-    since = tonumber(f[18] or 0), looked = tonumber(f[19] or 0), refused = f[20],
+    since = tonumber(f[18] or 0), looked = tonumber(f[19] or 0), subject = f[20] or '', refused = f[21],
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
@@ -120,13 +120,22 @@ local function end_ramp(c)
   redis.call('HDEL', CIRCUIT, 'ramp', 'ramp_doubles', 'pulled_back')
 end
 
+-- Nothing has failed since the last success.
+local function clear_failures(c)
+  c.failures, c.subject = 0, ''
+  redis.call('HSET', CIRCUIT, 'failures', 0)
+  redis.call('HDEL', CIRCUIT, 'subject')
+  redis.call('DEL', FAILING)
+end
+
 -- A change of state starts a new generation and takes every permit of the old one with it.
 local function move(c, now, to, reason, retry_at, actor, note)
   local from = shown(c)
   c.state, c.reason, c.retry_at, c.successes, c.since = to, reason, retry_at, 0, now
   c.generation = c.generation + 1
   if to == 'closed' then
-    c.failures, c.reopened = 0, 0
+    clear_failures(c)
+    c.reopened = 0
   end
   redis.call('HSET', CIRCUIT, 'state', to, 'generation', c.generation, 'failures', c.failures,
     'successes', 0, 'retry_at', retry_at, 'reason', reason, 'since', now, 'reopened', c.reopened)

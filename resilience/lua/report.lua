@@ -9,8 +9,9 @@
 --       15 whether the policies now and then know of nothing but failures in a row  0|1
 --       16 how long the call took (us) where the store was not asked when it began; '' where it was
 --       17 of a failure or hold: what was wrong, for people; '' where nobody says
+--       18 the subject: what the owner's call was about; '' where nobody says
 -- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason, generation,
---        now (us), how long to wait before anybody is told (us)}
+--        now (us), how long to wait before anybody is told (us), whether it is the subject's own trouble 0|1}
 -- does  counts; closed -> open by its rules or on a hold; half_open -> closed or open; frees the probe's
 --       lease and the call's place, of a strict quota after its window. A report from another generation, a failure after its lease and one
 --       under an operator's word only count.
@@ -49,7 +50,7 @@ if ARGV[8] == 'success' and ARGV[15] == '1' and ARGV[6] == '0' then
     local time = redis.call('TIME')
     local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
     observe_call(now)
-    return { 1, 'closed', 0, 0, 0, '', tonumber(ARGV[4]), now, 0 }
+    return { 1, 'closed', 0, 0, 0, '', tonumber(ARGV[4]), now, 0, 0 }
   end
 end
 -- prelude
@@ -57,6 +58,7 @@ local now = clock()
 local key, generation, token, probe = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1'
 local granted, verdict, hold, hold_reason = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9]), ARGV[10]
 local owner, budget, host, chance = ARGV[11], tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
+local subject = owner ~= '' and ARGV[18] or ''
 local c = load(now, key)
 local policy = policy_for(c)
 
@@ -83,12 +85,21 @@ local function tally(failed, slow)
   redis.call('HINCRBY', WINDOW, int(bucket) .. ':calls', 1)
   redis.call('HINCRBY', WINDOW, int(bucket) .. ':failed', failed and 1 or 0)
   redis.call('HINCRBY', WINDOW, int(bucket) .. ':slow', slow and 1 or 0)
+  if failed or slow then -- by which task; '*' by more than one, or nobody knows
+    local field, who = int(bucket) .. ':whose', subject ~= '' and owner or '*'
+    local before = redis.call('HGET', WINDOW, field) or who
+    redis.call('HSET', WINDOW, field, before == who and who or '*')
+  end
   local all = redis.call('HGETALL', WINDOW)
   for i = 1, #all, 2 do
     local number, name = string.match(all[i], '(%d+):(%a+)')
     -- A wider window, or a clock set back, makes older numbers the greater ones.
     if tonumber(number) > bucket - 10 and tonumber(number) <= bucket then
-      sums[name] = sums[name] + tonumber(all[i + 1])
+      if name == 'whose' then
+        sums.whose = (sums.whose or all[i + 1]) == all[i + 1] and all[i + 1] or '*'
+      else
+        sums[name] = sums[name] + tonumber(all[i + 1])
+      end
     else
       redis.call('HDEL', WINDOW, all[i])
     end
@@ -102,6 +113,31 @@ local function pull_back(doublings)
   c.pulled_back = now
   c.ramp = math.max(now + SECOND - math.max(doublings - 1, 0) * c.ramp_doubles, 1)
   redis.call('HSET', CIRCUIT, 'ramp', int(c.ramp), 'ramp_doubles', int(c.ramp_doubles), 'pulled_back', int(now))
+end
+
+-- One more since the last success, and whose they all are: of one subject, while nothing else has failed; then
+-- FAILING has the tasks, as many as matter. '*': of several, or nobody knows.
+local function count_failure()
+  c.failures = c.failures + 1
+  redis.call('HSET', CIRCUIT, 'failures', c.failures)
+  local known = redis.call('HEXISTS', FAILING, owner) == 1
+  if c.subject == '*' then
+    return
+  elseif subject == '' or (c.subject ~= '' and c.subject ~= subject and not known) then
+    c.subject = '*'
+    redis.call('DEL', FAILING)
+  else
+    c.subject = c.subject ~= '' and c.subject or subject
+    if redis.call('HLEN', FAILING) < policy.threshold then
+      redis.call('HSET', FAILING, owner, '')
+    end
+  end
+  redis.call('HSET', CIRCUIT, 'subject', c.subject)
+end
+
+-- Can it be the service? What one task alone has met, however often it tried, is that task's trouble.
+local function of_several()
+  return c.subject == '*' or redis.call('HLEN', FAILING) >= policy.threshold
 end
 
 -- Have enough different hosts seen the trouble? This one has.
@@ -122,9 +158,9 @@ local function tripped(failed, slow)
   end
   if not (failed or slow) or not confirmed() then
     return nil
-  elseif failed and c.failures >= policy.threshold then
+  elseif failed and c.failures >= policy.threshold and of_several() then
     return 'failures'
-  elseif not rated or c.window.calls < policy.minimum then
+  elseif not rated or c.window.calls < policy.minimum or c.window.whose ~= '*' then
     return nil
   elseif failed and policy.failure_rate and c.window.failed / c.window.calls >= policy.failure_rate then
     return 'failures'
@@ -188,7 +224,7 @@ if applied and verdict == 'success' and key ~= c.good_key then
 end
 if applied and answered and c.state == 'half_open' then
   if verdict == 'failure' then
-    c.failures = c.failures + 1
+    count_failure()
     trip('failures')
   elseif slow then
     trip('slow_calls')
@@ -204,10 +240,10 @@ elseif applied and answered then
   local _, doublings = ramp_step(c, policy, now)
   -- Of calls that were under way when the pace was last cut, a failure is no news.
   if not (failed and doublings and granted > 0 and granted <= c.pulled_back) then
-    local failures = failed and c.failures + 1 or 0
-    if failures ~= c.failures then
-      c.failures = failures
-      redis.call('HSET', CIRCUIT, 'failures', failures)
+    if failed then
+      count_failure()
+    elseif c.failures > 0 then
+      clear_failures(c)
     end
     if failed and doublings then
       pull_back(doublings)
@@ -231,18 +267,20 @@ elseif applied and verdict == 'hold' then
 end
 
 -- A failed probe spends no attempt: it was sent to try the circuit, not on its own account. And while
--- the circuit is not closed the trouble is the service's: the task waits, whatever it has spent.
+-- the circuit is not closed the trouble is the service's: the task waits, whatever it has spent. Neither holds
+-- where nothing else has failed but what is about the same.
 local attempts, losses = 0, 0
+local own = verdict == 'failure' and subject ~= '' and c.subject == subject
 if owner ~= '' then
   local t = trail(owner)
-  if verdict == 'failure' and not probe then
+  if verdict == 'failure' and (own or not probe) then
     t.attempts = t.attempts + 1
   end
   if lost then
     t.losses = t.losses + 1
   end
   attempts, losses = t.attempts, t.losses
-  local shut = shown(c) ~= 'closed' and shown(c) ~= 'disabled'
+  local shut = shown(c) ~= 'closed' and shown(c) ~= 'disabled' and not own
   if lost or verdict == 'hold' or (verdict == 'failure' and (shut or attempts < budget)) then
     keep_trail(owner, t)
     redis.call('ZADD', RETURNING, now, owner)
@@ -255,4 +293,6 @@ if owner ~= '' then
 end
 -- Somebody may still take this circuit for well: who reports trouble returns when nobody does any more.
 local wait = (verdict == 'failure' or verdict == 'hold') and unseen(c, now) or 0
-return { applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason, c.generation, now, wait }
+return {
+  applied and 1 or 0, shown(c), attempts, losses, c.retry_at, c.reason, c.generation, now, wait, own and 1 or 0,
+}

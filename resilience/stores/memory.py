@@ -99,6 +99,9 @@ class _Machine:
     calls: dict[str, int] = field(default_factory=dict)
     counted: dict[str, int] = field(default_factory=dict)
     window: dict[int, list[int]] = field(default_factory=dict)
+    whose: dict[int, str] = field(default_factory=dict)
+    subject: str = ""
+    failing: set[str] = field(default_factory=set)
     reporters: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     losses: dict[str, int] = field(default_factory=dict)
@@ -137,12 +140,34 @@ class _Machine:
         before = self.shown()
         self.state, self.reason, self.retry_at, self.successes, self.since = to, reason, retry_at, 0, now
         self.generation += 1
-        for kept in (self.probes, self.window, self.reporters):
+        for kept in (self.probes, self.window, self.whose, self.reporters):
             kept.clear()
         self.end_ramp()
         if to == "closed":
-            self.failures = self.reopened = 0
+            self.clear_failures()
+            self.reopened = 0
         self._record(now, before, CircuitState(to), reason, evidence, actor, note)
+
+    def clear_failures(self) -> None:
+        self.failures, self.subject = 0, ""
+        self.failing.clear()
+
+    def count_failure(self, finding: Finding, threshold: int) -> None:
+        """See the function of this name in ``lua/report.lua``."""
+        if finding.verdict is not Verdict.FAILURE:
+            return
+        subject = finding.subject if finding.owner else ""
+        self.failures += 1
+        known = finding.owner in self.failing
+        if self.subject == "*":
+            return
+        if not subject or (self.subject not in ("", subject) and not known):
+            self.subject = "*"
+            self.failing.clear()
+            return
+        self.subject = self.subject or subject
+        if len(self.failing) < threshold:
+            self.failing.add(finding.owner)
 
     def note_move(
         self, now: int, before: CircuitState, reason: str | None = None, actor: str = "", note: str = ""
@@ -247,7 +272,10 @@ class _Machine:
             return None
         return step, doublings
 
-    def pull_back(self, now: int, doublings: int) -> None:
+    def pull_back(self, now: int, step: tuple[int, int] | None) -> None:
+        if step is None:
+            return
+        _, doublings = step
         self.ramp_doubles = min(self.ramp_doubles * 4, _RAMP_SLOWEST)
         self.pulled_back = now
         self.ramp = max(now + MICROSECONDS - max(doublings - 1, 0) * self.ramp_doubles, 1)
@@ -351,7 +379,8 @@ class MemoryStore:
             if applied:
                 slow = _is_slow(policy, finding.verdict, now, permit.at_micros)
                 _apply(m, now, policy, finding, permit.at_micros, slow=slow)
-            attempts, losses = _count(m, finding, probe=probe, lost=lost)
+            own = _is_own(m, finding)
+            attempts, losses = _count(m, finding, probe=probe, lost=lost, own=own)
             return Report(
                 applied=applied,
                 state=m.shown(),
@@ -361,6 +390,7 @@ class MemoryStore:
                 reason=Reason(m.reason) if m.reason else None,
                 generation=m.generation,
                 at_micros=now,
+                own=own,
             )
 
     def forget(self, service: str, owner: str) -> None:
@@ -380,8 +410,9 @@ class MemoryStore:
                     m.move(now, "closed", "", 0, actor=actor, note=note)
                 m.lift()
                 m.end_ramp()
-                m.failures = m.tat = 0
-                for kept in (m.window, m.reporters, m.refused):
+                m.clear_failures()
+                m.tat = 0
+                for kept in (m.window, m.whose, m.reporters, m.refused):
                     kept.clear()
             if act != "reset" and seconds > 0:
                 m.forced = {"close": "closed", "open": "open", "disable": "disabled"}[act]
@@ -565,13 +596,19 @@ def _latest_of(leases: dict[str, int], owner: str) -> str:
     return max(own)[1] if own else ""
 
 
-def _count(m: _Machine, finding: Finding, *, probe: bool, lost: bool) -> tuple[int, int]:
+def _is_own(m: _Machine, finding: Finding) -> bool:
+    about = finding.subject if finding.owner else ""
+    return finding.verdict is Verdict.FAILURE and about != "" and m.subject == about
+
+
+def _count(m: _Machine, finding: Finding, *, probe: bool, lost: bool, own: bool) -> tuple[int, int]:
     verdict, owner = finding.verdict, finding.owner
     if not owner:
         return 0, 0
-    spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and not probe)
+    spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and (own or not probe))
     losses = m.losses.pop(owner, 0) + lost
-    again = verdict is Verdict.FAILURE and (m.shown().shut or spent < finding.max_attempts)
+    shut = m.shown().shut and not own
+    again = verdict is Verdict.FAILURE and (shut or spent < finding.max_attempts)
     if lost or verdict is Verdict.HOLD or again:
         m.attempts[owner], m.losses[owner] = spent, losses
     return spent, losses
@@ -592,7 +629,7 @@ def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, granted: int
     if verdict is Verdict.HOLD:
         _hold(m, now, finding)
     elif m.state == "half_open":
-        m.failures += failed
+        m.count_failure(finding, policy.failure_threshold)
         if failed or slow:
             _trip(m, now, policy, "failures" if failed else "slow_calls", Evidence(m.failures))
             return
@@ -603,10 +640,12 @@ def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, granted: int
         ramp = m.ramp_step(policy, now)
         if failed and ramp and 0 < granted <= m.pulled_back:
             return
-        m.failures = m.failures + 1 if failed else 0
-        if failed and ramp:
-            m.pull_back(now, ramp[1])
-        seen = _tally(m, now, policy, failed=failed, slow=slow)
+        if failed:
+            m.count_failure(finding, policy.failure_threshold)
+            m.pull_back(now, ramp)
+        else:
+            m.clear_failures()
+        seen = _tally(m, now, policy, finding, slow=slow)
         reason = _tripped(m, now, policy, finding, seen, slow=slow)
         if reason:
             _trip(m, now, policy, reason, seen)
@@ -630,16 +669,21 @@ def _trip(m: _Machine, now: int, policy: Policy, reason: str, evidence: Evidence
     m.move(now, "open", reason, now + policy.open_micros(m.reopened, chance), evidence=evidence)
 
 
-def _tally(m: _Machine, now: int, policy: Policy, *, failed: bool, slow: bool) -> Evidence:
+def _tally(m: _Machine, now: int, policy: Policy, finding: Finding, *, slow: bool) -> Evidence:
     """Counts this call in the window; the window lies in ten buckets, each by the number of its time."""
     if policy.failure_rate is None and policy.slow_call_rate is None:
         return Evidence(m.failures)
+    failed = finding.verdict is Verdict.FAILURE
     number = now // (micros_in(policy.window_seconds) // _BUCKETS)
+    if failed or slow:
+        who = finding.owner if finding.owner and finding.subject else "*"
+        m.whose[number] = who if m.whose.get(number, who) == who else "*"
     bucket = m.window.setdefault(number, [0, 0, 0])
     for place, counts in enumerate((True, failed, slow)):
         bucket[place] += counts
     for old in [old for old in m.window if not number - _BUCKETS < old <= number]:
         del m.window[old]
+        m.whose.pop(old, None)
     calls, fails, slows = map(sum, zip(*m.window.values(), strict=True))
     return Evidence(m.failures, calls, fails, slows)
 
@@ -651,9 +695,11 @@ def _tripped(
     failed = finding.verdict is Verdict.FAILURE
     if not (failed or slow) or not _confirmed(m, now, policy, finding.host):
         return None
-    if failed and m.failures >= policy.failure_threshold:
+    several = m.subject == "*" or len(m.failing) >= policy.failure_threshold
+    if failed and m.failures >= policy.failure_threshold and several:
         return "failures"
-    if not seen.calls or seen.calls < policy.minimum_calls:
+    whose = set(m.whose.values())
+    if not seen.calls or seen.calls < policy.minimum_calls or (len(whose) == 1 and "*" not in whose):
         return None
     if failed and policy.failure_rate is not None and seen.failed / seen.calls >= policy.failure_rate:
         return "failures"

@@ -75,7 +75,7 @@ GROWING = "park"
 
 
 SUFFIXES = (
-    *("probes", "transitions", "samples", "window", "reporters", "calls", "counted"),
+    *("probes", "transitions", "samples", "window", "reporters", "calls", "counted", "failing"),
     *("lot:on_demand", "lot:scheduled", "lot:due", "lot:messages", "lot:leases", "lot:tokens"),
     *("lot:trail", "lot:returning", "lot:since", "lot:expires"),
     *("lot:grouped", "lot:leaders", "lot:followers", "lot:away", "lot:ended"),
@@ -479,9 +479,10 @@ class RedisStore:
             int(policy.plain and permit.policy.plain),
             micros_in(time.monotonic() - permit.viewed_at) if permit.viewed else "",
             finding.detail,
+            finding.subject,
         )
         try:
-            applied, state, attempts, losses, retry_at, why, generation, now, unseen = told
+            applied, state, attempts, losses, retry_at, why, generation, now, unseen, own = told
             _wait_unseen(unseen)
             return Report(
                 applied=bool(applied),
@@ -492,6 +493,7 @@ class RedisStore:
                 reason=_reason(why),
                 generation=generation,
                 at_micros=now,
+                own=bool(own),
             )
         except UNREADABLE as error:
             raise self._unreadable(permit.service, error) from error

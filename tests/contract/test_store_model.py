@@ -45,6 +45,7 @@ CHANGES = [{}, {"failure_threshold": 1}, {"max_concurrent": 1, "observe_only": F
 OWNERS = ["", "task-a", "task-b"]
 KEYS = ["", "key-1", "key-2"]
 HOSTS = ["host-1", "host-2"]
+SUBJECTS = ["", "this", "that"]
 
 
 class BothMachines(RuleBasedStateMachine):
@@ -94,23 +95,26 @@ class BothMachines(RuleBasedStateMachine):
         reason=st.sampled_from([None, Reason.QUOTA, Reason.AUTH]),
         owner=st.sampled_from(OWNERS),
         host=st.sampled_from(HOSTS),
+        subject=st.sampled_from(SUBJECTS),
         keep=st.booleans(),
     )
-    def report(self, data, verdict, hold, reason, owner, host, keep):
+    def report(self, data, verdict, hold, reason, owner, host, subject, keep):
         place = data.draw(st.integers(0, len(self.out) - 1))
         permits = self.out[place] if keep else self.out.pop(place)  # kept: reported twice, as after a fault
-        finding = Finding(verdict, hold, reason, owner, 3, self.key, host, detail=f"{host} says {verdict}")
+        finding = Finding(verdict, hold, reason, owner, 3, self.key, host, f"{host} says {verdict}", subject)
         reports = [
             store.report(permit, self.policy, finding)
             for store, permit in zip(self.stores, permits, strict=True)
         ]
         assert reports[0] == reports[1]
 
-    @rule(owner=st.sampled_from(OWNERS))
-    def a_process_is_lost(self, owner):
+    @rule(owner=st.sampled_from(OWNERS), subject=st.sampled_from(SUBJECTS))
+    def a_process_is_lost(self, owner, subject):
         lost = Permit(granted=True, service=self.name, state=CircuitState.CLOSED, generation=LOST)
         ours, theirs = self.both(
-            lambda breaker: breaker.report(lost, Verdict.FAILURE, owner=owner, max_attempts=3)
+            lambda breaker: breaker.report(
+                replace(lost, untold=[None]), "failure", owner=owner, max_attempts=3, subject=subject
+            )
         )
         assert ours == theirs
 

@@ -57,12 +57,14 @@ class Task:
         lane: Who asked.
         group: What is coalesced.
         expires: Seconds after the start; 0: never.
+        subject: What it is about, where that is told.
     """
 
     id: str
     lane: Lane = Lane.SCHEDULED
     group: str = ""
     expires: int = 0
+    subject: str = ""
 
     def waiting(self, delay: float, *, behind: bool) -> Waiting:
         headers: dict[str, Any] = {"task": "t", "id": self.id}
@@ -379,7 +381,10 @@ class World:
     def report(self, state: State, permit: Permit, verdict: Verdict, owner: str) -> tuple[Report, State]:
         self._at(state)
         reason = Reason.RATE_LIMITED if verdict is Verdict.HOLD else None
-        finding = Finding(verdict, HOLD_SECONDS, reason, owner, self.max_attempts, host="host")
+        subject = self.tasks[self.place[owner]].subject if owner else ""
+        finding = Finding(
+            verdict, HOLD_SECONDS, reason, owner, self.max_attempts, host="host", subject=subject
+        )
         report = self.store.report(permit, self.policy, finding)
         return report, self._after(state)
 
@@ -389,6 +394,8 @@ class World:
         outcome = resilience.task.Outcome(verdict, hold_seconds=HOLD_SECONDS, reason=Reason.RATE_LIMITED)
         if verdict is Verdict.HOLD:
             wait = held(SERVICE, outcome, report)
+        elif report.own and report.attempts >= self.max_attempts:
+            return Hand(hand.task, "ending", final="FAILURE")
         elif hand.leave.probe:
             wait = failed_probe(SERVICE, outcome, report)
         elif report.state.shut or report.attempts < self.max_attempts:

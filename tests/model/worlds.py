@@ -85,6 +85,14 @@ def orphaned(**how) -> World:
     return World("orphaned", POLICY, tasks, **how)
 
 
+def blamed(**how) -> World:
+    """Two tasks about the same and one about something else, of which two in a row open the circuit."""
+    tasks = (Task("a", subject="s"), Task("b", subject="s"), Task("c", subject="t"))
+    policy = replace(POLICY, failure_threshold=2)
+    how = {"workers": 2, "releasers": 1, "faults": {"lost_process": 1}, "gate": False, **how}
+    return World("blamed", policy, tasks, **how)
+
+
 def paced(**how) -> World:
     """A call at once at most, and a gentle return, for two tasks and somebody without one."""
     policy = replace(POLICY, max_concurrent=1, ramp_calls=1)
@@ -94,5 +102,5 @@ def paced(**how) -> World:
 
 WORLDS = {
     make.__name__: make
-    for make in (circuit, operator, pair, alone, lot, losses, steered, coalesced, orphaned, paced)
+    for make in (circuit, operator, pair, alone, lot, losses, steered, coalesced, orphaned, blamed, paced)
 }

@@ -1,0 +1,196 @@
+"""Whose trouble is it? What one task alone has met says nothing of its service; on every store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from resilience import CircuitBreaker, CircuitState, Permit, Policy
+from resilience.circuit import LOST
+from tests.circuits import fail, granted, names, state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resilience import Policy as _Policy
+    from resilience.circuit import Report
+    from resilience.stores import Store
+    from tests.circuits import Clock
+
+THRESHOLD = 3
+BUDGET = 5
+
+
+@pytest.fixture
+def make(store: Store) -> Callable[..., CircuitBreaker]:
+    def breaker(**rules: Any) -> CircuitBreaker:
+        own = {"failure_threshold": THRESHOLD, "timeout_seconds": 10, "half_open_max_calls": 1} | rules
+        policy: _Policy = Policy(**own)
+        return CircuitBreaker(next(names), store=store, policy=policy)
+
+    return breaker
+
+
+def attempt(breaker: CircuitBreaker, task: str, subject: str = "this", verdict: str = "failure") -> Report:
+    permit = breaker.acquire(task)
+    assert permit, permit
+    return breaker.report(permit, verdict, owner=task, max_attempts=BUDGET, subject=subject)
+
+
+Make = "Callable[..., CircuitBreaker]"
+
+
+def test_one_task_alone_opens_no_circuit_and_spends_its_attempts(make: Make) -> None:
+    breaker = make()
+    for spent in range(1, BUDGET + 1):
+        report = attempt(breaker, "lone")
+        assert (report.attempts, report.state, report.own) == (spent, CircuitState.CLOSED, True)
+    assert breaker.read().failures == BUDGET
+
+
+def test_nor_does_one_that_takes_its_processes_down(make: Make) -> None:
+    breaker = make()
+    for losses in range(1, 5):
+        granted(breaker)
+        lost = Permit(granted=True, service=breaker.service_name, state=CircuitState.CLOSED, generation=LOST)
+        report = breaker.report(lost, "failure", owner="lone", max_attempts=BUDGET, subject="this")
+        assert (report.losses, report.state) == (losses, CircuitState.CLOSED)
+
+
+def test_nor_one_whose_arguments_change_from_one_attempt_to_the_next(make: Make) -> None:
+    breaker = make()
+    for number in range(BUDGET):
+        assert attempt(breaker, "lone", f"page {number}").state is CircuitState.CLOSED
+
+
+def test_two_tasks_about_the_same_open_none_either_while_they_are_fewer_than_the_threshold(
+    make: Make,
+) -> None:
+    breaker = make()
+    for _ in range(BUDGET):
+        for task in ("one", "two"):
+            assert attempt(breaker, task).state is CircuitState.CLOSED
+
+
+@pytest.mark.parametrize("subjects", [["this"] * THRESHOLD, ["this", "that", "more"], [""] * THRESHOLD])
+def test_different_tasks_open_it_at_exactly_the_threshold(make: Make, subjects: list[str]) -> None:
+    breaker = make()
+    reports = [attempt(breaker, f"task {place}", subject) for place, subject in enumerate(subjects)]
+    assert [report.state.value for report in reports] == ["closed", "closed", "open"]
+
+
+def test_callers_without_a_task_open_it_as_ever(make: Make) -> None:
+    breaker = make()
+    fail(breaker, THRESHOLD)
+    assert state(breaker) is CircuitState.OPEN
+
+
+@pytest.mark.parametrize("other", ["that", "", None])
+def test_anothers_failure_confirms_it(make: Make, other: str | None) -> None:
+    breaker = make()
+    for _ in range(BUDGET - 1):
+        attempt(breaker, "lone")
+    if other is None:
+        fail(breaker)
+        report = None
+    else:
+        report = attempt(breaker, "another", other)
+    assert state(breaker) is CircuitState.OPEN
+    assert report is None or not report.own
+
+
+def test_a_success_in_between_starts_the_evidence_again(make: Make) -> None:
+    breaker = make()
+    for _ in range(3):
+        for task, subject in (("one", "this"), ("two", "that")):
+            attempt(breaker, task, subject)
+        attempt(breaker, "well", "more", "success")
+    for _ in range(BUDGET):
+        attempt(breaker, "lone")
+    assert state(breaker) is CircuitState.CLOSED
+
+
+@pytest.mark.parametrize("act", ["reset", "force_close"])
+def test_an_operator_starts_the_evidence_again(make: Make, act: str) -> None:
+    breaker = make()
+    attempt(breaker, "one", "this")
+    attempt(breaker, "two", "that")
+    getattr(breaker, act)()
+    for _ in range(BUDGET):
+        attempt(breaker, "lone")
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_a_failed_probe_spends_an_attempt_where_all_failures_are_about_the_same(
+    make: Make, clock: Clock
+) -> None:
+    breaker = make()
+    for task in ("one", "two", "three"):
+        attempt(breaker, task)
+    for spent in range(2, BUDGET + 1):
+        clock.forward(10)
+        report = attempt(breaker, "one")
+        assert (report.attempts, report.own, report.state) == (spent, True, CircuitState.OPEN)
+    clock.forward(10)
+    assert attempt(breaker, "one").attempts == 1, "it had ended with the last"
+
+
+def test_a_failed_probe_spends_none_where_something_else_has_failed_too(make: Make, clock: Clock) -> None:
+    breaker = make()
+    for task, subject in (("one", "this"), ("two", "that"), ("three", "this")):
+        attempt(breaker, task, subject)
+    for _ in range(2 * BUDGET):
+        clock.forward(10)
+        report = attempt(breaker, "one")
+        assert (report.attempts, report.own) == (1, False)
+
+
+def test_the_first_probe_of_something_else_is_evidence_against_the_service(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=1)
+    attempt(breaker, "one")
+    clock.forward(10)
+    attempt(breaker, "two", "that")
+    clock.forward(10)
+    assert not attempt(breaker, "one").own
+
+
+@pytest.mark.parametrize(
+    "rule", [{"failure_rate": 0.5}, {"slow_call_rate": 0.5, "slow_call_seconds": 1}], ids=["failed", "slow"]
+)
+def test_a_rate_needs_more_than_one_task_too(make: Make, clock: Clock, rule: dict[str, Any]) -> None:
+    breaker = make(failure_threshold=1000, minimum_calls=4, window_seconds=100, **rule)
+
+    def trouble(task: str) -> None:
+        permit = breaker.acquire(task)
+        clock.forward(2)
+        breaker.report(permit, "failure", owner=task, max_attempts=BUDGET, subject="this")
+
+    for _ in range(8):
+        trouble("lone")
+        attempt(breaker, "well", "that", "success")
+    assert state(breaker) is CircuitState.CLOSED
+    trouble("another")
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_the_window_forgets_whose_trouble_it_was(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=1000, failure_rate=0.5, minimum_calls=4, window_seconds=10)
+    attempt(breaker, "another", "that")
+    clock.forward(11)
+    for _ in range(8):
+        attempt(breaker, "lone")
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_a_lone_task_keeps_no_more_than_its_circuit(make: Make, store: Store) -> None:
+    if not hasattr(store, "scripts"):
+        return
+    breaker = make()
+    for _ in range(BUDGET):
+        attempt(breaker, "lone")
+    client = store.scripts.client
+    key = f"circuit:1:{{{breaker.service_name}}}:failing"
+    assert client.hlen(key) == 1
+    attempt(breaker, "lone", verdict="success")
+    assert client.exists(key) == 0
