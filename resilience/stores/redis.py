@@ -363,7 +363,7 @@ def _send(
     # A new server, or one that restarted or flushed its scripts.
     unknown = [place for place, answer in enumerate(answers) if _code(answer) == "NOSCRIPT"]
     _put(answers, unknown, partial(ask, source=source, load=True), prepared)
-    # Stopped before its first write.
+    # Stopped before its first write. Redis before 7 does not know the word, and stays full.
     full = [place for place, answer in enumerate(answers) if urgent and _code(answer) == "OOM"]
     _put(answers, full, partial(ask, source=ALLOW_OOM + source, load=True), prepared)
     return answers
@@ -378,7 +378,8 @@ def _put(
     """Ask again, in these places."""
     if places:
         for place, answer in zip(places, ask([prepared[place] for place in places]), strict=True):
-            answers[place] = answer
+            if _code(answer) != "ERR":
+                answers[place] = answer
 
 
 def _evalsha(

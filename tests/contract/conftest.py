@@ -27,7 +27,9 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["valkey", "redis_server", "memory"], ids=["valkey", "redis", "memory"])
+@pytest.fixture(
+    params=["valkey", "redis_server", "oldest_redis", "memory"], ids=["valkey", "redis", "redis6", "memory"]
+)
 def store(request: pytest.FixtureRequest, clock: Clock) -> Store:
     if request.param == "memory":
         return MemoryStore(clock)

@@ -72,7 +72,7 @@ class Desk:
         return self.breaker.read().state
 
 
-@pytest.fixture(params=["valkey", "redis_server"], ids=["valkey", "redis"])
+@pytest.fixture(params=["valkey", "redis_server", "oldest_redis"], ids=["valkey", "redis", "redis6"])
 def url(request):
     return url_of(request.getfixturevalue(request.param).port, 8)
 
@@ -568,11 +568,16 @@ def answer(desk: Desk, *leaders: str, most: int = 50) -> list[str]:
     return ids
 
 
+def admin_of(desk: Desk) -> redis.Redis:
+    """Who may do everything at its server."""
+    place = desk.store.scripts._address
+    return redis.Redis(port=place.hosts[0][1], db=place.database)
+
+
 def left_of(desk: Desk) -> set[str]:
     """The keys there are beside the circuit and its history; the store's own user may not list any."""
     circuit = keys_of(desk.name)[0]
-    place = desk.store.scripts._address
-    with redis.Redis(port=place.hosts[0][1], db=place.database) as admin:
+    with admin_of(desk) as admin:
         keys = {key.decode().removeprefix(circuit) for key in admin.keys(f"{circuit}*")}
     return keys - {"", ":transitions", ":samples"}
 
@@ -903,9 +908,8 @@ def test_whatever_happens_nobody_is_stranded_and_nobody_ends_twice(url, seed):
 
 def corrupt(desk: Desk, ident: str, text: bytes) -> None:
     """As somebody would who may write to the store."""
-    client = redis.Redis.from_url(desk.store.scripts._url)
-    client.hset(f"circuit:1:{{{desk.name}}}:lot:messages", ident, b"s" + text)
-    client.close()
+    with admin_of(desk) as client:
+        client.hset(f"circuit:1:{{{desk.name}}}:lot:messages", ident, b"s" + text)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import resilience.stores.redis
 from resilience import CircuitBreaker, CircuitState, Policy, Reason, Verdict
 from resilience.policy import LEASE_GRACE_SECONDS
 from tests.circuits import fail, granted, names, state
 
 if TYPE_CHECKING:
     from resilience import Permit
+    from resilience.circuit import Transition
     from resilience.stores import Store
     from tests.circuits import Clock
 
@@ -422,3 +424,26 @@ def test_a_circuit_nobody_has_called_has_an_empty_history(breaker: CircuitBreake
     found = store.history([breaker.service_name], 5)[breaker.service_name]
     assert (found.state, found.transitions, found.complete) == (CircuitState.CLOSED, (), True)
     assert found.outcomes() == []
+
+
+def test_changes_that_have_gone_while_somebody_had_them_keep_none_back(
+    breaker: CircuitBreaker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a publisher that was killed, when more has happened since than the history keeps."""
+    monkeypatch.setattr(resilience.stores.redis, "SILENCE_MILLISECONDS", 0)
+    fail(breaker, 3)
+    assert store.transitions([breaker.service_name])
+    for _ in range(400):
+        breaker.force_open(60)
+        breaker.reset()
+    told = [change for _ in range(20) for change in heard(breaker, store)]
+    assert len(told) >= 500
+    assert told[-1].after is CircuitState.CLOSED
+    assert store.transitions([breaker.service_name]) == []
+
+
+def heard(breaker: CircuitBreaker, store: Store) -> list[Transition]:
+    """The next ones, passed on."""
+    news = store.transitions([breaker.service_name])
+    store.heard(news)
+    return news
