@@ -29,7 +29,13 @@ from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
 from resilience.breaker import iso
 from resilience.circuit import LOST, Circuit, CircuitState, Known, Permit, Reason, Report, Verdict
-from resilience.errors import ConfigurationError, ParkingLotError, StoreFullError, StoreUnavailableError
+from resilience.errors import (
+    ConfigurationError,
+    ParkingLotError,
+    StoreFullError,
+    StoreUnavailableError,
+    StoreUnreadableError,
+)
 from resilience.messages import ODD, tell
 from resilience.parking import PUBLISHED_AGAIN, Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
@@ -51,6 +57,8 @@ logger = get_logger(__name__)
 
 # Refusals that say nothing of the next call.
 PACED = frozenset({Reason.QUOTA, Reason.CONCURRENCY, Reason.RECOVERING})
+# As Redis counts; a Valkey tells which of these it is like. The scripts are tried on the oldest one too.
+OLDEST_SERVER = (6, 2)
 # How often the circuits are looked at, and the lots emptied.
 TICK_SECONDS = 0.5
 # Messages that arrive in a burst are parked together: how long the first waits for others, how many at most.
@@ -147,6 +155,12 @@ class Gate:
                         f"{service}: raise it, or lower the policy's max_parked_seconds"
                     )
         lot = self.store.lot
+        version = lot.version() if lot else ()
+        if lot and version and version < OLDEST_SERVER:
+            raise ConfigurationError(
+                f"the store at {lot.address} is Redis {'.'.join(map(str, version))}, which has no "
+                f"XAUTOCLAIM: use {'.'.join(map(str, OLDEST_SERVER))} or newer, or Valkey"
+            )
         policy = lot.eviction() if lot else ""
         if policy.startswith("allkeys"):
             raise ConfigurationError(
@@ -292,6 +306,8 @@ class Gate:
         except StoreFullError as error:
             self.standby.full(error)
             return [Taken.NOT_NOW] * len(refusals)
+        except StoreUnreadableError:  # of this circuit alone, and said
+            return [Taken.NOT_NOW] * len(refusals)
         except StoreUnavailableError as error:
             logger.warning("cannot park %d tasks of %s: %s", len(entries), service, error)
             return [Taken.NOT_NOW] * len(refusals)
@@ -342,23 +358,23 @@ class Gate:
 
     def give_back(self, request: ResilientRequest, wait: Parked) -> None:
         """A pool process could not get it through, and it cannot be parked."""
-        if self.store.lot is None:
-            self._learn(wait)
+        circuit = self.store.read([wait.service])[wait.service]
+        if not circuit.shared:
+            self._learn(wait, circuit)
         if self.standby.needed:
             self.standby.keep(request.message)
             request.acknowledged = True
         else:  # to its queue again, after a pause, so that nothing spins
             self.consumer.timer.call_after(REQUEUE_SECONDS, request.reject, (True,))
 
-    def _learn(self, wait: Parked) -> None:
-        """What a pool process finds out while the store is lost, it finds out for itself alone.
+    def _learn(self, wait: Parked, circuit: Circuit) -> None:
+        """What a pool process finds out while a circuit is local, it finds out for itself alone.
 
         Entered into this process's own circuit, it spares the others the same way. Here nobody hears of
         successes; so a task's own failure counts for no more than this process can tell: that it came right
         after the open time.
         """
         breaker = get_circuit_breaker(wait.service)
-        circuit = self.store.read([wait.service])[wait.service]
         if wait.reason in PACED:
             return
         now, call = circuit.read_at or datetime.now(UTC), breaker.policy.call_seconds

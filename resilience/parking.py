@@ -367,6 +367,10 @@ class ParkingLot:
         """What the server throws away when it is full; '' where it does not say."""
         return self._scripts.setting("maxmemory-policy")
 
+    def version(self) -> tuple[int, ...]:
+        """The server's, as Redis counts; empty where it does not say."""
+        return self._scripts.version()
+
     def memory(self) -> tuple[int, int] | None:
         """Bytes the server uses and may use (0: no limit); None where it does not say."""
         return self._scripts.memory()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +22,7 @@ from kombu.utils.json import dumps
 
 from resilience import coalescing
 from resilience.circuit import CircuitState
-from resilience.errors import ParkingLotError, ResilienceError, StoreUnavailableError
+from resilience.errors import ParkingLotError, ResilienceError, StoreUnavailableError, StoreUnreadableError
 from resilience.gate import TICK_SECONDS, ResilientRequest, bears_revoked_stamp, gate_of
 from resilience.messages import guard
 from resilience.outlet import Outlet
@@ -195,6 +196,8 @@ class Releaser(bootsteps.StartStopStep):
         """What a look at a lot returns; None where it failed: the others' lots are no worse for it."""
         try:
             return look(name)
+        except StoreUnreadableError:  # of this circuit alone, and said
+            return None
         except StoreUnavailableError:
             raise
         except Exception:
@@ -230,7 +233,8 @@ class Releaser(bootsteps.StartStopStep):
         A lease that has lapsed until then is another's, and nothing happens.
         """
         while self._published:
-            lot.settle(*self._published[0])
+            with suppress(StoreUnreadableError):  # of that circuit alone, and said
+                lot.settle(*self._published[0])
             self._published.popleft()
 
     def end_revoked(self, gate: Gate, circuits: dict[str, Circuit]) -> None:

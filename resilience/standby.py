@@ -65,11 +65,13 @@ class Held:
         message: kombu's, unacknowledged.
         until: When it goes back, on the monotonic clock.
         room: The prefetch count was raised by one for it.
+        refused: It does not go sooner: others can be parked, and it was refused for its own circuit.
     """
 
     message: Any
     until: float
     room: bool
+    refused: bool = False
 
 
 class Standby:
@@ -127,7 +129,8 @@ class Standby:
             self._held.append(Held(message, until=0, room=False))
             self._flush_soon()
         else:
-            self._held.append(Held(message, time.monotonic() + PAUSE_SECONDS, self._make_room()))
+            until = time.monotonic() + PAUSE_SECONDS
+            self._held.append(Held(message, until, self._make_room(), refused=not self.needed))
 
     def flush(self) -> None:
         """Send back those whose pause is over; all, once they can be parked."""
@@ -158,9 +161,12 @@ class Standby:
             self.gate.consumer.timer.call_after(GATHER_SECONDS, self.flush)
 
     def _due(self) -> list[Held]:
-        now = time.monotonic() if self.needed else float("inf")
+        now, at_once = time.monotonic(), not self.needed
         batch: list[Held] = []
-        while self._held and self._held[0].until <= now and len(batch) < BATCH:
+        while self._held and len(batch) < BATCH:
+            held = self._held[0]
+            if held.until > now and (held.refused or not at_once):
+                break
             batch.append(self._held.popleft())
         return batch
 

@@ -160,7 +160,11 @@ class FailoverStore:
 
     def remind(self, service: str, known: Known) -> None:
         """See ``Store.remind``; while the store is lost, the local one is told."""
-        (self.shared if self.up else self.local).remind(service, known)
+        if self.up:
+            with contextlib.suppress(StoreUnavailableError):
+                self.shared.remind(service, known)
+                return
+        self.local.remind(service, known)
 
     def transitions(self, services: Sequence[str]) -> list[Transition]:
         """See ``Store.transitions``; none while the store is lost."""

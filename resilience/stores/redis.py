@@ -7,6 +7,7 @@ to do then is decided by ``failover.py``, not by a retry nobody sees.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import random
@@ -537,7 +538,8 @@ class RedisStore:
     def heard(self, transitions: Sequence[Transition]) -> None:
         """See ``Store.heard``."""
         for service, group in groupby(transitions, key=attrgetter("service")):
-            self.scripts.run("heard", service, *(change.id for change in group))
+            with contextlib.suppress(StoreUnreadableError):  # of that circuit alone, and said
+                self.scripts.run("heard", service, *(change.id for change in group))
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``."""

@@ -279,3 +279,27 @@ def test_a_queue_is_a_services_own_when_everything_routed_to_it_is(make_fleet: M
     assert own_queues(app) == {}, "nobody can tell"
     app.conf.update(task_routes={"fleet.*": {"exchange": "dead", "routing_key": "dead"}})
     assert own_queues(app) == {}, "fleet.healthy is under no circuit"
+
+
+def test_a_circuit_that_cannot_be_used_keeps_its_own_tasks_waiting_and_nobody_elses(
+    outage: Callable[..., tuple[Fleet, list[Any]]], store: Server
+) -> None:
+    """Somebody has written over its key; the store is well."""
+    fleet, results = outage()
+    other = get_circuit_breaker("other")
+    other.force_open(600, "drill")
+    store.ask("RENAME", "circuit:1:{dead}", "kept")
+    store.ask("SET", "circuit:1:{dead}", "somebody else's")
+    results += [fleet.app.fetch.delay(number) for number in range(10, 20)]
+    waiting = [fleet.app.guarded.delay(number, 0) for number in range(5)]
+    wait_for(lambda: other.read().parked == 5, 30, "the other's tasks are parked")
+    assert other.read().shared
+    assert not fleet.circuit()["shared"]
+    time.sleep(PAUSE_SECONDS / 2)
+    assert not any(result.ready() for result in results)
+    fleet.mode("ok")
+    store.ask("RENAME", "kept", "circuit:1:{dead}")
+    get_circuit_breaker("dead").reset("mended")
+    other.reset("over")
+    all_succeed_once(fleet, results + waiting)
+    assert "does not answer" not in fleet.workers[0].log.read_text("utf-8")
