@@ -279,9 +279,9 @@ class FailoverStore:
         """Give up waiting for a lost store, and let go of the connections."""
         self._closing.set()
         self.views.close()
+        self.shared.scripts.close()
         if self._check is not None:
             self._check.join()
-        self.shared.scripts.close()
 
     def _works(self) -> bool:
         try:

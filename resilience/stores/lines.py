@@ -226,6 +226,9 @@ class Lines:
         now = time.monotonic()
         ends = ends or now + self.seconds
         line = self._take(now, ends)
+        if line.round_trip > FAIR_SECONDS and ends - time.monotonic() < line.round_trip:
+            self._give(line, line.used)  # for the next, who has time for an answer
+            raise BusyError("a connection stood too late")
         try:
             answers = line.ask(asked, count, ends)
         except BROKEN as error:
@@ -261,6 +264,8 @@ class Lines:
         self._closed = True
         self.forget()
         self._drop_idle()
+        with self._lock:
+            self._send_away("it is closed")
 
     def _take(self, now: float, ends: float) -> Line:
         while True:
@@ -361,10 +366,14 @@ class Lines:
             if self._queue and line is not None:
                 self._make_more()
             elif not (self._live or self._making):
-                while self._queue:  # nobody comes back with one
-                    turn = self._queue.popleft()
-                    turn.why = why
-                    turn.done.release()
+                self._send_away(why)
+
+    def _send_away(self, why: str) -> None:
+        """Nobody comes back with a connection for those who wait; the lock is held."""
+        while self._queue:
+            turn = self._queue.popleft()
+            turn.why = why
+            turn.done.release()
 
 
 def connect(
