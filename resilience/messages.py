@@ -20,6 +20,7 @@ from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker import state as worker_state
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
+from kombu.transport.pyamqp import amqp
 
 from resilience.errors import UNREADABLE
 
@@ -145,7 +146,8 @@ class Strategies(dict[Any, Any]):
 
 def guard(consumer: Any) -> None:
     """Have a consumer refuse what would end its worker; to be done before it takes the first message."""
-    _guard_reader(consumer.task_consumer.channel)
+    _guard_redis(consumer.task_consumer.channel)
+    _guard_amqp()
     if isinstance(consumer.strategies, Strategies):
         return
     consumer.strategies = Strategies(consumer.app, consumer.strategies)
@@ -155,7 +157,7 @@ def guard(consumer: Any) -> None:
     controller._process_task = _handing_over(consumer, controller._process_task)  # noqa: SLF001 - Celery has no public one
 
 
-def _guard_reader(channel: Any) -> None:
+def _guard_redis(channel: Any) -> None:
     """The transport for Redis reads messages itself, and ends with its worker by one that is none.
 
     It is out of its queue by then, and of nobody's making whom one could tell.
@@ -176,6 +178,27 @@ def _guard_reader(channel: Any) -> None:
             return True
 
     readers["BRPOP"] = carefully
+
+
+def _guard_amqp() -> None:
+    """The client for AMQP reads headers by calling itself for each level of them, and ends with its worker.
+
+    Without any, the message is none that Celery knows, and is dropped.
+    """
+    load = amqp.Message._load_properties  # noqa: SLF001 - it has no public one
+    if hasattr(load, "__wrapped__"):
+        return
+
+    @wraps(load)
+    def carefully(message: Any, class_id: int, buffer: Any, offset: int) -> int:
+        try:
+            return int(load(message, class_id, buffer, offset))
+        except ODD as error:
+            logger.critical("the headers of a message cannot be read: %r", error)
+            message.properties = {}
+            return offset
+
+    amqp.Message._load_properties = carefully  # noqa: SLF001 - as above
 
 
 def _unknown(consumer: Any, unknown: Callable[..., Any]) -> Callable[..., Any]:

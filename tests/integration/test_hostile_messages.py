@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -18,7 +19,7 @@ from resilience.states import ParkedStates
 from tests.fleet import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.fleet import Fleet
@@ -126,6 +127,109 @@ def test_nothing_of_a_message_is_code_and_no_worker_ends(
     assert fleet.app.fetch.delay(9).get(timeout=30) == 9
     traces = [name for name in ("imported", "ran", "unpickled") if (fleet.folder / name).exists()]
     assert traces == []
+
+
+def nested(levels: int, leaf: Any = 1) -> Any:
+    value = leaf
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def malformed(broker: str) -> list[tuple[str, dict[str, Any], dict[str, Any], str]]:
+    """Header, property and body of messages each of which ended a worker, or made a spin of its own."""
+    huge = 10**400 if broker == "redis" else 2**62
+    numbers = [huge, -1, True, [1]] + ([float("nan"), float("inf")] if broker == "redis" else [])
+    headers: list[dict[str, Any]] = [
+        *({name: odd} for name in ("retries", "group_index", "replaced_task_nesting") for odd in numbers),
+        *({"timelimit": pair} for odd in numbers for pair in ([odd, None], [None, odd])),
+        {"deep": nested(800)},
+        {"stamps": {"deep": nested(800)}},
+        *({"eta": text} for text in ("9999-12-31T23:59:59", "0001-01-01T00:00:00+14:00", "", "never")),
+        *({"expires": text} for text in ("2026-01-01T00:00:00+99:99", "", "\u0663")),
+        {"stamped_headers": ["x", 5], "stamps": {"x": 1}},
+    ]
+    properties: list[dict[str, Any]] = []
+    if broker == "redis":  # AMQP has a type for each
+        odd = (5, ["x"], {"x": 1})
+        properties = [{name: value} for name in ("reply_to", "correlation_id") for value in odd]
+        properties += [{"priority": value} for value in ("high", huge, [1])]
+        properties += [{"deep": nested(800)}]
+    signature = {"task": "fleet.bare"}
+    embedded = [
+        *({"errbacks": odd} for odd in (5, "x", signature, ["x"], [{}])),
+        *({"callbacks": odd} for odd in (5, [signature, None])),
+        *({"chain": 5}, {"chord": 5}, {"chord": [signature]}, {"chain": nested(800)}),
+    ]
+    bodies = [
+        *(json.dumps([[1], {}, one]) for one in embedded),
+        f"[{json.dumps([nested(800)])}, {{}}, null]",
+        f'[[], {{"a": {json.dumps(nested(800))}}}, null]',
+        f"[[{'[' * 5000}{']' * 5000}], {{}}, null]",
+        f"[[1{'0' * 5000}], {{}}, null]",
+    ]
+    return (
+        [("fleet.bare", header, {}, embed()) for header in headers]
+        + [("fleet.fetch", {}, one, embed()) for one in properties]
+        + [("fleet.fetch", {}, {}, body) for body in bodies]
+    )
+
+
+@pytest.fixture
+def deep() -> Iterator[None]:
+    """The sender writes what is nested deeper than others read."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    yield
+    sys.setrecursionlimit(limit)
+
+
+@pytest.mark.usefixtures("deep")
+def test_what_would_end_a_worker_is_refused_and_its_sender_told(
+    make_fleet: Callable[..., Fleet], broker: str
+) -> None:
+    fleet = make_fleet(threshold=1, timeout=600)
+    fleet.app  # noqa: B018 - registers the circuits
+    worker = fleet.worker(concurrency=1).ready()
+    family = {worker.process.pid, *(child.pid for child in worker.children())}
+    messages = malformed(broker)
+    with fleet.app.app.producer_pool.acquire() as producer:
+        for place, (task, headers, properties, body) in enumerate(messages):
+            producer.publish(
+                body,
+                exchange="",
+                routing_key="work",
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers={"task": task, "id": f"odd-{place}", "lang": "py"} | headers,
+                **properties,
+            )
+    assert fleet.app.fetch.delay(8).get(timeout=60) == 8
+    wait_for(lambda: fleet.queued() == 0, 30, "the queue empties")
+    told = {place: fleet.app.app.AsyncResult(f"odd-{place}").state for place in range(len(messages))}
+    assert {place: messages[place] for place, state in told.items() if state != "FAILURE"} == {}
+    assert {worker.process.pid, *(child.pid for child in worker.children())} == family
+
+
+@pytest.mark.usefixtures("deep")
+def test_what_cannot_even_be_read_is_dropped_and_keeps_no_other_back(
+    make_fleet: Callable[..., Fleet], broker: str
+) -> None:
+    """The broker's own client would end its worker by it; on Redis anybody's text may lie in a queue."""
+    fleet = make_fleet()
+    worker = fleet.worker(concurrency=1).ready()
+    headers = {"task": "fleet.fetch", "id": "deep", "lang": "py", "deep": nested(3000)}
+    with fleet.app.app.producer_pool.acquire() as producer:
+        producer.publish(embed(), exchange="", routing_key="work", serializer="json", headers=headers)
+    if broker == "redis":
+        good = '"properties": {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "work"}'
+        lines = ["", "no JSON", "5", "[]", "{}", '{"properties": []}', f'{{"x": 1{"0" * 5000}}}', b"\xff"]
+        lines += [f'{{"body": "x", "headers": [1], {good}}}}}']
+        lines += [f'{{"body": "x", {good}, "body_encoding": "rot13"}}}}']
+        fleet.broker.lpush("work", *lines)
+    assert fleet.app.fetch.delay(8).get(timeout=60) == 8
+    assert worker.process.poll() is None
+    wait_for(lambda: fleet.queued() == 0, 30, "the queue empties")
 
 
 @pytest.fixture
