@@ -15,12 +15,12 @@ from functools import wraps
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
+import amqp
 from celery.exceptions import InvalidTaskError
 from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker import state as worker_state
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
-from kombu.transport.pyamqp import amqp
 
 from resilience.errors import UNREADABLE
 
