@@ -206,7 +206,7 @@ def _unknown(consumer: Any, unknown: Callable[..., Any]) -> Callable[..., Any]:
 
     def on_unknown_task(body: Any, message: Any, error: Exception) -> Any:
         told = message.headers if "task" in message.headers else body
-        if not (isinstance(told, dict) and _is_ident(told.get("id")) and _is_name(told.get("task"))):
+        if not (isinstance(told, dict) and _is_name(told.get("id")) and _is_name(told.get("task"))):
             return consumer.on_unknown_message(body, message)
         try:
             return unknown(body, message, error)
@@ -243,7 +243,7 @@ def _handing_over(consumer: Any, hand_over: Callable[[Any], Any]) -> Callable[[A
 
 def tell(backend: Any, ident: object, error: Exception) -> None:
     """Whoever waits for the result of a message that is refused."""
-    if not _is_ident(ident):
+    if not _is_name(ident):
         return
     try:
         backend.mark_as_failure(ident, error)

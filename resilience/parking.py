@@ -42,6 +42,7 @@ RESERVATION_SECONDS = 15
 
 # So many messages are looked through in one go: a fraction of a millisecond of the server's time.
 STEP = 100
+BEGINNING = "-inf"
 
 # Header of a message that was published from here, and so may be in its queue twice.
 PUBLISHED_AGAIN = "resilience_published_again"
@@ -469,20 +470,20 @@ class ParkingLot:
         lease = micros_in(RELEASE_LEASE_SECONDS)
         return token, _read(self._scripts.run("pick", service, token, most, lease, *map(_key, ids)))
 
-    def stamped(self, service: str, cursor: int, stamps: Iterable[Any]) -> tuple[int, list[Stored]]:
+    def stamped(self, service: str, cursor: str, stamps: Iterable[Any]) -> tuple[str, list[Stored]]:
         """Look through a part of the lot for what may bear one of these stamps.
 
         Args:
             service: Whose lot.
-            cursor: Where to go on; 0: at the beginning.
+            cursor: Where to go on; BEGINNING.
             stamps: As they stand in a message's headers.
 
         Returns:
-            Where to go on, 0 at the end, and messages with one of these values anywhere in them.
+            Where to go on, '' at the end, and messages with one of these values anywhere in them.
         """
         texts = [dumps(stamp) for stamp in stamps]
         after, *pairs = self._scripts.run("stamped", service, cursor, STEP, *texts)
-        return int(after), _read(pairs)
+        return after.decode(), _read(pairs)
 
     def take_expired(self, service: str, policy: Policy, most: int) -> tuple[str, dict[str, list[Stored]]]:
         """Lease what expired while it waited, and what has waited too long; the circuit has no say.

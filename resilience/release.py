@@ -26,6 +26,7 @@ from resilience.errors import ParkingLotError, ResilienceError, StoreUnavailable
 from resilience.gate import TICK_SECONDS, ResilientRequest, bears_revoked_stamp, gate_of
 from resilience.messages import guard
 from resilience.outlet import Outlet
+from resilience.parking import BEGINNING
 from resilience.policy import MICROSECONDS, effective, quota_interval
 from resilience.registry import get_circuit_breaker
 
@@ -59,7 +60,7 @@ class StampSearch:
     def __init__(self) -> None:
         self._known: set[tuple[str, str]] = set()
         self._sought: list[Any] = []
-        self._left: dict[str, int] = {}
+        self._left: dict[str, str] = {}
 
     def look(self, circuits: dict[str, Circuit]) -> None:
         """Begin anew where a stamp has been revoked that was not before."""
@@ -71,7 +72,7 @@ class StampSearch:
         new = revoked.keys() - self._known
         if new:
             self._sought = [*(self._sought if self._left else ()), *(revoked[one] for one in new)]
-            self._left = {name: 0 for name, circuit in circuits.items() if circuit.parked}
+            self._left = {name: BEGINNING for name, circuit in circuits.items() if circuit.parked}
         self._known = set(revoked)
 
     def found(self, lot: ParkingLot) -> Iterator[tuple[str, list[str]]]:

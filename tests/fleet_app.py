@@ -51,6 +51,7 @@ app.conf.update(
     # A test that has lost its server gives up at once.
     result_backend_transport_options={"retry_policy": {"max_retries": 1, "timeout": 1.0}},
     task_track_started=False,
+    result_extended="FLEET_EXTENDED" in os.environ,
     worker_deduplicate_successful_tasks="FLEET_DEDUPLICATE" in os.environ,
     worker_send_task_events=True,
     worker_prefetch_multiplier=4,

@@ -486,7 +486,7 @@ local function leave_lot(id, dropped)
   if redis.call('HDEL', MESSAGES, id) == 0 and not redis.call('ZSCORE', LEASES, id) then
     return false
   end
-  redis.call('HINCRBY', CIRCUIT, 'bytes', -size)
+  redis.call('HINCRBY', CIRCUIT, 'bytes', 0 - size) -- of nothing -size is -0, which Redis refuses
   leave_lanes(id)
   end_lease(id)
   redis.call('ZREM', SINCE, id)

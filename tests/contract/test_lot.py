@@ -16,6 +16,7 @@ from resilience import CircuitBreaker, CircuitState, Policy, Reason, Verdict
 from resilience.errors import StoreFullError
 from resilience.parking import (
     ANSWERED,
+    BEGINNING,
     RELEASE_LEASE_SECONDS,
     RESERVATION_SECONDS,
     Lane,
@@ -906,28 +907,94 @@ def test_whatever_happens_nobody_is_stranded_and_nobody_ends_twice(url, seed):
     assert left_of(walk.desk) == set()
 
 
-def corrupt(desk: Desk, ident: str, text: bytes) -> None:
-    """As somebody would who may write to the store."""
+def corrupt(desk: Desk, ident: str, text: bytes | None) -> None:
+    """As somebody would who may write to the store; None: the message is gone, and its id is not."""
     with admin_of(desk) as client:
-        client.hset(f"circuit:1:{{{desk.name}}}:lot:messages", ident, b"s" + text)
+        if text is None:
+            client.hdel(f"circuit:1:{{{desk.name}}}:lot:messages", ident)
+        else:
+            client.hset(f"circuit:1:{{{desk.name}}}:lot:messages", ident, b"s" + text)
 
 
 @pytest.mark.parametrize(
     "text",
     [b"", b"\xff", b"{", b"[]", b"null", b'["a", {"text": "x"}, 5, "utf-8", {}, {}, "", "q"]', b"[" * 5000],
 )
-def test_what_cannot_be_read_any_more_keeps_nobody_back_and_is_told(desk, text, caplog):
+def test_what_cannot_be_read_any_more_is_handed_out_as_such_and_ends_by_its_id(desk, text):
     desk.trip()
     desk.park("a", "b", "c")
     corrupt(desk, "a", text)
-    assert [entry.message.id for entry in desk.store.lot.waiting(desk.name, 10)] == ["b", "c"]
+    told = {entry.message.id: bool(entry.message.problem) for entry in desk.store.lot.waiting(desk.name, 10)}
+    assert told == {"a": True, "b": False, "c": False}
     desk.forward(10)
-    assert desk.take() == [], "it was the probe"
-    desk.forward(RESERVATION_SECONDS)
-    assert desk.take() == ["b"]
+    token, [spoilt] = desk.store.lot.take(desk.name, desk.breaker.policy, 100)
+    assert (spoilt.id, bool(spoilt.problem)) == ("a", True), "it was the probe"
+    assert desk.store.lot.settle(desk.name, token, ["a"], "unreadable") == 1
+    assert desk.take() == ["b"], "its place is free at once"
     circuit = desk.breaker.read()
     assert (circuit.parked, circuit.dropped_total) == (1, {"unreadable": 1})
-    assert f"what waits for {desk.name} cannot be read" in caplog.text
+
+
+def test_an_id_whose_message_is_gone_is_handed_out_everywhere_and_ends_by_it(url):
+    """In Lua the text of such a one is no string, and each script would fail for all that is in its batch."""
+    desk = Desk(url, max_parked_seconds=100, half_open_max_calls=9)
+    lot, policy = desk.store.lot, desk.breaker.policy
+    gone = {
+        "taken": lambda: lot.take(desk.name, policy, 9)[1],
+        "picked": lambda: lot.pick(desk.name, 9)[1],
+        "named": lambda: lot.pick(desk.name, 9, ["x"])[1],
+        "overdue": lambda: lot.take_expired(desk.name, policy, 9)[1]["overdue"],
+        "asked": lambda: lot.on_demand(desk.name, 9),
+        "listed": lambda: [entry.message for entry in lot.waiting(desk.name, 9)],
+    }
+    for how, act in gone.items():
+        desk.park("x", "y", lane=Lane.ON_DEMAND)
+        corrupt(desk, "x", None)
+        desk.forward(100 if how == "overdue" else 0)
+        found = {message.id: message.problem for message in act()}
+        assert found.pop("x") == "its message is gone", how
+        assert found == ({} if how == "named" else {"y": ""}), how
+        desk.forward(RELEASE_LEASE_SECONDS)
+        token, left = lot.take(desk.name, policy, 9)
+        lot.settle(desk.name, token, [message.id for message in left], "unreadable")
+        assert desk.breaker.read().parked == 0, how
+
+
+def test_a_leader_or_one_that_follows_whose_message_is_gone_keeps_no_other_back(desk):
+    desk.trip()
+    desk.park("a", "b", "c", group="g")
+    desk.forward(10)
+    assert desk.take() == ["a"]
+    corrupt(desk, "b", None)
+    [leader] = desk.store.lot.away(desk.name, 9, 0)
+    assert (leader.id, leader.follower.id, leader.follower.problem) == ("a", "b", "its message is gone")
+    token, following = desk.store.lot.follow(desk.name, 9, ["a"])
+    assert [(message.id, bool(message.problem)) for _, message in following] == [("b", True), ("c", False)]
+    assert desk.store.lot.settle(desk.name, token, ["b"], "unreadable") == 1
+    assert desk.store.lot.settle(desk.name, token, ["c"], ANSWERED) == 1
+    client = redis.Redis.from_url(desk.store.scripts._url)
+    client.zadd(f"circuit:1:{{{desk.name}}}:lot:away", {"nobody": 1})
+    client.close()
+    assert desk.store.lot.away(desk.name, 9, 0) == []
+
+
+def test_what_bears_a_stamp_is_found_a_part_at_a_time(desk):
+    def park(ident, stamp):
+        headers = {"task": "t", "stamped_headers": ["customer"], "stamps": {"customer": stamp}}
+        message = replace(MESSAGE, id=ident, headers=headers)
+        desk.store.lot.park(desk.name, [Waiting(message, Lane.SCHEDULED)], desk.breaker.policy)
+
+    for number in range(1000):
+        desk.forward(0.000001 if number % 7 == 0 else 0)
+        park(f"a{number}", "acme" if number % 10 == 0 else f"other {number}")
+    park("b", 'a"c\\mé')
+    found, cursor, steps = [], BEGINNING, 0
+    while cursor:
+        cursor, messages = desk.store.lot.stamped(desk.name, cursor, ["acme", 'a"c\\mé'])
+        found += [message.id for message in messages]
+        steps += 1
+    assert sorted(found) == sorted([*(f"a{number}" for number in range(0, 1000, 10)), "b"])
+    assert steps > 5
 
 
 @pytest.mark.parametrize(
