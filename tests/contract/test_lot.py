@@ -972,9 +972,8 @@ def test_a_leader_or_one_that_follows_whose_message_is_gone_keeps_no_other_back(
     assert [(message.id, bool(message.problem)) for _, message in following] == [("b", True), ("c", False)]
     assert desk.store.lot.settle(desk.name, token, ["b"], "unreadable") == 1
     assert desk.store.lot.settle(desk.name, token, ["c"], ANSWERED) == 1
-    client = redis.Redis.from_url(desk.store.scripts._url)
-    client.zadd(f"circuit:1:{{{desk.name}}}:lot:away", {"nobody": 1})
-    client.close()
+    with admin_of(desk) as admin:
+        admin.zadd(f"circuit:1:{{{desk.name}}}:lot:away", {"nobody": 1})
     assert desk.store.lot.away(desk.name, 9, 0) == []
 
 
