@@ -118,6 +118,9 @@ end
 -- One more since the last success, and whose they all are: of one subject, while nothing else has failed; then
 -- FAILING has the tasks, as many as matter. '*': of several, or nobody knows.
 local function count_failure()
+  if c.failures == 0 and c.subject ~= '' then -- an earlier release knew nothing of it
+    clear_failures(c)
+  end
   c.failures = c.failures + 1
   redis.call('HSET', CIRCUIT, 'failures', c.failures)
   local known = redis.call('HEXISTS', FAILING, owner) == 1

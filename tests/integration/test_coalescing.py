@@ -102,7 +102,8 @@ def test_thirty_that_ask_the_same_are_one_call_and_thirty_answers(make_fleet: Ma
     assert sorted(fleet.done()) == sorted([answer[1], other.id]), "one of thirty was called"
     assert Counter(told) == dict.fromkeys([result.id for result in (*results, other)], 1)
     leftover = {key.decode() for key in fleet.store.keys("circuit:1:{dead}:*")}
-    assert leftover <= {"circuit:1:{dead}:transitions", "circuit:1:{dead}:samples"}
+    circuits_own = ("transitions", "samples", "failing")  # two successes of three have not closed it yet
+    assert leftover <= {f"circuit:1:{{dead}}:{name}" for name in circuits_own}
 
 
 def test_a_failure_is_everybodys(make_fleet: MakeFleet) -> None:
