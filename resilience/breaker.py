@@ -70,7 +70,7 @@ class CircuitBreaker:
         if policy is not None and not isinstance(policy, Policy):
             raise ConfigurationError(f"policy={policy!r}: give a Policy")
         self.service_name = service_name
-        self._expected = _exceptions(expected_exception)
+        self.expected_exception = expected_exception
         self.policy = policy or Policy(failure_threshold, timeout_seconds, half_open_max_calls)
         self._key = key
         self._store = open_store(store) if isinstance(store, str) else store
@@ -82,6 +82,10 @@ class CircuitBreaker:
     def expected_exception(self) -> type[BaseException] | tuple[type[BaseException], ...]:
         """What ``call`` counts as a failure; anything else passes through uncounted."""
         return self._expected[0] if len(self._expected) == 1 else self._expected
+
+    @expected_exception.setter
+    def expected_exception(self, expected: type[BaseException] | Iterable[type[BaseException]]) -> None:
+        self._expected = _exceptions(expected)
 
     @property
     def key(self) -> str:
