@@ -129,7 +129,9 @@ class Line:
             protocolError=hiredis.ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING
         )
         self.used = time.monotonic()
-        self.round_trip = self.given = 0.0
+        #: The shortest that an answer has taken.
+        self.round_trip = CONNECT_SECONDS
+        self.given = 0.0
         self.era = 0
 
     def ask(self, asked: bytes, count: int, ends: float) -> list[Any]:
@@ -154,6 +156,8 @@ class Line:
             while (answer := reader.gets()) is not _NOTHING:
                 answers.append(answer)
                 if len(answers) == count:
+                    self.used = time.monotonic()
+                    self.round_trip = min(self.round_trip, self.used - now)
                     return answers
             left = ends - time.monotonic()
             if left < -FAIR_SECONDS:  # a byte now and then
@@ -226,7 +230,8 @@ class Lines:
         now = time.monotonic()
         ends = ends or now + self.seconds
         line = self._take(now, ends)
-        if line.round_trip > FAIR_SECONDS and ends - time.monotonic() < line.round_trip:
+        # Of one that has just been made, or waited for.
+        if line.used > now and FAIR_SECONDS < line.round_trip > ends - time.monotonic():
             self._give(line, line.used)  # for the next, who has time for an answer
             raise BusyError("a connection stood too late")
         try:
@@ -239,7 +244,6 @@ class Lines:
         except BaseException:  # broken off, as by a time limit: its answer is not for the next command
             self._drop(line)
             raise
-        line.used = now
         self._give(line, now)
         for answer in answers:
             if isinstance(answer, ReplyError) and answer.lost:
@@ -400,13 +404,10 @@ def connect(
             connected = context.wrap_socket(connected, server_hostname=host.partition("%")[0])
         line = Line(connected)
         commands = list(greeting)
-        began = time.monotonic()
-        answers = line.ask(b"".join(map(packed, commands)), len(commands), ends) if commands else []
+        answers = line.ask(b"".join(map(packed, commands)), len(commands), ends)
     except BaseException:
         connected.close()
         raise
-    line.used = time.monotonic()
-    line.round_trip = line.used - began
     for command, answer in zip(commands, answers, strict=True):
         # A user may lack the right to give the connection a name.
         if isinstance(answer, ReplyError) and (answer.lost or command[0] != "CLIENT"):

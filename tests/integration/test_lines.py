@@ -233,7 +233,7 @@ def test_a_connection_that_was_forgotten_on_the_way_costs_no_answer(server, open
             client.sendall(data)
 
     balancer = door(partial(pass_on, port=server.port, answer=forget))
-    store = open_store(f"redis://127.0.0.1:{balancer.port}")
+    store = open_store(f"redis://127.0.0.1:{balancer.port}?timeout=1")
     breaker = CircuitBreaker("idle", store=store)
     for _ in range(3):
         permit = breaker.acquire()
