@@ -127,6 +127,7 @@ class Post:
                 "delivery_mode": 2,
                 "delivery_info": {"exchange": "", "routing_key": QUEUE},
                 "priority": 0,
+                **more.pop("properties", {}),
                 "body_encoding": "base64",
                 "delivery_tag": str(uuid.uuid4()),
             },
@@ -218,8 +219,19 @@ TYPED = st.sampled_from(
         {"__type__": "uuid", "__value__": {"hex": "x"}},
     ]
 )
+
+
+def nested(levels: int) -> list[Any]:
+    """A list in a list in a list."""
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 ODD = st.sampled_from(
     [
+        *(10**400, -(10**400), [10**400, None], [None, float("nan")], [-1, True], nested(200), nested(800)),
         *(None, True, False, 0, -1, 3, 10**30, 1e308, float("nan"), float("inf"), -0.0, 2**63),
         *(
             "",
@@ -237,6 +249,7 @@ ODD = st.sampled_from(
         *([], {}, [[]], [None], {"": None}, {"__type__": "datetime"}),
         *([0, 0], [-1, "x"], [1e308, None], ["a", "b", "c"], [["fuzz.shut"]], {"task": "fuzz.shut"}),
         *("fuzz.shut", "fuzz.steady", f"{CANARY}.act", "celery.backend_cleanup", "os.system"),
+        *("a", "a:b", "reserved:a", "a b\n{c}"),
     ]
 )
 VALUES = ODD | st.recursive(
@@ -297,6 +310,11 @@ MESSAGES = st.fixed_dictionaries(
         | st.sampled_from([b"{", b"[[], {}", b"\x80\x04N."]),
         "content-type": KINDS,
         "content-encoding": st.sampled_from(["utf-8"] * 6 + ["binary", "latin-1", "utf-16", "nonsense", ""]),
+        "properties": st.dictionaries(
+            st.sampled_from(["reply_to", "correlation_id", "priority", "expiration", "deep"]),
+            VALUES,
+            max_size=1,
+        ),
     }
 )
 
@@ -318,7 +336,7 @@ def check(post: Post, example: list[dict[str, Any]]) -> None:
         headers = headers_of(ident) | {"task": one["task"]} | one["headers"]
         for name in one["without"]:
             headers.pop(name, None)
-        kinds = {name: one[name] for name in ("content-type", "content-encoding")}
+        kinds = {name: one[name] for name in ("content-type", "content-encoding", "properties")}
         sent.append(
             (told_id(headers, one["body"]), post.deliver(headers, one["body"], text=one["text"], **kinds))
         )
@@ -354,6 +372,7 @@ def message(task: str = "fuzz.shut", body: object = ([], {}, None), **more: Any)
         "text": None,
         "content-type": "application/json",
         "content-encoding": "utf-8",
+        "properties": {},
     }
     return {
         "task": task,
@@ -384,5 +403,12 @@ FOUND = (
     [message(headers={"id": "\ud800"}), message("nobody", headers={"id": "\ud800"})],
     [message("fuzz.plain", headers={"id": "\ud800"}), message("fuzz.steady", headers={"group": "\ud800"})],
     [message("fuzz.steady", body=([], {}, {"callbacks": [{"task": f"{CANARY}.act"}], "errbacks": 5}))],
+)
+FOUND += (
+    [message("fuzz.plain", headers={"timelimit": [10**400, None]}), message(headers={"retries": 10**400})],
+    [message("fuzz.plain", headers={"deep": nested(800)}), message(body=([nested(800)], {}, None))],
+    [message("fuzz.plain", body=([], {"a": nested(800)}, {"chain": nested(800)})), message("fuzz.plain")],
+    [message(properties={"priority": float("inf")}), message(properties={"correlation_id": ["x"]})],
+    [message("fuzz.plain", headers={"eta": ""}), message(headers={"eta": "9999-12-31T23:59:59-14:00"})],
 )
 TARGET = Target("messages", st.lists(MESSAGES, min_size=1, max_size=6), check, place, FOUND, quick=40)
