@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 from kombu.entity import Exchange, Queue
+from kombu.exceptions import ContentDisallowed, DecodeError
 
+from resilience.messages import ODD
 from resilience.outlet import Outlet
 from resilience.parking import Stored
 from resilience.task import ResilientTask
@@ -174,7 +176,7 @@ class Standby:
         """Publish, then acknowledge; or reject."""
         consumer = self.gate.consumer
         errors = consumer.connection_errors
-        messages = [Stored.of(held.message) for held in batch]
+        batch, messages = self._readable(batch)
         rooms: dict[str, Queue] = {}
         if self._at_broker:
             rooms = {exchange: waiting_room(exchange) for exchange in {m.exchange for m in messages}}
@@ -188,6 +190,19 @@ class Standby:
             else:
                 reject = held.message.reject_log_error
                 consumer.timer.call_after(REQUEUE_SECONDS, reject, (logger, errors, True))
+
+    def _readable(self, batch: list[Held]) -> tuple[list[Held], list[Stored]]:
+        """What can go back, and as what; one that cannot keeps none of the others, and returns as it is."""
+        good: list[Held] = []
+        messages: list[Stored] = []
+        for held in batch:
+            try:
+                messages.append(Stored.of(held.message))
+                good.append(held)
+            except (DecodeError, ContentDisallowed, *ODD):
+                logger.exception("cannot send back a message")
+                held.message.reject_log_error(logger, self.gate.consumer.connection_errors, requeue=True)
+        return good, messages
 
     def _publish(self, messages: list[Stored], rooms: Iterable[Queue]) -> list[Stored]:
         """Those the broker has for certain."""

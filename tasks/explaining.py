@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilience import CircuitState, Reason, StoreUnavailableError, publishing
 from resilience.breaker import seconds_until, span
+from resilience.errors import UNREADABLE
 from resilience.stores import default_store
 from tasks import entitlement, last_good, not_found
 from tasks.errors import UnknownDatasetError
@@ -238,7 +239,7 @@ def _asks(message: Stored, dataset: str, symbol: str, adjustment: str | None) ->
         args, kwargs, _ = json.loads(message.body)
         named = dict(zip(("dataset", "symbol"), args, strict=False)) | kwargs
         asked = (named["dataset"], clean_symbol(named["symbol"]))
-    except (ValueError, TypeError, KeyError):  # somebody else's task, whatever it is about
+    except UNREADABLE:  # somebody else's task, whatever it is about
         return False
     return asked == (dataset, symbol) and named.get("adjustment") in (None, adjustment)
 
