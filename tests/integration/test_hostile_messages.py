@@ -211,33 +211,6 @@ def test_what_would_end_a_worker_is_refused_and_its_sender_told(
     assert {worker.process.pid, *(child.pid for child in worker.children())} == family
 
 
-def test_what_the_pool_cannot_take_ends_alone_and_leaves_its_place_to_the_next(
-    make_fleet: Callable[..., Fleet],
-) -> None:
-    """Whatever a look at a message does not see: here its depth, in an encoding without brackets."""
-    fleet = make_fleet()
-    worker = fleet.worker(concurrency=1).ready()
-    family = {worker.process.pid, *(child.pid for child in worker.children())}
-    with fleet.app.app.producer_pool.acquire() as producer:
-        for task in ("fleet.bare", "fleet.fetch"):
-            producer.publish(
-                f"[{json.dumps([nested(800)])}, {{}}, null]".replace("[", "+AFs-"),
-                exchange="",
-                routing_key="work",
-                content_type="application/json",
-                content_encoding="utf-7",
-                headers={"task": task, "id": task, "lang": "py"},
-            )
-    assert fleet.app.fetch.delay(8).get(timeout=60) == 8
-    assert [fleet.app.app.AsyncResult(task).state for task in ("fleet.bare", "fleet.fetch")] == [
-        "FAILURE"
-    ] * 2
-    assert {worker.process.pid, *(child.pid for child in worker.children())} == family
-    wait_for(lambda: fleet.queued() == 0, 30, "the queue empties")
-    worker.stop()
-    assert worker.process.returncode == 0, "no job is waited for that never was"
-
-
 @pytest.mark.usefixtures("deep")
 def test_what_cannot_even_be_read_is_dropped_and_keeps_no_other_back(
     make_fleet: Callable[..., Fleet], broker: str
