@@ -12,14 +12,24 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 from celery.exceptions import TaskPredicate
 
 from resilience.calls import Call, innermost, protect
-from resilience.circuit import Finding, Permit, Reason, Report, Verdict, time_of, to_micros
+from resilience.circuit import Finding, Permit, Reason, Report, Verdict, from_micros, time_of, to_micros
 from resilience.errors import ConfigurationError, ResilienceError, StoreUnavailableError
-from resilience.policy import MAX_SECONDS, Policy, changes_of, effective, override_text, quota_interval
+from resilience.policy import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    Change,
+    Policy,
+    effective,
+    laid_down,
+    micros_in,
+    override_stages,
+    quota_interval,
+)
 from resilience.stores import Store, default_store, open_store
 from resilience.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from resilience.circuit import Circuit
 
@@ -28,6 +38,8 @@ R = TypeVar("R")
 
 HOUR, DAY = 3600, 86_400
 EVER = 30.0 * DAY
+# Others may change the same circuit's policy at the same moment: one of them is done each time.
+TRIES = 100
 #: Characters kept of what was wrong.
 MOST_DETAIL = 300
 # A service asked for these pauses itself, and said, or its documentation does, when they end.
@@ -286,23 +298,64 @@ class CircuitBreaker:
     ) -> None:
         """Change fields of the policy for the whole fleet, for ``seconds``; the next call goes by it.
 
-        Changes made before and still in force stay, unless they are of the same fields.
+        Changes made before and still in force stay, each until its own time limit, unless they are of the
+        same fields.
 
         Raises:
-            ConfigurationError: For a field or value that cannot work; nothing is changed then.
+            ConfigurationError: For a field or value that cannot work, now or once another change has ended;
+                nothing is changed then.
             StoreUnavailableError: When the shared store does not answer.
         """
         _check_limit(seconds)
-        changes = changes_of(self.read().override) | dict(changes)
-        text = override_text(self.policy, changes)
-        self.store.override(self.service_name, text, seconds, reason, actor or whoami())
+        by = actor or whoami()
 
-    def end_override(self, reason: str = "", actor: str | None = None) -> None:
-        """Back to the policy of the settings, for the whole fleet."""
-        self.store.override(self.service_name, "", 0, reason, actor or whoami())
+        def lay(laid: dict[str, Change], now: int) -> dict[str, Change]:
+            until = now + micros_in(seconds)
+            rest = {name: one for name, one in laid.items() if name not in changes}
+            return rest | {name: Change(value, until, by, reason) for name, value in changes.items()}
+
+        self._lay(lay, reason, by)
+
+    def end_override(
+        self, reason: str = "", actor: str | None = None, fields: Collection[str] | None = None
+    ) -> None:
+        """Back to the policy of the settings, for the whole fleet; of some fields, or of all.
+
+        Raises:
+            ConfigurationError: A field is not changed, or what is left cannot work; nothing is ended then.
+            StoreUnavailableError: When the shared store does not answer.
+        """
+        by = actor or whoami()
+        if fields is None:
+            self.store.override(self.service_name, None, (), reason, by)
+            return
+
+        def end(laid: dict[str, Change], now: int) -> dict[str, Change]:  # noqa: ARG001 - as the other
+            for name in fields:
+                if name not in laid:
+                    known = ", ".join(laid) or "none"
+                    raise ConfigurationError(f"{name!r} is not changed; changed are {known}")
+            return {name: one for name, one in laid.items() if name not in fields}
+
+        self._lay(end, reason, by)
+
+    def _lay(
+        self, change: Callable[[dict[str, Change], int], dict[str, Change]], reason: str, actor: str
+    ) -> None:
+        """Change what is changed, by what was read; again, where somebody else was faster."""
+        for _ in range(TRIES):
+            circuit = self.read()
+            now = to_micros(circuit.read_at or datetime.now(UTC))
+            stages = override_stages(self.policy, change(changes_laid(circuit), now))
+            if self.store.override(self.service_name, circuit.override, stages, reason, actor):
+                return
+        raise ConfigurationError(
+            f"the policy of {self.service_name} is changed by others again and again, or what is kept of it "
+            "cannot be read: try again, or end all changes with end_override()"
+        )
 
     def _control(self, act: str, seconds: float, note: str, actor: str | None) -> None:
-        if act not in ("close", "reset") or seconds:
+        if act not in ("close", "reset") or seconds != 0:
             _check_limit(seconds)
         self.store.control(self.service_name, act, seconds, note, actor or whoami())
 
@@ -320,15 +373,15 @@ def _exceptions(expected: object) -> tuple[type[BaseException], ...]:
 
 
 def _check_limit(seconds: float) -> None:
-    if not 0 < seconds <= MAX_SECONDS:
+    if not isinstance(seconds, (int, float)) or not MIN_SECONDS <= seconds <= MAX_SECONDS:
         raise ConfigurationError(
-            f"seconds={seconds!r}: give a time limit, more than 0 and at most {MAX_SECONDS:.0f}"
+            f"seconds={seconds!r}: give a time limit, from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
         )
 
 
 def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
     """One circuit as the plain JSON every monitor shows."""
-    policy = effective(policy, circuit.override)
+    policy, laid = effective(policy, circuit.override), changes_laid(circuit)
     return {
         "service": circuit.service,
         "state": circuit.state.value,
@@ -350,8 +403,17 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "actor": circuit.actor,
         "note": circuit.note,
         "refused_keys": sorted(circuit.refused_keys),
-        "policy_changes": changes_of(circuit.override),
-        "policy_changed_until": iso(circuit.override_until),
+        "policy_changes": {name: one.value for name, one in laid.items()},
+        "policy_changes_by_field": {
+            name: {
+                "value": one.value,
+                "until": iso(from_micros(one.until)),
+                "actor": one.actor,
+                "note": one.note,
+            }
+            for name, one in laid.items()
+        },
+        "policy_changed_until": iso(from_micros(max((one.until for one in laid.values()), default=0))),
         "policy_changed_by": circuit.override_actor,
         "policy_changed_note": circuit.override_note,
         "observe_only": policy.observe_only,
@@ -368,6 +430,12 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "dropped_total": dict(circuit.dropped_total),
         "shared": circuit.shared,
     }
+
+
+def changes_laid(circuit: Circuit) -> dict[str, Change]:
+    """What operators have changed of its policy, by field, the latest change last."""
+    until = to_micros(circuit.override_until) if circuit.override_until else 0
+    return laid_down(circuit.override, until, circuit.override_actor or "", circuit.override_note or "")
 
 
 def quota(circuit: Circuit, policy: Policy) -> dict[str, Any]:

@@ -103,6 +103,23 @@ UNDER_ORDERS = -2
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """An operator's word as it lies over a circuit.
+
+    Attributes:
+        act: open, closed (failures do not open it) or disabled.
+        until: When it ends, on the store's clock, in microseconds since the epoch.
+        actor: Who gave it.
+        note: Why.
+    """
+
+    act: str
+    until: int
+    note: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Permit:
     """The breaker's answer to "may I call?". True when granted.
 
@@ -124,6 +141,8 @@ class Permit:
         attempts: Failed attempts the owner has spent so far.
         shared: False when a local breaker decided because the store is lost.
         untold: Empties when it is reported: a call has one end. The permit's copies share it.
+        order: An operator's word that lies over the circuit, if one does.
+        override: The fleet's override of the policy, '' for none.
     """
 
     granted: bool
@@ -142,6 +161,8 @@ class Permit:
     viewed_at: float = 0
     wait_seconds: float = 0
     untold: list[None] = field(default_factory=lambda: [None], compare=False, repr=False)
+    order: Order | None = None
+    override: str = ""
 
     def __bool__(self) -> bool:
         return self.granted
@@ -250,6 +271,8 @@ class Transition:
         actor: Who did it; None: the circuit itself.
         note: In words.
         id: Names it among its service's; empty where the store gives it none.
+        number: Its place among all of its service's since the store began; 0: nobody knows.
+        lost: So many before it were never handed out: they were more than a store keeps.
     """
 
     service: str
@@ -262,6 +285,8 @@ class Transition:
     actor: str | None = None
     note: str | None = None
     id: str = ""
+    number: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +368,9 @@ class Circuit:
     ``used_until`` is when a steady stream at the quota's pace would have used up what has been used (GCRA's
     theoretical arrival time). ``moved_total`` counts changes of what an observer sees, as ``closed:open``.
     ``took`` is how long calls took, as ``duration_fields`` names it. ``stirs_at`` is when the next in the lot
-    comes due, expires, or is no longer in a releaser's hands.
+    comes due, expires, or is no longer in a releaser's hands. ``order`` is an operator's word that lies over
+    it, ``acted`` whether any operator has done anything to it since the store began. ``override_until`` is
+    when the first of the override's changes ends.
     """
 
     service: str
@@ -365,8 +392,11 @@ class Circuit:
     refused_keys: frozenset[str] = frozenset()
     override: str = ""
     override_until: datetime | None = None
+    override_stages: tuple[tuple[int, str], ...] = ()
     override_actor: str | None = None
     override_note: str | None = None
+    order: Order | None = None
+    acted: bool = False
     allowed_total: int = 0
     blocked_total: int = 0
     would_block_total: int = 0

@@ -62,13 +62,14 @@ def install(app: Celery, store: Store | str | None = None) -> Celery:
     app.resilience_gate = Gate(app, default_store() or open_store("memory://"))
     app.steps["consumer"].add(Releaser)
 
-    @app.task(name=publishing.TASK_NAME, shared=False, ignore_result=True)
+    @app.task(name=publishing.TASK_NAME, base=publishing.PublishingTask, shared=False, ignore_result=True)
     def publish() -> None:
         publishing.publish(app)
 
     logging.getLogger("celery.app.trace").addFilter(_is_no_refusal)
     # A pool's process ends without Python's own exit.
     signals.worker_process_shutdown.connect(_tell_what_was_counted)
+    signals.worker_ready.connect(publishing.may_send_again)
     app.add_periodic_task(
         publishing.EVERY_SECONDS,
         app.signature(publishing.TASK_NAME, expires=publishing.EVERY_SECONDS * 2),

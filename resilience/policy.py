@@ -289,17 +289,79 @@ def ramp_interval(policy: Policy) -> int:
     return 0 if policy.ramp_calls is None else MICROSECONDS // policy.ramp_calls
 
 
-def override_text(base: Policy, changes: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field of a policy as an operator has changed it.
+
+    Attributes:
+        value: What it is now.
+        until: When that ends, on the store's clock, in microseconds since the epoch.
+        actor: Who did it.
+        note: Why.
+    """
+
+    value: Any
+    until: int
+    actor: str = ""
+    note: str = ""
+
+
+def override_text(base: Policy, changes: Mapping[str, Any], laid: Mapping[str, Change] | None = None) -> str:
     """A change of policy as it is kept beside a circuit: what was changed, and the outcome.
+
+    Args:
+        base: What is changed.
+        changes: The values, by field.
+        laid: The same with who, why and until when.
 
     Raises:
         ConfigurationError: For a change that cannot work.
     """
     changed = base.changed(changes)
-    return json.dumps(
-        {"changes": dict(changes), "policy": as_fields(changed), "wire": _wire(changed)},
-        separators=(",", ":"),
-    )
+    told = {"changes": dict(changes), "policy": as_fields(changed), "wire": _wire(changed)}
+    told["laid"] = {name: [one.until, one.actor, one.note] for name, one in (laid or {}).items()}
+    return json.dumps(told, separators=(",", ":"))
+
+
+def override_stages(base: Policy, laid: Mapping[str, Change]) -> list[tuple[int, str]]:
+    """Changes that end at different times, as the policies they make one after the other.
+
+    Returns:
+        Until when, and the policy's text; the first to end first. None where nothing is changed.
+
+    Raises:
+        ConfigurationError: For changes that cannot work together, now or once some of them have ended.
+    """
+    stages: list[tuple[int, str]] = []
+    for until in sorted({one.until for one in laid.values()}):
+        left = {name: one for name, one in laid.items() if one.until >= until}
+        try:
+            text = override_text(base, {name: one.value for name, one in left.items()}, left)
+        except ConfigurationError as error:
+            if not stages:
+                raise
+            ended = ", ".join(sorted(laid.keys() - left.keys()))
+            raise ConfigurationError(
+                f"once the time limit of {ended} is reached, {error}; or give them the same time limit"
+            ) from None
+        stages.append((until, text))
+    return stages
+
+
+def laid_down(override: str, until: int = 0, actor: str = "", note: str = "") -> dict[str, Change]:
+    """An override's changes, each with its own time limit.
+
+    Args:
+        override: Its text, '' for none.
+        until: Of one that an earlier release has made: that of all its changes; with who, and why.
+        actor: See ``until``.
+        note: See ``until``.
+    """
+    told = json.loads(override) if override else {"changes": {}}
+    laid = told.get("laid") or {}
+    return {
+        name: Change(value, *laid.get(name, (until, actor, note))) for name, value in told["changes"].items()
+    }
 
 
 def parse_change(text: str) -> tuple[str, Any]:

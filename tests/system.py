@@ -199,10 +199,11 @@ class System:
             "refresh:*",
         ):
             for key in list(self.store.scan_iter(pattern)):
-                era = self.store.hget(key, "generation") if key.endswith(b"}") else None
+                names = ("generation", "acted") if key.endswith(b"}") else ()
+                kept = {name: value for name in names if (value := self.store.hget(key, name))}
                 self.store.delete(key)
-                if era:  # or a process that saw it open would take it for a store without its memory
-                    self.store.hset(key, "generation", era)
+                if kept:  # or a process that saw it open would take it for a store without its memory
+                    self.store.hset(key, mapping=kept)
         self.simulator.reset()
 
     def everything(self) -> Iterator[str]:

@@ -33,7 +33,7 @@ from resilience import (
     publishing,
 )
 from resilience.breaker import EVER, iso, seconds_until, span, whoami
-from resilience.policy import MAX_SECONDS, parse_change
+from resilience.policy import MAX_SECONDS, MIN_SECONDS, parse_change
 from resilience.release import drop as drop_parked
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
@@ -156,10 +156,10 @@ class _Seconds(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         told = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
         seconds = float(told[1]) * self.units[told[2]] if told else 0
-        if not 0 < seconds <= MAX_SECONDS:
+        if not MIN_SECONDS <= seconds <= MAX_SECONDS:
             self.fail(
                 f"{value!r}: give seconds, or a time as in 15m, 2h or 1d, "
-                f"more than 0 and at most {MAX_SECONDS:.0f} s",
+                f"at least {MIN_SECONDS} and at most {MAX_SECONDS:.0f} s",
                 param,
                 ctx,
             )
@@ -290,13 +290,17 @@ def _control(name: str, act: str, text: str, example: str) -> None:
 
     @circuits.command(name, help=text, epilog=f"Example: celery -A workers circuits {name} {example}")
     @click.argument("service")
-    @click.option("--for", "seconds", type=_Seconds(), help="Time limit: 90, 15m, 2h, 1d.")
+    @click.option(
+        "--for", "seconds", type=_Seconds(), help="Time limit: 90, 15m, 2h, 1d.", hidden=act == "reset"
+    )
     @click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
     @click.option("--actor", help="Who; you, unless said.")
     @as_json
     def command(service: str, seconds: float | None, reason: str, actor: str | None, as_json: bool) -> None:  # noqa: FBT001
         breaker = _known(service)
-        limit = {} if seconds is None or act == "reset" else {"seconds": seconds}
+        if seconds is not None and act == "reset":
+            raise click.UsageError("reset has no time limit: it ends what has one; leave --for out")
+        limit = {} if seconds is None else {"seconds": seconds}
         getattr(breaker, act)(reason=reason, actor=actor, **limit)
         if act == "reset" and _is_ours():
             from tasks import entitlement  # noqa: PLC0415 - see above
@@ -345,7 +349,7 @@ def set_policy(  # click passes one argument for each option
     breaker = _known(service)
     try:
         wanted = dict(parse_change(change) for change in changes)
-        breaker.override(wanted, seconds or EVER, reason, actor)
+        breaker.override(wanted, EVER if seconds is None else seconds, reason, actor)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
     _print(_state(breaker), as_json)
@@ -355,13 +359,23 @@ def set_policy(  # click passes one argument for each option
     "unset", epilog='Example: celery -A workers circuits unset finnhub --reason "drill is over"'
 )
 @click.argument("service")
+@click.argument("fields", nargs=-1, metavar="[FIELD...]")
 @click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
 @click.option("--actor", help="Who; you, unless said.")
 @as_json
-def unset_policy(service: str, reason: str, actor: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Back to the policy of the settings file."""
+def unset_policy(
+    service: str,
+    fields: tuple[str, ...],
+    reason: str,
+    actor: str | None,
+    as_json: bool,  # noqa: FBT001 - click passes flags so
+) -> None:
+    """Back to the policy of the settings file: of these fields, or of all."""
     breaker = _known(service)
-    breaker.end_override(reason, actor)
+    try:
+        breaker.end_override(reason, actor, fields or None)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None
     _print(_state(breaker), as_json)
 
 
@@ -602,6 +616,8 @@ def simulate(service: str | None, mode: str | None, seconds: float | None, as_js
 
     if service and not mode:
         raise click.UsageError("name a mode too, as in: simulate finnhub down")
+    if seconds is not None and mode not in ("slow", "drip"):
+        raise click.UsageError("--seconds goes with slow or drip: simulate finnhub slow --seconds 3")
     client = SimulatorClient(settings().simulator_url)
     try:
         if service and mode:
@@ -741,8 +757,17 @@ def _print(row: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
     width = max(map(len, row), default=0)
     if "not_in_plan" in row:
         row = row | {"not_in_plan": ", ".join(_missing(noted) for noted in row["not_in_plan"])}
+    if "policy_changes_by_field" in row:
+        told = (_change(name, one) for name, one in row["policy_changes_by_field"].items())
+        row = row | {"policy_changes_by_field": "; ".join(told)}
     for name, value in row.items():
         click.echo(f"{name:<{width}}  {one_line('' if value is None else value)}")
+
+
+def _change(name: str, one: dict[str, Any]) -> str:
+    """One change of a policy, in words."""
+    why = f" ({one['note']})" if one["note"] else ""
+    return f"{name}={one['value']} by {one['actor']}{why} until {one['until']}"
 
 
 def _missing(noted: dict[str, Any]) -> str:

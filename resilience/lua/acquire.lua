@@ -4,7 +4,8 @@
 --       6 whether the policy knows of nothing but failures in a row  0|1
 -- out   {granted 0|1, state, generation, probe 0|1, until or retry_at (us, 0 for none), reason,
 --        attempts the owner has spent, now (us; the call's turn where that is later), override, how long
---        the call has to wait for its turn (us)}
+--        the call has to wait for its turn (us), an operator's word {open|closed|disabled, until (us), note,
+--        actor} or {}}
 -- does  counts allowed or blocked; open -> half_open when retry_at has come and nobody waits in the
 --       lot, or no worker lets them go; takes a probe's lease, or turns the owner's reservation into one; takes a call's place
 --       and its token of the quota
@@ -17,7 +18,7 @@ if ARGV[6] == '1' then
     redis.call('HINCRBY', KEYS[1], 'allowed', 1)
     local time = redis.call('TIME')
     local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
-    return { 1, 'closed', tonumber(f[6] or 0), 0, 0, '', 0, now, '', 0 }
+    return { 1, 'closed', tonumber(f[6] or 0), 0, 0, '', 0, now, '', 0, {} }
   end
 end
 -- prelude
@@ -27,11 +28,15 @@ local c = load(now, key)
 local policy = policy_for(c)
 local attempts = owner ~= '' and trail(owner).attempts or 0
 
+local function word()
+  return c.forced ~= '' and { c.forced, c.forced_until, unpack(redis.call('HMGET', CIRCUIT, 'note', 'actor')) } or {}
+end
+
 local function grant(probe, ends, generation, wait)
   redis.call('HINCRBY', CIRCUIT, 'allowed', 1)
   -- Under an operator's word calls are let through and change nothing, also when it has ended meanwhile.
   generation = c.forced == '' and (generation or c.generation) or -2
-  return { 1, shown(c), generation, probe, ends, '', attempts, now + (wait or 0), c.override, wait or 0 }
+  return { 1, shown(c), generation, probe, ends, '', attempts, now + (wait or 0), c.override, wait or 0, word() }
 end
 
 local function refuse(retry_at, reason)
@@ -40,7 +45,7 @@ local function refuse(retry_at, reason)
     return grant(0, 0, c.state ~= 'closed' and -2 or nil)
   end
   redis.call('HINCRBY', CIRCUIT, 'blocked', 1)
-  return { 0, shown(c), c.generation, 0, math.max(retry_at, now + 1), reason, attempts, now, c.override, 0 }
+  return { 0, shown(c), c.generation, 0, math.max(retry_at, now + 1), reason, attempts, now, c.override, 0, word() }
 end
 
 -- Takes what the call needs of the service's limits; returns how long it has to wait for its turn.

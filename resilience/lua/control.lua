@@ -9,6 +9,7 @@ local now = clock()
 local act, limit, note, actor = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local c = load(now)
 local from = shown(c)
+redis.call('HSET', CIRCUIT, 'acted', 1) -- see restore
 
 if act == 'close' or act == 'reset' then
   if from ~= 'closed' or c.state ~= 'closed' then

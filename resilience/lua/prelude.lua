@@ -65,7 +65,9 @@ end
 local function record(c, now, from, to, reason, actor, note)
   redis.call('HINCRBY', CIRCUIT, 'moved:' .. from .. ':' .. to, 1)
   local seen = c.window or { calls = 0, failed = 0, slow = 0 }
-  redis.call('XADD', TRANSITIONS, 'MAXLEN', '~', TRANSITIONS_KEPT, '*',
+  -- Numbered, so that it shows when some are missing: only the latest are kept.
+  local number = redis.call('HINCRBY', CIRCUIT, 'moves', 1)
+  redis.call('XADD', TRANSITIONS, 'MAXLEN', '~', TRANSITIONS_KEPT, '*', 'number', number,
     'at', int(now), 'from', from, 'to', to, 'reason', reason, 'failures', int(c.failures),
     'calls', seen.calls, 'failed', seen.failed, 'slow', seen.slow,
     'retry_at', int(c.retry_at), 'actor', actor or '', 'note', note or '')
@@ -78,7 +80,21 @@ end
 
 local function end_override(c)
   c.override = ''
-  redis.call('HDEL', CIRCUIT, 'override', 'override_until', 'override_actor', 'override_note')
+  redis.call('HDEL', CIRCUIT, 'override', 'override_until', 'override_stages', 'override_actor', 'override_note')
+end
+
+-- Some of an operator's changes have reached their time limit: what is left of them, until the next does.
+local function next_override(c, now)
+  local over = false
+  for _, stage in ipairs(cjson.decode(redis.call('HGET', CIRCUIT, 'override_stages') or '[]')) do
+    if over and stage[1] > now then
+      c.override, c.override_until = stage[2], stage[1]
+      redis.call('HSET', CIRCUIT, 'override', c.override, 'override_until', int(c.override_until))
+      return
+    end
+    over = over or stage[1] == c.override_until
+  end
+  end_override(c)
 end
 
 -- The circuit, and what of it concerns a caller with this key.
@@ -91,7 +107,7 @@ local function load(now, key)
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
     retry_at = tonumber(f[5] or 0), reason = f[6] or '',
     forced = f[7] or '', forced_until = tonumber(f[8] or 0),
-    reopened = tonumber(f[9] or 0), override = f[10] or '',
+    reopened = tonumber(f[9] or 0), override = f[10] or '', override_until = tonumber(f[11] or 0),
     good_key = f[12] or '', tat = tonumber(f[13] or 0),
     viewed_until = tonumber(f[14] or 0), ramp = tonumber(f[15] or 0),
     ramp_doubles = tonumber(f[16] or SECOND), pulled_back = tonumber(f[17] or 0),
@@ -104,8 +120,8 @@ local function load(now, key)
       record(c, now, from, c.state, c.reason, '', 'time limit reached')
     end
   end
-  if c.override ~= '' and tonumber(f[11]) <= now then
-    end_override(c)
+  if c.override ~= '' and c.override_until <= now then
+    next_override(c, now)
   end
   return c
 end

@@ -18,7 +18,7 @@ from resilience.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resilience.circuit import Circuit, Finding, History, Known, Permit, Report, Transition
+    from resilience.circuit import Circuit, Finding, History, Known, Order, Permit, Report, Transition
     from resilience.parking import ParkingLot
     from resilience.policy import Policy
     from resilience.stores.redis import Scripts
@@ -58,8 +58,34 @@ class Store(Protocol):
     def control(self, service: str, act: str, seconds: float, note: str, actor: str) -> None:
         """An operator's ``open``, ``close``, ``disable`` or ``reset``."""
 
-    def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
-        """Another policy for the whole fleet (``policy.override_text``), or '' to end it."""
+    def override(
+        self, service: str, seen: str | None, stages: Sequence[tuple[int, str]], note: str, actor: str
+    ) -> bool:
+        """Another policy for the whole fleet.
+
+        Args:
+            service: The circuit's name.
+            seen: The override that was read before, '' for none; None: whatever it is by now.
+            stages: See ``policy.override_stages``; none ends it.
+            note: Why.
+            actor: Who.
+
+        Returns:
+            Whether it is done; not where somebody has changed what was read.
+        """
+
+    def restore(
+        self, service: str, order: Order | None, stages: Sequence[tuple[int, str]], note: str, actor: str
+    ) -> None:
+        """Tell a store that has lost its memory what an operator had said; any other keeps to what it has.
+
+        Args:
+            service: The circuit's name.
+            order: What lay over it.
+            stages: See ``override``; with its note and actor.
+            note: See ``stages``.
+            actor: See ``stages``.
+        """
 
     def remind(self, service: str, known: Known) -> None:
         """Tell a store what it has forgotten; one that knows better keeps to that."""

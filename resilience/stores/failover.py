@@ -5,7 +5,8 @@ background thread has heard from it. A permit is reported to the machine that ga
 cannot be, the verdict goes to the other one, which can still learn from a failure.
 
 What this process has seen shut stays shut meanwhile, and if the store comes back without its memory,
-the process reminds it.
+the process reminds it; also of what an operator had said. That a store lost its memory shows: eras of a
+circuit only go up, and once any operator has acted on it, that stays on record.
 """
 
 from __future__ import annotations
@@ -21,23 +22,26 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakMethod
 
 from resilience import forks
-from resilience.circuit import LOST, UNDER_ORDERS, Finding, Known, Verdict, to_micros
-from resilience.errors import StoreUnavailableError
-from resilience.policy import MICROSECONDS
+from resilience.circuit import LOST, UNDER_ORDERS, Circuit, Finding, Known, Report, Verdict, to_micros
+from resilience.errors import UNREADABLE, ConfigurationError, StoreUnavailableError
+from resilience.policy import MICROSECONDS, laid_down, micros_in, override_stages
 from resilience.stores.views import Views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from resilience.circuit import Circuit, CircuitState, History, Permit, Report, Transition
+    from resilience.circuit import History, Order, Permit, Transition
     from resilience.parking import ParkingLot
-    from resilience.policy import Policy
+    from resilience.policy import Change, Policy
     from resilience.stores.memory import MemoryStore
     from resilience.stores.redis import RedisStore
 
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
+# An operator's word is believed for so long after it was seen to hold: who asks more rarely may have missed
+# its end.
+BELIEVED_SECONDS = 600.0
 
 T = TypeVar("T")
 
@@ -48,20 +52,51 @@ class _Seen:
 
     Attributes:
         generation: Its era.
-        policy: What it is decided by.
         known: If it is shut, so that the store can be reminded.
         ends: When ``known`` is over, on this process's monotonic clock.
+        order: An operator's word, if one lies over it.
+        override: The fleet's override of its policy, and its stages.
+        stages: See ``override``.
+        at: When an operator's word was last seen, on the store's clock.
+        seen: The same on this process's monotonic clock.
     """
 
     generation: int = -1
-    policy: Policy | None = None
     known: Known | None = None
     ends: float = 0
+    order: Order | None = None
+    override: str = ""
+    stages: tuple[tuple[int, str], ...] = ()
+    at: int = 0
+    seen: float = 0
 
     @property
     def shut(self) -> Known | None:
         """What is still so."""
         return self.known if time.monotonic() < self.ends else None
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing a store would have to be reminded of."""
+        return self.known is None and self.order is None and not self.override
+
+    @property
+    def now(self) -> int:
+        """The store's clock, by the time that has passed here."""
+        return self.at + micros_in(time.monotonic() - self.seen)
+
+    @property
+    def ordered(self) -> Order | None:
+        """An operator's word that still holds."""
+        return self.order if self.order and self.now < self.order.until else None
+
+    @property
+    def changed(self) -> dict[str, Change]:
+        """Changes of the policy that still hold."""
+        if not self.override:
+            return {}
+        now = self.now
+        return {name: one for name, one in laid_down(self.override).items() if now < one.until}
 
 
 _NOTHING = _Seen()
@@ -80,6 +115,7 @@ class FailoverStore:
         self.local = local
         self.views = Views(shared.scripts)
         self._seen: dict[str, _Seen] = {}
+        self._lost_at = 0.0
         lose = WeakMethod(self._lose)  # or a store that nobody has would keep its connections
         shared.scripts.on_lost = lambda error: _call(lose(), error)
         forks.begin_anew(self)
@@ -108,22 +144,19 @@ class FailoverStore:
     def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``; never raises for a lost store."""
         if self.up:
-            if self._seen.get(service, _NOTHING).known is None:
+            if self._seen.get(service, _NOTHING).plain:
                 viewed = self.views.acquire(service, policy, key)
                 if viewed is not None:
                     return viewed
             with contextlib.suppress(StoreUnavailableError):
                 permit = self.shared.acquire(service, policy, owner, key)
                 self.views.asked(permit, key)
-                known = self._forgotten(service, permit.generation)
-                if known:
+                if self._lacks(service, permit):
                     if permit:
                         self.shared.report(permit, policy, Finding(Verdict.IGNORED))
-                    self.shared.remind(service, known)
+                    self.read([service])
                     permit = self.shared.acquire(service, policy, owner, key)
-                self._see(
-                    service, permit.generation, permit.state, permit, permit.at_micros, key, permit.policy
-                )
+                self._see(service, permit, permit.at_micros, key, policy)
                 return permit
         return self.local.acquire(service, self._alone(service, policy), owner, key)
 
@@ -137,7 +170,7 @@ class FailoverStore:
         if permit.shared and self.up:
             with contextlib.suppress(StoreUnavailableError):
                 report = self.shared.report(permit, policy, finding)
-                self._see(service, report.generation, report.state, report, report.at_micros, finding.key)
+                self._see(service, report, report.at_micros, finding.key)
                 return report
         if permit.shared:  # the local machine never gave it: let it count as evidence while closed
             permit = replace(permit, generation=LOST, probe=False)
@@ -154,9 +187,17 @@ class FailoverStore:
         """See ``Store.control``. An operator must know: raises StoreUnavailableError."""
         self.shared.control(service, act, seconds, note, actor)
 
-    def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
+    def override(
+        self, service: str, seen: str | None, stages: Sequence[tuple[int, str]], note: str, actor: str
+    ) -> bool:
         """See ``Store.override``. An operator must know: raises StoreUnavailableError."""
-        self.shared.override(service, text, seconds, note, actor)
+        return self.shared.override(service, seen, stages, note, actor)
+
+    def restore(
+        self, service: str, order: Order | None, stages: Sequence[tuple[int, str]], note: str, actor: str
+    ) -> None:
+        """See ``Store.restore``."""
+        (self.shared if self.up else self.local).restore(service, order, stages, note, actor)
 
     def remind(self, service: str, known: Known) -> None:
         """See ``Store.remind``; while the store is lost, the local one is told."""
@@ -183,14 +224,10 @@ class FailoverStore:
         if self.up:
             with contextlib.suppress(StoreUnavailableError):
                 circuits = _readable(self.shared.circuits(services))
-                forgotten = {name: self._forgotten(name, c.generation) for name, c in circuits.items()}
-                reminded = {name: known for name, known in forgotten.items() if known}
-                for name, known in reminded.items():
-                    self.shared.remind(name, known)
-                circuits |= self.shared.read(list(reminded))
+                circuits |= self.shared.read([name for name, c in circuits.items() if self._remind(name, c)])
                 for name, c in circuits.items():
                     now = to_micros(c.read_at) if c.read_at else 0
-                    self._see(name, c.generation, c.state, c, now, next(iter(c.refused_keys), ""))
+                    self._see(name, c, now, next(iter(c.refused_keys), ""))
                 return circuits | self.local.read([name for name in services if name not in circuits])
         return self.local.read(services)
 
@@ -205,47 +242,86 @@ class FailoverStore:
     def _see(
         self,
         service: str,
-        generation: int,
-        state: CircuitState,
         told: Permit | Report | Circuit,
         now: int,
         key: str,
         policy: Policy | None = None,
     ) -> None:
-        """Keep what the store has just said."""
+        """Keep what the store has just said; a report says nothing of an operator's word."""
         before = self._seen.get(service, _NOTHING)
-        policy = policy or before.policy
-        if not state.shut and before.known is None and (policy is before.policy or policy == before.policy):
+        generation, state = told.generation, told.state
+        word = before if isinstance(told, Report) else told
+        if not state.shut and before.plain and word.order is None and not word.override:
             if generation not in (before.generation, UNDER_ORDERS):
                 self._seen[service] = replace(before, generation=generation)
             return  # nearly always
         known, ends = (before.known, before.ends) if state.shut else (None, 0.0)
-        if state.shut and told.retry_at and told.reason and now:
+        if state.shut and told.retry_at and told.reason and now and word.order is None:
             known = Known(generation, told.retry_at, told.reason, key)
             # The store's time runs here by the time that has passed, not by this machine's clock.
             ends = time.monotonic() + (to_micros(told.retry_at) - now) / MICROSECONDS
         era = before.generation if generation == UNDER_ORDERS else generation
-        self._seen[service] = _Seen(era, policy, known, ends)
+        seen = replace(before, generation=era, known=known, ends=ends)
+        if word is not before:
+            seen = replace(seen, order=word.order, override=word.override, at=now, seen=time.monotonic())
+            if isinstance(word, Circuit):
+                seen = replace(seen, stages=word.override_stages)
+            elif word.override != before.override and policy is not None:
+                seen = replace(seen, stages=_stages(policy, word.override))
+        self._seen[service] = seen
 
-    def _forgotten(self, service: str, generation: int) -> Known | None:
+    def _lacks(self, service: str, permit: Permit) -> bool:
+        """Whether the store knows less than it has told, as far as a permit shows; or an operator did it."""
+        seen = self._seen.get(service, _NOTHING)
+        if seen.plain:
+            return False
+        return bool(
+            self._forgotten(seen, permit.generation)
+            or (permit.order is None and seen.ordered)
+            or (not permit.override and seen.changed)
+        )
+
+    def _remind(self, service: str, circuit: Circuit) -> bool:
+        """Tell the store what it should know and does not; whether there was anything."""
+        seen = self._seen.get(service, _NOTHING)
+        known = self._forgotten(seen, circuit.generation)
+        if known:
+            self.shared.remind(service, known)
+        changed = seen.changed
+        # Once an operator has acted, that is on record, unless the store lost its memory.
+        said = not circuit.acted and (seen.ordered or changed) and self._believed(seen)
+        if said:
+            latest = next(reversed(changed.values()), None)
+            by = (latest.note, latest.actor) if latest else ("", "")
+            self.shared.restore(service, seen.ordered, seen.stages, *by)
+        return bool(known or said)
+
+    def _forgotten(self, seen: _Seen, generation: int) -> Known | None:
         """What the store should know and does not: its eras only go up, unless it lost its memory."""
-        seen = self._seen.get(service)
-        return seen.shut if seen and 0 <= generation < seen.generation else None
+        return seen.shut if 0 <= generation < seen.generation else None
+
+    def _believed(self, seen: _Seen) -> bool:
+        """While the store was away, nobody could end what had been said."""
+        until = self._lost_at if self._lost_at > seen.seen else time.monotonic()
+        return until - seen.seen < BELIEVED_SECONDS
 
     def _alone(self, service: str, policy: Policy) -> Policy:
-        """The policy for a machine that hears of no other host."""
-        seen = self._seen.get(service)
-        return _of_one_host(seen.policy if seen and seen.policy else policy)
+        """The policy for a machine that hears of no other host, as far as it was changed for the fleet."""
+        changed = self._seen.get(service, _NOTHING).changed
+        if changed:
+            with contextlib.suppress(ConfigurationError):  # of another release, or of other settings
+                policy = policy.changed({name: one.value for name, one in changed.items()})
+        return _of_one_host(policy)
 
     def _lose(self, error: StoreUnavailableError) -> None:
         """Told by the shared store's client at the first failure; a thread waits for its return."""
         with self._lock:
             if self._lost:
                 return
+            self._lost_at = time.monotonic()
             self.local.begin_anew()
             for service, seen in list(self._seen.items()):
-                if seen.shut:
-                    self._carry_over(service, seen, seen.shut)
+                self._carry_over(service, seen)
             self._lost = True
         logger.error("%s; circuits are local to this process until it does", error)
         self._watch()
@@ -268,12 +344,19 @@ class FailoverStore:
             else:
                 self._check = check
 
-    def _carry_over(self, service: str, seen: _Seen, known: Known) -> None:
-        """What was shut a moment ago is no less so because nobody can be asked."""
+    def _carry_over(self, service: str, seen: _Seen) -> None:
+        """What was shut a moment ago, or ordered, is no less so because nobody can be asked."""
+        known, order = seen.shut, seen.ordered
+        if not known and not order:
+            return
         circuit = self.local.read([service])[service]
-        left = timedelta(seconds=seen.ends - time.monotonic())
-        retry_at = (circuit.read_at or datetime.now(UTC)) + left
-        self.local.remind(service, replace(known, generation=circuit.generation + 1, retry_at=retry_at))
+        now = circuit.read_at or datetime.now(UTC)
+        if known:
+            retry_at = now + timedelta(seconds=seen.ends - time.monotonic())
+            self.local.remind(service, replace(known, generation=circuit.generation + 1, retry_at=retry_at))
+        if order:
+            left = order.until - seen.now
+            self.local.restore(service, replace(order, until=to_micros(now) + left), (), "", "")
 
     def close(self) -> None:
         """Give up waiting for a lost store, and let go of the connections."""
@@ -307,6 +390,14 @@ def _call(method: Callable[[StoreUnavailableError], None] | None, error: StoreUn
 def _readable(found: Mapping[str, T | StoreUnavailableError]) -> dict[str, T]:
     """One that cannot be read takes none of the others along."""
     return {name: each for name, each in found.items() if not isinstance(each, StoreUnavailableError)}
+
+
+def _stages(base: Policy, override: str) -> tuple[tuple[int, str], ...]:
+    """An override's, by the policy of this process: they were made by the policy of whoever changed it."""
+    try:
+        return tuple(override_stages(base, laid_down(override)))
+    except (ConfigurationError, *UNREADABLE):
+        return ()
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ import itertools
 import random
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from resilience.circuit import (
     Finding,
     History,
     Known,
+    Order,
     Permit,
     Reason,
     Report,
@@ -77,6 +78,7 @@ class _Machine:
     note: str = ""
     override: str = ""
     override_until: int = 0
+    override_stages: tuple[tuple[int, str], ...] = ()
     override_actor: str = ""
     override_note: str = ""
     good_key: str = ""
@@ -86,12 +88,15 @@ class _Machine:
     ramp_doubles: int = MICROSECONDS
     pulled_back: int = 0
     reminded: bool = False
+    acted: bool = False
     allowed: int = 0
     blocked: int = 0
     would_block: int = 0
     trips: int = 0
     failures_total: int = 0
     moved: Counter[str] = field(default_factory=Counter)
+    moves: int = 0
+    heard: int = 0
     took: Counter[str] = field(default_factory=Counter)
     succeeded: int = 0
     held: int = 0
@@ -114,10 +119,20 @@ class _Machine:
             self.lift()
             self.note_move(now, before, note="time limit reached")
         if self.override and self.override_until <= now:
-            self.override, self.override_until, self.override_actor, self.override_note = "", 0, "", ""
+            self.lay_override(now)
+
+    def lay_override(self, now: int) -> None:
+        """The first of the stages that has not ended; without one it is over."""
+        left = (stage for stage in self.override_stages if stage[0] > now)
+        self.override_until, self.override = next(left, (0, ""))
+        if not self.override:
+            self.override_stages, self.override_actor, self.override_note = (), "", ""
 
     def lift(self) -> None:
         self.forced, self.forced_until, self.actor, self.note = "", 0, "", ""
+
+    def order(self) -> Order | None:
+        return Order(self.forced, self.forced_until, self.note, self.actor) if self.forced else None
 
     def shown(self) -> CircuitState:
         if self.forced == "open":
@@ -188,6 +203,7 @@ class _Machine:
         note: str,
     ) -> None:
         self.moved[f"{before.value}:{after.value}"] += 1
+        self.moves += 1
         self.record(
             Transition(
                 service=self.service,
@@ -199,6 +215,7 @@ class _Machine:
                 retry_at=from_micros(self.retry_at),
                 actor=actor or None,
                 note=note or None,
+                number=self.moves,
             )
         )
 
@@ -404,7 +421,7 @@ class MemoryStore:
         """See ``Store.control``."""
         with self._lock:
             now, m = self._load(service)
-            before = m.shown()
+            before, m.acted = m.shown(), True
             if act in ("close", "reset"):
                 if before is not CircuitState.CLOSED or m.state != "closed":
                     m.move(now, "closed", "", 0, actor=actor, note=note)
@@ -420,12 +437,34 @@ class MemoryStore:
             if act in ("open", "disable"):
                 m.note_move(now, before, "forced", actor, note)
 
-    def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
+    def override(
+        self, service: str, seen: str | None, stages: Sequence[tuple[int, str]], note: str, actor: str
+    ) -> bool:
         """See ``Store.override``."""
         with self._lock:
+            _, m = self._load(service)
+            if seen is not None and seen != m.override:
+                return False
+            m.override_stages = tuple(stages)
+            m.override_until, m.override = stages[0] if stages else (0, "")
+            m.override_actor, m.override_note, m.acted = actor, note, True
+            return True
+
+    def restore(
+        self, service: str, order: Order | None, stages: Sequence[tuple[int, str]], note: str, actor: str
+    ) -> None:
+        """See ``Store.restore``."""
+        with self._lock:
             now, m = self._load(service)
-            m.override, m.override_actor, m.override_note = text, actor, note
-            m.override_until = now + micros_in(seconds) if text else 0
+            if m.acted:
+                return
+            before, m.acted, m.reminded = m.shown(), True, True
+            if order and order.until > now:
+                m.forced, m.forced_until = order.act, order.until
+                m.note, m.actor = order.note, order.actor
+                m.note_move(now, before, "forced", order.actor, order.note)
+            m.override_stages, m.override_actor, m.override_note = tuple(stages), actor, note
+            m.lay_override(now)
 
     def remind(self, service: str, known: Known) -> None:
         """See ``Store.remind``."""
@@ -450,11 +489,18 @@ class MemoryStore:
     def transitions(self, services: Sequence[str]) -> list[Transition]:
         """See ``Store.transitions``."""
         with self._lock:
-            news = [change for change in self._transitions if change.service in services]
+            news = [self._handed(change) for change in self._transitions if change.service in services]
             self._transitions = deque(
                 (change for change in self._transitions if change.service not in services), TRANSITIONS_KEPT
             )
             return news
+
+    def _handed(self, change: Transition) -> Transition:
+        m = self._machines.get(change.service)
+        if m is None:  # it has begun anew since
+            return change
+        lost, m.heard = max(change.number - m.heard - 1, 0), change.number
+        return replace(change, lost=lost)
 
     def heard(self, transitions: Sequence[Transition]) -> None:
         """See ``Store.heard``; what is handed out is gone here."""
@@ -475,7 +521,7 @@ class MemoryStore:
             now=time_of(now),
             state=m.shown(),
             transitions=tuple(itertools.islice(reversed(m.past), most)),
-            complete=len(m.past) <= most,
+            complete=m.moves == len(m.past) <= most,
             samples=(m.sample(now), *m.samples),
         )
 
@@ -511,8 +557,11 @@ class MemoryStore:
             refused_keys=frozenset(m.refused),
             override=m.override,
             override_until=from_micros(m.override_until),
+            override_stages=m.override_stages,
             override_actor=m.override_actor or None,
             override_note=m.override_note or None,
+            order=m.order(),
+            acted=m.acted,
             allowed_total=m.allowed,
             blocked_total=m.blocked,
             would_block_total=m.would_block,
@@ -569,6 +618,8 @@ class _Answer:
             shared=False,
             at_micros=self.now,
             policy=self.policy,
+            order=self.m.order(),
+            override=self.m.override,
         )
 
     def refuse(self, retry_at: int, reason: str) -> Permit:
@@ -587,6 +638,8 @@ class _Answer:
             shared=False,
             at_micros=self.now,
             policy=self.policy,
+            order=self.m.order(),
+            override=self.m.override,
         )
 
 

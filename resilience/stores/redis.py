@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import random
 import time
+from dataclasses import replace
 from functools import cache, partial
 from importlib.resources import files
 from itertools import groupby
@@ -27,6 +29,7 @@ from resilience.circuit import (
     Finding,
     History,
     Known,
+    Order,
     Permit,
     Reason,
     Report,
@@ -441,7 +444,7 @@ class RedisStore:
         token = token_for(owner)
         told = self.scripts.run("acquire", service, policy.wire, key, token, owner, int(policy.plain))
         try:
-            granted, state, generation, probe, when, reason, attempts, now, override, wait = told
+            granted, state, generation, probe, when, reason, attempts, now, override, wait, word = told
             return Permit(
                 granted=bool(granted),
                 service=service,
@@ -456,6 +459,8 @@ class RedisStore:
                 at_micros=now,
                 policy=effective(policy, override.decode()) if override else policy,
                 wait_seconds=wait / MICROSECONDS,
+                order=_order(*word) if word else None,
+                override=override.decode(),
             )
         except UNREADABLE as error:
             raise self._unreadable(service, error) from error
@@ -509,9 +514,23 @@ class RedisStore:
         _, unseen = self.scripts.run("control", service, act, micros_in(seconds), note, actor)
         _wait_unseen(unseen)
 
-    def override(self, service: str, text: str, seconds: float, note: str, actor: str) -> None:
+    def override(
+        self, service: str, seen: str | None, stages: Sequence[tuple[int, str]], note: str, actor: str
+    ) -> bool:
         """See ``Store.override``."""
-        _wait_unseen(self.scripts.run("override", service, text, micros_in(seconds), note, actor))
+        how = "anyway" if seen is None else "if"
+        done, unseen = self.scripts.run(
+            "override", service, how, seen or "", note, actor, json.dumps(list(stages))
+        )
+        _wait_unseen(unseen)
+        return bool(done)
+
+    def restore(
+        self, service: str, order: Order | None, stages: Sequence[tuple[int, str]], note: str, actor: str
+    ) -> None:
+        """See ``Store.restore``."""
+        word = (order.act, order.until, order.note, order.actor) if order else ("", 0, "", "")
+        self.scripts.run("restore", service, *word, json.dumps(list(stages)), note, actor)
 
     def remind(self, service: str, known: Known) -> None:
         """See ``Store.remind``."""
@@ -524,22 +543,26 @@ class RedisStore:
             "transitions", [(service, (BATCH, SILENCE_MILLISECONDS)) for service in services]
         )
         found = []
-        for service, entries in zip(services, handed, strict=True):
-            if isinstance(entries, StoreUnavailableError):
+        for service, handed_out in zip(services, handed, strict=True):
+            if isinstance(handed_out, StoreUnavailableError):
                 continue
+            number, entries = handed_out
             for ident, values in entries:
                 change = _transition(service, ident, values)
                 if change is None:  # or it would be handed out again and again
-                    self.scripts.run("heard", service, ident)
-                else:
-                    found.append(change)
+                    self.scripts.run("heard", service, 0, ident)
+                    continue
+                lost = max(change.number - number - 1, 0)
+                number = change.number or number
+                found.append(replace(change, lost=lost))
         return found
 
     def heard(self, transitions: Sequence[Transition]) -> None:
         """See ``Store.heard``."""
         for service, group in groupby(transitions, key=attrgetter("service")):
+            changes = list(group)
             with contextlib.suppress(StoreUnreadableError):  # of that circuit alone, and said
-                self.scripts.run("heard", service, *(change.id for change in group))
+                self.scripts.run("heard", service, changes[-1].number, *(change.id for change in changes))
 
     def read(self, services: Sequence[str]) -> dict[str, Circuit]:
         """See ``Store.read``."""
@@ -599,8 +622,10 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
     override = fields.get("override", "")
     if override and not (effective(DEFAULT, override) and isinstance(changes_of(override), dict)):
         raise ValueError("its override is none")
+    stages = tuple((until, text) for until, text in json.loads(fields.get("override_stages", "[]")))
     forced = fields.get("forced", "") if count_of(fields.get("forced_until", 0)) > now else ""
     over = {"open": CircuitState.FORCED_OPEN, "disabled": CircuitState.DISABLED}.get(forced)
+    told = (fields.get(name, "") for name in ("forced_until", "note", "actor"))
     reason = "forced" if forced == "open" else fields.get("reason", "")
     return Circuit(
         service=service,
@@ -622,8 +647,11 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         refused_keys=frozenset(name[8:] for name in fields if name.startswith("refused:")),
         override=override,
         override_until=from_micros(fields.get("override_until")),
+        override_stages=stages if override else (),
         override_actor=fields.get("override_actor") or None,
         override_note=fields.get("override_note") or None,
+        order=_order(forced, *told) if forced else None,
+        acted="acted" in fields,
         allowed_total=counts["allowed"],
         blocked_total=counts["blocked"],
         would_block_total=counts["would_block"],
@@ -643,6 +671,14 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         dropped_total=_after("dropped:", fields),
         read_at=from_micros(now),
     )
+
+
+def _order(
+    act: str | bytes, until: float | str, note: str | bytes | None, actor: str | bytes | None
+) -> Order:
+    """An operator's word as a script tells it, or a circuit's hash."""
+    words = [word.decode() if isinstance(word, bytes) else word or "" for word in (act, note, actor)]
+    return Order(words[0], count_of(until), *words[1:])
 
 
 def _after(prefix: str, fields: dict[str, str]) -> dict[str, int]:
@@ -666,6 +702,7 @@ def _transition(service: str, ident: bytes, values: list[bytes]) -> Transition |
             actor=fields["actor"] or None,
             note=fields["note"] or None,
             id=ident.decode(),
+            number=count_of(fields.get("number", 0)),
         )
     except UNREADABLE:
         return None
@@ -673,11 +710,14 @@ def _transition(service: str, ident: bytes, values: list[bytes]) -> Transition |
 
 def _history(service: str, row: list[Any], most: int) -> History:
     (now, state), entries, samples = row
+    changes = [_transition(service, *entry) for entry in entries]
+    # Of what an earlier release has noted nobody knows the number.
+    first = changes[-1].number if changes and changes[-1] else 0
     return History(
         now=time_of(now),
         state=_STATES[state],
-        transitions=tuple(filter(None, (_transition(service, *entry) for entry in entries[:most]))),
-        complete=len(entries) <= most,
+        transitions=tuple(filter(None, changes[:most])),
+        complete=len(entries) <= most and first <= 1,
         samples=tuple(_sample(line) for line in reversed(samples)),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from resilience import CircuitBreaker, CircuitState, ConfigurationError, Policy, Reason, Verdict
 from resilience.circuit import REEXAMINE_SECONDS, Evidence, Finding
 from resilience.policy import LEASE_GRACE_SECONDS
+from resilience.stores.redis import RedisStore
 from tests.circuits import fail, granted, names, state
 
 if TYPE_CHECKING:
@@ -673,6 +676,101 @@ def test_a_second_change_keeps_the_first(make: Make) -> None:
     assert breaker.acquire().policy == breaker.policy
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["the longer first", "the shorter first"])
+def test_each_change_has_its_own_time_limit(make: Make, clock: Clock, order: int) -> None:
+    breaker = make(failure_threshold=5)
+    for field, value, seconds, who in [
+        ("failure_threshold", 2, 7200, "ann"),
+        ("timeout_seconds", 1, 60, "bob"),
+    ][::order]:
+        breaker.override({field: value}, seconds, f"why {field}", who)
+    told = breaker.get_state()["policy_changes_by_field"]
+    assert told["failure_threshold"] == {
+        "value": 2,
+        "until": clock.time(7200).isoformat(),
+        "actor": "ann",
+        "note": "why failure_threshold",
+    }
+    assert (told["timeout_seconds"]["actor"], told["timeout_seconds"]["value"]) == ("bob", 1)
+    assert breaker.get_state()["policy_changed_until"] == clock.time(7200).isoformat()
+    both = breaker.policy.changed({"failure_threshold": 2, "timeout_seconds": 1})
+    assert breaker.acquire().policy == both
+    clock.forward(60)
+    assert breaker.get_state()["policy_changes"] == {"failure_threshold": 2}
+    assert breaker.acquire().policy == breaker.policy.changed({"failure_threshold": 2})
+    fail(breaker, 2)
+    assert state(breaker) is CircuitState.OPEN
+    clock.forward(7140)
+    assert breaker.get_state()["policy_changes"] == {}
+    assert breaker.acquire().policy == breaker.policy
+
+
+def test_a_later_change_of_the_same_field_has_its_own_time_limit(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=5)
+    breaker.override({"failure_threshold": 2, "timeout_seconds": 9}, 7200)
+    breaker.override({"failure_threshold": 3}, 60)
+    clock.forward(60)
+    assert breaker.get_state()["policy_changes"] == {"timeout_seconds": 9}
+
+
+def test_of_operators_who_change_a_policy_at_once_none_is_lost(make: Make) -> None:
+    breaker = make()
+    changes = [
+        {"failure_threshold": 2},
+        {"timeout_seconds": 7},
+        {"half_open_max_calls": 2},
+        {"call_seconds": 9},
+        {"jitter": 0.5},
+        {"window_seconds": 30},
+    ]
+    start = threading.Barrier(len(changes))
+
+    def change(wanted: dict[str, Any]) -> None:
+        start.wait()
+        breaker.override(wanted, 600)
+
+    with ThreadPoolExecutor(len(changes)) as pool:
+        list(pool.map(change, changes))
+    assert breaker.get_state()["policy_changes"] == {
+        name: value for wanted in changes for name, value in wanted.items()
+    }
+
+
+def test_one_change_is_taken_back_and_the_others_stay(make: Make) -> None:
+    breaker = make(failure_threshold=5)
+    breaker.override({"failure_threshold": 2, "timeout_seconds": 9}, 600)
+    breaker.end_override("over", "bob", ["timeout_seconds"])
+    assert breaker.get_state()["policy_changes"] == {"failure_threshold": 2}
+    assert breaker.get_state()["policy_changed_by"] == "bob"
+    with pytest.raises(
+        ConfigurationError, match="'timeout_seconds' is not changed; changed are failure_thre"
+    ):
+        breaker.end_override("over", "bob", ["timeout_seconds"])
+
+
+def test_changes_that_cannot_work_once_another_has_ended_are_refused(make: Make) -> None:
+    breaker = make()
+    breaker.override({"quota_calls": 5, "quota_seconds": 60}, 600)
+    with pytest.raises(
+        ConfigurationError, match="once the time limit of quota_seconds is reached, quota_call"
+    ):
+        breaker.override({"quota_seconds": 30}, 60)
+    assert breaker.get_state()["policy_changes"] == {"quota_calls": 5, "quota_seconds": 60}
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e-9, 10**400, None, "60"])
+def test_a_time_limit_that_is_none_is_refused_and_never_another(make: Make, seconds: Any) -> None:
+    breaker = make()
+    acts = [breaker.force_open, breaker.disable, lambda limit: breaker.override({"jitter": 0.5}, limit)]
+    if seconds != 0:  # which means: close, and no more
+        acts.append(breaker.force_close)
+    for act in acts:
+        with pytest.raises(ConfigurationError, match="give a time limit"):
+            act(seconds)
+    read = breaker.read()
+    assert (read.order, read.override) == (None, "")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -691,6 +789,39 @@ def test_a_change_that_cannot_work_changes_nothing(make: Make, changes: dict[str
 
 
 # the record
+
+
+def test_changes_that_nobody_heard_of_are_told_to_be_lost(make: Make) -> None:
+    breaker = make()
+    store, name, changes = breaker.store, breaker.service_name, 1400
+    for _ in range(changes // 2):
+        breaker.force_open(60)
+        breaker.reset()
+    told = []
+    while news := store.transitions([name]):
+        told += news
+        store.heard(news)
+    assert told[0].lost == changes - len(told) > 0
+    assert not any(change.lost for change in told[1:])
+    assert [change.number for change in told] == list(range(changes - len(told) + 1, changes + 1))
+    assert not store.history([name], changes)[name].complete
+    # What was heard of may go without a word.
+    breaker.force_open(60)
+    [change] = store.transitions([name])
+    assert change.lost == 0
+
+
+def test_a_gap_is_told_again_to_who_takes_over(make: Make) -> None:
+    breaker = make()
+    for _ in range(700):
+        breaker.force_open(60)
+        breaker.reset()
+    first = breaker.store.transitions([breaker.service_name])[0]
+    if isinstance(breaker.store, RedisStore):
+        breaker.store.scripts.run("transitions", breaker.service_name, 1, 0)  # of one who was killed
+        number, _ = breaker.store.scripts.run("transitions", breaker.service_name, 1, 0)
+        assert number == 0, "nobody has passed it on"
+    assert first.lost == first.number - 1
 
 
 def test_every_change_is_on_record_once_with_who_and_why(make: Make, clock: Clock) -> None:

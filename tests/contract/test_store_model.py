@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from resilience import CircuitBreaker, CircuitState, Permit, Policy, Reason, Verdict
-from resilience.circuit import LOST, Finding, Known, from_micros
-from resilience.policy import override_text
+from resilience.circuit import LOST, Finding, Known, Order, from_micros
+from resilience.policy import Change, override_stages
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
 
@@ -132,9 +132,25 @@ class BothMachines(RuleBasedStateMachine):
 
     @rule(changes=st.sampled_from(CHANGES), seconds=st.sampled_from([1, 5, 20]))
     def an_operator_changes_the_policy(self, changes, seconds):
-        text = override_text(BASE, changes) if changes else ""
+        self.both(
+            lambda breaker: (
+                breaker.override(changes, seconds, "why", "who")
+                if changes
+                else breaker.end_override("why", "who")
+            )
+        )
+
+    @rule(
+        act=st.sampled_from(["open", "closed", "disabled", ""]),
+        changes=st.sampled_from(CHANGES),
+        seconds=st.sampled_from([-1, 3, 8]),
+    )
+    def a_process_tells_what_an_operator_had_said(self, act, changes, seconds):
+        until = self.now + seconds * 1_000_000
+        order = Order(act, until, "why", "who") if act else None
+        laid = {name: Change(value, until + 2_000_000 * n) for n, (name, value) in enumerate(changes.items())}
         for store in self.stores:
-            store.override(self.name, text, seconds, "why", "who")
+            store.restore(self.name, order, override_stages(BASE, laid), "note", "actor")
 
     @rule(ahead=st.sampled_from([-1, 0, 1, 5]), seconds=st.sampled_from([-1, 3]), key=st.sampled_from(KEYS))
     def a_process_reminds(self, ahead, seconds, key):

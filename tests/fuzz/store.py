@@ -52,6 +52,8 @@ FIELDS = st.sampled_from(
             "refused:x",
             "override",
             "override_until",
+            "override_stages",
+            "acted",
         ),
         *(
             "override_actor",

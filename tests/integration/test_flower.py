@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,6 +22,7 @@ from tasks.providers import PROVIDERS
 from tests.fleet import wait_for
 from tests.ports import free_port
 from tests.system import System, get, running_system, start_flower
+from workers.flower.acts import ActError, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +128,88 @@ def test_the_states_need_the_login_that_flower_needs(system):
     assert get(f"{flower}/circuit-breakers")[0] == 401
     assert get(f"{flower}/circuit-breakers", Authorization=login[:-4] + "XXX=")[0] == 401
     assert get(f"{flower}/circuit-breakers", Authorization=login)[0] == 200
+
+
+MANY = """
+from resilience import CIRCUIT_BREAKERS, CircuitBreaker
+import workers.celery
+from workers import flower
+for number in range(1500):
+    CIRCUIT_BREAKERS[f"s{number}"] = CircuitBreaker(f"s{number}")
+flower.install()
+"""
+
+
+def test_nobody_waits_for_a_page_or_the_metrics_of_many_circuits(system, tmp_path):
+    (tmp_path / "many.py").write_text(MANY)
+    flower = start_flower(
+        system, "flower-many", f"--conf={tmp_path / 'many.py'}", CIRCUITS_WITHOUT_LOGIN="read"
+    )
+
+    def worst_beside(path: str) -> float:
+        """How long another page takes at worst while this one is made."""
+        worst, begun = 0.0, threading.Thread(target=get, args=(f"{flower}{path}",))
+        begun.start()
+        while begun.is_alive():
+            started = time.monotonic()
+            assert get(f"{flower}/healthcheck")[0] == 200
+            worst = max(worst, time.monotonic() - started)
+        return worst
+
+    for path in ("/circuits", "/metrics"):
+        # A loop that stands still does so each time, for most of a second; a busy machine does not.
+        assert min(worst_beside(path) for _ in range(4)) < 0.25, path
+
+
+def test_a_form_may_name_as_many_tasks_as_a_page_shows(system):
+    flower = start_flower(system, "flower-form", CIRCUITS_WITHOUT_LOGIN="control")
+    status, told = act(flower, act="drop", reason="drill", id=[f"{number:036}" for number in range(1000)])
+    assert (status, told["error"][:10]) == (400, "0 dropped;")
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        *(
+            ({"act": "open", "seconds": seconds}, "give seconds from 0.001 to")
+            for seconds in ("0", "-5", "nan", "inf", "1e99", "soon", "0x10", "1e-9")
+        ),
+        ({"act": "close", "seconds": "0"}, "give seconds from 0.001 to"),
+        ({"act": "disable", "seconds": "0.0"}, "give seconds from 0.001 to"),
+        ({"act": "reset", "seconds": "60"}, "has no time limit"),
+        ({"act": "release", "seconds": "60"}, "has no time limit"),
+        ({"act": "drop", "seconds": "60", "all": "1"}, "has no time limit"),
+        ({"act": "open", "id": "one"}, "tasks cannot be selected"),
+    ],
+)
+def test_an_order_that_means_nothing_is_refused(form, said):
+    with pytest.raises(ActError, match=said):
+        Order.of(
+            form["act"],
+            form.get("seconds", ""),
+            "",
+            [form["id"]] if "id" in form else [],
+            everything="all" in form,
+        )
+
+
+def act(flower: str, **form: Any) -> tuple[int, dict[str, Any]]:
+    """What a button of a circuit's page sends."""
+    status, page = get(f"{flower}/circuits/finnhub")
+    assert status == 200
+    token = re.search('name="_xsrf" value="([^"]+)"', page)
+    assert token
+    request = urllib.request.Request(  # noqa: S310 - our own address
+        f"{flower}/circuits/finnhub",
+        urlencode(form | {"_xsrf": token[1]}, doseq=True).encode(),
+        {"Accept": "application/json", "Cookie": f"_xsrf={token[1]}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
 
 
 def test_beat_publishes_the_states_again_and_again(system, flower):

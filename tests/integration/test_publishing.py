@@ -9,15 +9,19 @@ import sys
 import threading
 from collections import Counter
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from resilience import publishing
+import pytest
+
+from resilience import CircuitBreaker, on_transition, publishing, set_default_store
 from resilience.metrics import CircuitCollector
+from resilience.stores.memory import MemoryStore
 from tests.fleet import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from resilience import Transition
     from tests.fleet import Fleet
 
 
@@ -81,6 +85,99 @@ def snapshot(fleet: Fleet) -> dict[str, Any]:
 def metric(name: str) -> float:
     [family] = [family for family in CircuitCollector().collect() if family.name == name]
     return float(family.samples[0].value)
+
+
+def test_a_queue_that_nobody_consumes_holds_a_handful_of_messages(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet()
+    publish = fleet.app.app.tasks[publishing.TASK_NAME]
+
+    def waiting() -> int:
+        return int(cast("int", fleet.broker.llen("work")))
+
+    def later(seconds: int) -> None:
+        fleet.store.hincrby(publishing.SENT_KEY, "at", -seconds)
+
+    first = publish.delay()
+    assert {publish.delay().id for _ in range(20)} == {first.id}
+    assert waiting() == 1
+    for patience in (10, 20, 40):
+        later(patience - 5)
+        publish.delay()
+        later(10)
+        sent = waiting()
+        assert publish.delay().id != first.id
+        assert waiting() == sent + 1
+    assert waiting() == 4
+    fleet.worker(concurrency=1).ready()
+    wait_for(lambda: not waiting() and snapshot(fleet)["published_at"], 30, "they run, however late")
+    wait_for(lambda: not fleet.store.exists(publishing.SENT_KEY), 10, "the next is sent at once")
+    assert publish.delay().id != first.id
+
+
+@pytest.fixture
+def listeners(monkeypatch: pytest.MonkeyPatch) -> Iterator[CircuitBreaker]:
+    """No listeners but a test's, on a store of its own."""
+    monkeypatch.setattr(publishing, "_listeners", [])
+    monkeypatch.setattr(publishing, "LISTENER_SECONDS", 0.3)
+    store = MemoryStore()
+    set_default_store(store)
+    yield CircuitBreaker("x", store=store)
+    set_default_store(None)
+
+
+class Sink:
+    """Where events go that no test looks at."""
+
+    def send(self, *_: object, **__: object) -> None:
+        """Nobody hears of it."""
+
+
+def test_a_listener_that_hangs_holds_up_nobody_else(
+    listeners: CircuitBreaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    release, heard, hung = threading.Event(), [], []
+
+    @on_transition
+    def hangs(change: Transition) -> None:
+        hung.append(change.after.value)
+        release.wait(30)
+
+    @on_transition
+    def raises(change: Transition) -> None:
+        raise SystemExit(str(change.number))
+
+    on_transition(lambda change: heard.append(change.after.value))
+    for _ in range(3):
+        listeners.force_open(60)
+        publishing.announce(Sink(), ["x"])
+        listeners.reset()
+        publishing.announce(Sink(), ["x"])
+    assert heard == ["forced_open", "closed"] * 3
+    assert hung == ["forced_open"]
+    assert caplog.text.count("has not returned within 0.3 s") == 1
+    assert caplog.text.count("raises at") >= 6
+    release.set()
+    wait_for(lambda: not publishing._listeners[0]._busy.locked(), 10, "it returns")
+    listeners.force_open(60)
+    publishing.announce(Sink(), ["x"])
+    assert hung == ["forced_open"] * 2
+    assert "has returned; it has missed 5 changes" in caplog.text
+
+
+def test_a_gap_is_said_and_sent(listeners: CircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[dict[str, Any]] = []
+
+    class Events(Sink):
+        def send(self, *_: object, **fields: object) -> None:
+            sent.append(fields)
+
+    for _ in range(300):
+        listeners.force_open(60)
+        listeners.reset()
+    publishing.announce(Events(), ["x"])
+    assert (len(sent), sent[0]["lost"]) == (500, 100)
+    assert not any("lost" in event for event in sent[1:])
+    assert caplog.text.count("100 changes before this one were lost") == 1
 
 
 def test_two_beats_publish_the_states_again_and_again_and_each_change_once(

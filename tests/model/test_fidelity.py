@@ -7,8 +7,8 @@ import random
 import pytest
 import redis
 
-from resilience.circuit import Known, Reason, from_micros
-from resilience.policy import override_text
+from resilience.circuit import Known, Order, Reason, from_micros
+from resilience.policy import Change, override_stages
 from resilience.stores.redis import RedisStore
 from tests.model.embedded import Embedded, Hash, SortedSet, script_names
 from tests.model.world import CIRCUIT, SERVICE, START
@@ -48,14 +48,18 @@ class Recorder(Embedded):
 def others(store, chance, now):
     """What the steps of a world do not use."""
     known = Known(chance.randrange(8), from_micros(now + 3_000_000), Reason.FAILURES)
-    text = override_text(POLICY, {"timeout_seconds": 4, "max_concurrent": 2})
+    laid = {"timeout_seconds": Change(4, now + 5_000_000), "max_concurrent": Change(2, now + 8_000_000)}
+    stages = override_stages(POLICY, laid)
     return chance.choice(
         [
             lambda: store.read([SERVICE]),
             lambda: store.lot.waiting(SERVICE, 2, 0),
             lambda: store.lot.on_demand(SERVICE, 2, 0),
             lambda: store.remind(SERVICE, known),
-            lambda: store.override(SERVICE, text, 5, "why", "who"),
+            lambda: store.override(SERVICE, chance.choice([None, ""]), stages, "why", "who"),
+            lambda: store.override(SERVICE, None, (), "why", "who"),
+            lambda: store.restore(SERVICE, Order("open", now + 4_000_000, "why", "who"), stages, "", ""),
+            lambda: store.restore(SERVICE, None, stages, "why", "who"),
             lambda: store.forget(SERVICE, chance.choice("abcd")),
             lambda: store.lot.pick(SERVICE, 1),
             lambda: store.scripts.run("renew", SERVICE, "", "", "2", "1", 1000),

@@ -83,6 +83,15 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *told: str) -> No
         ("circuits disable finnhub --for -3", ["'-3'", "give seconds"]),
         ("circuits close finnhub --for soon", ["'soon'", "give seconds"]),
         ("circuits open finnhub --for 1e300", ["'1e300'", "at most"]),
+        ("circuits open finnhub --for 0", ["'0'", "at least 0.001"]),
+        ("circuits close finnhub --for 0.0000001", ["'0.0000001'", "at least 0.001"]),
+        ("circuits reset finnhub --for 1h", ["reset has no time limit", "leave --for out"]),
+        ("circuits set finnhub failure_threshold=4 --for 0", ["'0'", "at least 0.001"]),
+        ("circuits unset finnhub --for 1h", ["--for"]),
+        ("circuits release finnhub --for 1h", ["--for"]),
+        ("circuits unset finnhub jitter", ["'jitter' is not changed; changed are none"]),
+        ("circuits drop finnhub one --all", ["name the tasks to drop, or --all"]),
+        ("simulate finnhub down --seconds 3", ["--seconds goes with slow or drip"]),
         ("circuits set nope failure_threshold=2", ["'nope'", "finnhub"]),
         ("circuits set finnhub", ["FIELD=VALUE"]),
         ("circuits unset nope", ["'nope'", "finnhub"]),
@@ -205,6 +214,9 @@ def test_an_operator_changes_a_policy_for_a_while(celery):
     assert row["policy_changes"] == {"failure_threshold": 4, "max_concurrent": 2}
     assert (row["policy_changed_by"], row["policy_changed_note"]) == ("ann", "drill")
     assert json.loads(celery("circuits", "show", "benzinga", "--json").stdout) == row
+    assert "failure_threshold=4 by ann (drill) until " in celery("circuits", "show", "benzinga").stdout
+    left = json.loads(celery("circuits", "unset", "benzinga", "max_concurrent", "--json").stdout)
+    assert left["policy_changes"] == {"failure_threshold": 4}
     after = json.loads(
         celery("circuits", "unset", "benzinga", "--reason", "over", "--actor", "bob", "--json").stdout
     )

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -198,7 +199,8 @@ def test_two_versions_share_one_circuit_and_keep_what_only_a_later_one_knows(ver
     word = json.loads(override_text(Policy(timeout_seconds=1), {"failure_threshold": 4}))
     for part in ("changes", "policy", "wire"):
         word[part]["later"] = 7
-    versions.store.override("dead", json.dumps(word), 600, "a rule of a later version", "operator")
+    stages = [(time.time_ns() // 1000 + 600_000_000, json.dumps(word))]
+    versions.store.override("dead", None, stages, "a rule of a later version", "operator")
 
     versions.worker("previous", PREVIOUS)
     versions.worker("present", PRESENT)

@@ -1,21 +1,32 @@
 """What Flower gets in addition: a Circuits page, ``GET /circuit-breakers``, the circuits' metrics.
 
-Nothing of Flower is changed: handlers go into the list it builds its routes from, before its catch-all, and
-its templates are found through a loader that knows ours too. The names used are module-level and no stable
-API, so Flower is pinned to its minor series; ``install`` refuses one it does not fit.
+Nothing of Flower is changed: handlers go into the list it builds its routes from, before its own, and its
+templates are found through a loader that knows ours too. The names used are module-level and no stable API,
+so Flower is pinned to its minor series; ``install`` refuses one it does not fit. Its ``/metrics`` is served
+by a handler of ours: Flower's own would wait for the store on its event loop.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from flower import urls
 from prometheus_client import REGISTRY
+from tornado import httputil
 from tornado.web import url
 
 from resilience.metrics import CircuitCollector
 from tasks.metrics import ReadingCollector
-from workers.flower.handlers import CircuitBreaker, CircuitBreakers, CircuitPage, CircuitsPage, Files
+from workers.flower.handlers import (
+    SHOWN_MOST,
+    CircuitBreaker,
+    CircuitBreakers,
+    CircuitPage,
+    CircuitsPage,
+    Files,
+    Metrics,
+)
 from workers.flower.overlay import Templates
 
 HERE = Path(__file__).parent
@@ -27,7 +38,11 @@ ROUTES = (
     url(r"/circuits/([^/]+)", CircuitPage, name="circuit"),
     url(r"/circuit-breakers/?", CircuitBreakers),
     url(r"/circuit-breakers/([^/]+)", CircuitBreaker),
+    url(r"/metrics", Metrics),
 )
+# A page shows so many tasks, all of which may be selected, and its form has fields besides.
+MOST_FIELDS = SHOWN_MOST + 100
+TURN_SECONDS = 0.0005
 
 
 def install() -> None:
@@ -41,6 +56,11 @@ def install() -> None:
     if ROUTES[0] in urls.handlers:
         return
     urls.settings["template_loader"] = Templates(HERE / "templates", Path(urls.settings["template_path"]))
-    urls.handlers[-1:-1] = ROUTES
+    urls.handlers[:0] = ROUTES
+    # The loop's thread gets its turn so soon beside those that draw; Python's own 5 ms add up over a request.
+    sys.setswitchinterval(TURN_SECONDS)
+    if hasattr(httputil, "ParseUrlEncodedConfig"):  # Tornado takes any number before 6.5.8
+        fields = httputil.ParseUrlEncodedConfig(max_arguments=MOST_FIELDS)
+        httputil.set_parse_body_config(httputil.ParseBodyConfig(urlencoded=fields))
     for collector in (CircuitCollector(), ReadingCollector()):
         REGISTRY.register(collector)

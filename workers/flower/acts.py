@@ -9,6 +9,7 @@ from resilience import get_circuit_breaker
 from resilience.breaker import EVER
 from resilience.circuit import CircuitState
 from resilience.errors import ResilienceError, StoreUnavailableError
+from resilience.policy import MAX_SECONDS, MIN_SECONDS
 from resilience.release import drop
 from resilience.stores import default_store
 from tasks import entitlement
@@ -63,13 +64,32 @@ class Order:
             raise ActError(f"act={act!r}: choose one of {', '.join([*ACTS, 'drop'])}")
         if act == "drop" and bool(ids) == everything:
             raise ActError("Select the tasks to drop, or drop all of them.")
+        if act != "drop" and (ids or everything):
+            raise ActError(f"{ACTS[act][0]} is for the circuit: tasks cannot be selected for it.")
         if len(reason) > REASON_MOST:
             raise ActError(f"The reason has {len(reason)} characters: {REASON_MOST} are the most.")
-        try:
-            limit = float(seconds) if seconds and act in LIMITED else None
-        except ValueError:
-            raise ActError(f"seconds={seconds!r}: give a number of seconds") from None
-        return cls(act, limit, reason, tuple(ids))
+        return cls(act, _limit(act, seconds.strip()), reason, tuple(ids))
+
+
+def _limit(act: str, seconds: str) -> float | None:
+    """A form's time limit; None where it has none.
+
+    Raises:
+        ActError: For one that cannot work, or that means nothing here.
+    """
+    if not seconds:
+        return None
+    if act not in LIMITED:
+        raise ActError(f"seconds={seconds!r}: this act has no time limit; choose none")
+    try:
+        limit = float(seconds)
+    except ValueError:
+        limit = 0
+    if not MIN_SECONDS <= limit <= MAX_SECONDS:  # nan is not either
+        raise ActError(
+            f"seconds={seconds!r}: give seconds from {MIN_SECONDS} to {MAX_SECONDS:.0f}, or choose none"
+        )
+    return limit
 
 
 def carry_out(app: Celery, service: str, order: Order, actor: str) -> str:
@@ -89,11 +109,11 @@ def carry_out(app: Celery, service: str, order: Order, actor: str) -> str:
         return _release(service, order, actor)
     breaker = get_circuit_breaker(service)
     if order.act == "open":
-        breaker.force_open(order.seconds or EVER, order.reason, actor)
+        breaker.force_open(EVER if order.seconds is None else order.seconds, order.reason, actor)
     elif order.act == "close":
-        breaker.force_close(order.seconds or 0, order.reason, actor)
+        breaker.force_close(0 if order.seconds is None else order.seconds, order.reason, actor)
     elif order.act == "disable":
-        breaker.disable(order.seconds or EVER, order.reason, actor)
+        breaker.disable(EVER if order.seconds is None else order.seconds, order.reason, actor)
     else:
         breaker.reset(order.reason, actor)
         entitlement.forget(service)

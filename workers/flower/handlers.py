@@ -1,15 +1,23 @@
-"""The pages, the JSON and the controls. What reads a store or acts on one runs in Flower's executor."""
+"""The pages, the JSON, the metrics and the controls.
+
+Flower's loop serves everybody, so what waits for a store, and what takes long where there are many circuits,
+runs in its executor: asking, acting, drawing a page, writing JSON and metrics.
+"""
 
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from flower.utils import template
 from flower.views import BaseHandler
+from prometheus_client import generate_latest
 from tornado import web
 from tornado.ioloop import IOLoop
 
@@ -107,11 +115,18 @@ class CircuitHandler(BaseHandler):
             raise web.HTTPError(404, f"Unknown circuit '{service}'")
         return service
 
-    def show(self, page: str, part: str, **values: Any) -> None:
+    async def show(self, page: str, part: str, **values: Any) -> None:
         """A page, or, asked for by the page itself, the part of it that changes."""
         self.set_header("Content-Security-Policy", POLICY)
         whole = self.get_query_argument("part", "") != "live"
-        self.render(page if whole else part, view=view, forbidden=self.forbidden, **values)
+        _ = self.xsrf_token  # its cookie is set here, not in the executor
+        values |= dict(inspect.getmembers(template, inspect.isfunction))
+        values |= {
+            "view": view,
+            "forbidden": self.forbidden,
+            "url_prefix": self.application.options.url_prefix,
+        }
+        self.finish(await self.off_loop(partial(self.render_string, page if whole else part, **values)))
 
 
 class CircuitsPage(CircuitHandler):
@@ -120,7 +135,7 @@ class CircuitsPage(CircuitHandler):
     @web.authenticated
     async def get(self) -> None:
         """The page."""
-        self.show("circuits.html", "circuits_live.html", board=await look.ask())
+        await self.show("circuits.html", "circuits_live.html", board=await look.ask())
 
 
 class CircuitPage(CircuitHandler):
@@ -147,7 +162,7 @@ class CircuitPage(CircuitHandler):
         except ValueError:
             most = SHOWN
         found = await self.off_loop(self._detail, self.known(service), most)
-        self.show(
+        await self.show(
             "circuit.html", "circuit_live.html", found=found, most=most, shown_most=SHOWN_MOST, acts=ACTS
         )
 
@@ -197,10 +212,10 @@ class JsonHandler(CircuitHandler):
         """Anybody, where that is configured."""
         return settings().circuits_without_login in ("read", "control") or super().get_current_user()
 
-    def reply(self, found: dict[str, Any]) -> None:
+    def reply(self, text: str) -> None:
         """As JSON."""
         self.set_header("Content-Type", "application/json")
-        self.write(json.dumps(found))
+        self.write(text)
 
 
 class CircuitBreakers(JsonHandler):
@@ -209,7 +224,7 @@ class CircuitBreakers(JsonHandler):
     @web.authenticated
     async def get(self) -> None:
         """All states."""
-        self.reply(await self.off_loop(publishing.report))
+        self.reply(await self.off_loop(lambda: json.dumps(publishing.report())))
 
 
 class CircuitBreaker(JsonHandler):
@@ -222,7 +237,17 @@ class CircuitBreaker(JsonHandler):
         if found is None:
             self.set_status(404)
             found = {"error": f"there is no circuit breaker {service!r}"}
-        self.reply(found)
+        self.reply(json.dumps(found))
+
+
+class Metrics(CircuitHandler):
+    """``GET /metrics``, Flower's own and ours; as Flower's handler, but for where they are collected."""
+
+    async def get(self) -> None:
+        """All of them."""
+        self.application.purge_offline_worker_metrics()
+        self.set_header("Content-Type", "text/plain")
+        self.write(await self.off_loop(generate_latest))
 
 
 class Files(web.StaticFileHandler):

@@ -17,8 +17,6 @@ from workers.commands import UNPROBED
 from workers.flower import drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from resilience.circuit import History, Transition
     from resilience.parking import Entry
 
@@ -174,9 +172,10 @@ class Detail:
             "Quota": self._quota(),
             "Last good": f"{kept[0]}, {span(kept[1])} old" if kept else "none yet",
             "Operator": _word(row["actor"], row["note"], row["forced_until"], now),
-            "Policy changed": _settings(row["policy_changes"])
-            and f"{_settings(row['policy_changes'])}, "
-            + _word(row["policy_changed_by"], row["policy_changed_note"], row["policy_changed_until"], now),
+            "Policy changed": "; ".join(
+                f"{name}={one['value']}, " + _word(one["actor"], one["note"], one["until"], now)
+                for name, one in row["policy_changes_by_field"].items()
+            ),
             "Only observes": "it lets through what it would refuse" if row["observe_only"] else "",
             "Keys refused": ", ".join(row["refused_keys"]),
             "Not in plan": ", ".join(_missing(noted, now) for noted in row["not_in_plan"]),
@@ -246,10 +245,6 @@ def _word(actor: str | None, note: str | None, ends: str | None, now: datetime) 
 def _missing(noted: dict[str, Any], now: datetime) -> str:
     what = f"{noted['dataset']} of {noted['symbol']}" if noted["symbol"] else noted["dataset"]
     return f"{what}, asked again {until(noted['until'], now)}"
-
-
-def _settings(changes: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in changes.items())
 
 
 def why(change: Transition) -> str:
