@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import resilience.stores.redis
-from resilience import CircuitBreaker, CircuitState, Policy, Reason, Verdict
+from resilience import CircuitBreaker, CircuitState, Permit, Policy, Reason, Verdict
+from resilience.circuit import LOST
 from resilience.policy import LEASE_GRACE_SECONDS
 from tests.circuits import fail, granted, names, state
 
 if TYPE_CHECKING:
-    from resilience import Permit
     from resilience.circuit import Transition
     from resilience.stores import Store
     from tests.circuits import Clock
@@ -447,3 +447,22 @@ def heard(breaker: CircuitBreaker, store: Store) -> list[Transition]:
     news = store.transitions([breaker.service_name])
     store.heard(news)
     return news
+
+
+@pytest.mark.parametrize("other", ["a:b", "reserved:a", "b:a", "a:", ":a"])
+def test_of_a_lost_process_only_its_own_call_ends_whatever_ids_begin_with(
+    store: Store, clock: Clock, other: str
+) -> None:
+    """Two calls at once; that of the task named otherwise goes on, and holds its place."""
+    policy = Policy(failure_threshold=1, timeout_seconds=10, half_open_max_calls=2, half_open_successes=3)
+    breaker = CircuitBreaker(next(names), store=store, policy=policy)
+    breaker.report(breaker.acquire(), Verdict.FAILURE)
+    clock.forward(10)
+    permit = breaker.acquire(other)
+    assert permit.probe
+    lost = Permit(granted=True, service=breaker.service_name, state=CircuitState.HALF_OPEN, generation=LOST)
+    breaker.report(lost, Verdict.FAILURE, owner="a", max_attempts=9)
+    assert breaker.read().state is CircuitState.HALF_OPEN, "it had no call under way"
+    assert breaker.read().in_flight == 1
+    breaker.report(lost, Verdict.FAILURE, owner=other, max_attempts=9)
+    assert breaker.read().state is CircuitState.OPEN
