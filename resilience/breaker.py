@@ -161,7 +161,7 @@ class CircuitBreaker:
             hold_seconds: With hold: how long the provider wants to be left alone.
             reason: With hold: why (rate_limited unless said).
             owner: The task that made the call, if one did.
-            max_attempts: Its attempt budget.
+            max_attempts: Its attempt budget; -1: it has asked for another attempt itself, and spends none.
             detail: With failure or hold: what was wrong, for people, free of secrets; of a long text the
                 beginning, on one line.
             subject: With failure and an owner: what its call was about, the same for all that ask the same.

@@ -183,6 +183,10 @@ class Permit:
         return (self.retry_at - time_of(self.at_micros)).total_seconds() if self.retry_at else 0
 
 
+#: The attempt budget of a task that has asked for another attempt itself: it spends none and comes back.
+ASKED = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What a finished call found out.
@@ -192,7 +196,7 @@ class Finding:
         hold_seconds: With a hold: how long the provider wants to be left alone.
         reason: With a hold: why.
         owner: The id of the task that made the call, empty if none did.
-        max_attempts: That task's attempt budget.
+        max_attempts: That task's attempt budget, or ASKED.
         key: The fingerprint of the key the call was made with, empty if there is none.
         host: Whose finding it is.
         detail: With a failure or hold: what was wrong, in a line for people, free of secrets; else empty.

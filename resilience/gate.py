@@ -40,6 +40,7 @@ from resilience.messages import ODD, tell
 from resilience.parking import PUBLISHED_AGAIN, Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
+from resilience.retrying import ASKED_FOR
 from resilience.standby import REQUEUE_SECONDS, Standby
 from resilience.states import ParkedStates
 from resilience.task import NEVER_WAITS, Parked, ResilientTask, subject_of
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# Refusals that say nothing of the next call.
-PACED = frozenset({Reason.QUOTA, Reason.CONCURRENCY, Reason.RECOVERING})
+# Why a message waits that says nothing of the next call.
+PACED = frozenset({Reason.QUOTA, Reason.CONCURRENCY, Reason.RECOVERING, ASKED_FOR})
 # As Redis counts; a Valkey tells which of these it is like. The scripts are tried on the oldest one too.
 OLDEST_SERVER = (6, 2)
 # How often the circuits are looked at, and the lots emptied.
@@ -86,7 +87,7 @@ class Refusal:
     def of(cls, task: ResilientTask, message: Any, wait: Parked) -> Refusal | None:
         """None for a message that cannot be kept as JSON."""
         try:
-            stored = Stored.of(message)
+            stored = wait.parks(message)
             entry = Waiting(stored, Lane(task.lane), wait.delay_seconds, wait.behind, task.group_of(stored))
         except ODD as error:
             logger.error("cannot park a message of %s, its headers are no JSON: %s", task.name, error)  # noqa: TRY400 - the message says it all
@@ -361,8 +362,8 @@ class Gate:
         circuit = self.store.read([wait.service])[wait.service]
         if not circuit.shared:
             self._learn(wait, circuit)
-        if self.standby.needed:
-            self.standby.keep(request.message)
+        if self.standby.needed or wait.retries is not None:
+            self.standby.keep(request.message, wait)
             request.acknowledged = True
         else:  # to its queue again, after a pause, so that nothing spins
             self.consumer.timer.call_after(REQUEUE_SECONDS, request.reject, (True,))

@@ -1,8 +1,9 @@
 """The parking lot: where messages wait that an open circuit refuses.
 
 A message is kept as it came from the broker, with its own exchange and routing key; it is never rebuilt
-from a signature. Order of acts, everywhere: result state ``PARKED``, park,
-acknowledge. A crash between two of them repeats a message and never loses one.
+from a signature, but where its task asks for other arguments or options with ``retry()``. Order of acts,
+everywhere: result state ``PARKED``, park, acknowledge. A crash between two of them repeats a message and
+never loses one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ DROPS = ("expired", "full", "operator", "overdue", "revoked", "unreadable")
 # properties; and Celery's TTL, which would delete a copy that waits.
 _LEFT_OUT = frozenset(
     {
-        *("delivery_info", "delivery_tag", "body_encoding"),
+        *("delivery_info", "delivery_tag", "body_encoding", "redelivered"),
         *("content_type", "content_encoding", "application_headers"),
         "expiration",
     }
@@ -178,6 +179,12 @@ class Stored:
             return ""  # the protocol before the present one, or malformed
         text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def retried(self, retries: int) -> Stored:
+        """The same for another attempt, whose ``request.retries`` is this."""
+        if "task" in self.headers:
+            return replace(self, headers=self.headers | {"retries": retries})
+        return replace(self, body=json.dumps(json.loads(self.body) | {"retries": retries}))
 
     def restore(self, accept: Iterable[str]) -> Message:
         """As a kombu message again, off any channel; ``accept`` says what its body may be."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from resilience.errors import StoreFullError
     from resilience.gate import Gate
+    from resilience.task import Parked
 
 logger = get_logger(__name__)
 
@@ -65,12 +66,14 @@ class Held:
 
     Attributes:
         message: kombu's, unacknowledged.
+        sent: What goes back.
         until: When it goes back, on the monotonic clock.
         room: The prefetch count was raised by one for it.
         refused: It does not go sooner: others can be parked, and it was refused for its own circuit.
     """
 
     message: Any
+    sent: Stored
     until: float
     room: bool
     refused: bool = False
@@ -125,14 +128,30 @@ class Standby:
             self.gate.consumer.call_soon(self._steer, wanted)
         self.flush()
 
-    def keep(self, message: Any) -> None:
-        """Take a refused message; it is acknowledged here, once it is back at the broker."""
-        if self._at_broker:
-            self._held.append(Held(message, until=0, room=False))
+    def keep(self, message: Any, wait: Parked | None = None) -> None:
+        """Take a refused message; it is acknowledged here, once it is back at the broker.
+
+        Args:
+            message: kombu's.
+            wait: Of one that comes back from the pool. If its task asked for that with ``retry()``, it goes
+                with an ETA, as Celery would send it.
+        """
+        try:
+            stored = wait.parks(message) if wait else Stored.of(message)
+        except (DecodeError, ContentDisallowed, *ODD):  # it keeps none of the others
+            logger.exception("cannot send back a message")
+            message.reject_log_error(logger, self.gate.consumer.connection_errors, requeue=True)
+            return
+        if wait and wait.retries is not None:
+            stored = replace(stored, headers=stored.headers | {"eta": wait.retry_at.isoformat()})
+            self._held.appendleft(Held(message, stored, until=0, room=False))
+            self._flush_soon()
+        elif self._at_broker:
+            self._held.append(Held(message, stored, until=0, room=False))
             self._flush_soon()
         else:
             until = time.monotonic() + PAUSE_SECONDS
-            self._held.append(Held(message, until, self._make_room(), refused=not self.needed))
+            self._held.append(Held(message, stored, until, self._make_room(), refused=not self.needed))
 
     def flush(self) -> None:
         """Send back those whose pause is over; all, once they can be parked."""
@@ -176,7 +195,7 @@ class Standby:
         """Publish, then acknowledge; or reject."""
         consumer = self.gate.consumer
         errors = consumer.connection_errors
-        batch, messages = self._readable(batch)
+        messages = [held.sent for held in batch]
         rooms: dict[str, Queue] = {}
         if self._at_broker:
             rooms = {exchange: waiting_room(exchange) for exchange in {m.exchange for m in messages}}
@@ -190,19 +209,6 @@ class Standby:
             else:
                 reject = held.message.reject_log_error
                 consumer.timer.call_after(REQUEUE_SECONDS, reject, (logger, errors, True))
-
-    def _readable(self, batch: list[Held]) -> tuple[list[Held], list[Stored]]:
-        """What can go back, and as what; one that cannot keeps none of the others, and returns as it is."""
-        good: list[Held] = []
-        messages: list[Stored] = []
-        for held in batch:
-            try:
-                messages.append(Stored.of(held.message))
-                good.append(held)
-            except (DecodeError, ContentDisallowed, *ODD):
-                logger.exception("cannot send back a message")
-                held.message.reject_log_error(logger, self.gate.consumer.connection_errors, requeue=True)
-        return good, messages
 
     def _publish(self, messages: list[Stored], rooms: Iterable[Queue]) -> list[Stored]:
         """Those the broker has for certain."""

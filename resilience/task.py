@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import random
-import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import Task
+from celery import Task, states
+from celery.app.trace import TraceInfo
 from celery.backends.rpc import RPCBackend
-from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+from celery.exceptions import Ignore, MaxRetriesExceededError, Retry, SoftTimeLimitExceeded
 from celery.utils.log import get_logger
 
 from resilience.calls import part_of
-from resilience.circuit import Permit, Reason, Report, Verdict, reason_of
+from resilience.circuit import ASKED, Permit, Reason, Report, Verdict, reason_of
 from resilience.errors import CircuitBreakerOpenError, ConfigurationError, refusal_in
-from resilience.parking import Lane
+from resilience.parking import Lane, Stored
 from resilience.registry import get_circuit_breaker
+from resilience.retrying import ASKED_FOR, PREDICATES, Asked, Draft, pause_of
 
 if TYPE_CHECKING:
     from celery import Celery
-
-    from resilience.parking import Stored
+    from celery.app.task import Context
 
 logger = get_logger(__name__)
 
@@ -33,6 +35,8 @@ logger = get_logger(__name__)
 STALE_KEY_PAUSE_SECONDS = 5.0
 #: An open circuit of this kind will not let the task through later either: waiting is no answer.
 NEVER_WAITS = frozenset({Reason.RETIRED, Reason.ENTITLEMENT})
+#: Celery's tasks that call others as functions, once for each item.
+MAPPERS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,14 @@ class Outcome:
     detail: str = ""
 
 
+WELL, UNSAID = Outcome(Verdict.SUCCESS, ends=True), Outcome(Verdict.IGNORED, ends=True)
+
+
 class Parked(Ignore):
     """Leaves the pool process and says where and how the message waits.
 
-    Carries only plain values: it crosses a process boundary.
+    Carries only plain values: it crosses a process boundary. After ``retry()`` these are also the count of
+    retries and, where that is not the message that came, the text of the new one.
     """
 
     def __init__(  # one flat argument list, because that is what survives the crossing
@@ -72,32 +80,64 @@ class Parked(Ignore):
         delay_seconds: float = 0,
         behind: bool = False,  # noqa: FBT001, FBT002 - positional, as above
         label: str | None = None,
+        retries: int | None = None,
+        text: str = "",
     ) -> None:
-        super().__init__(service, reason, retry_at, delay_seconds, behind, label)
+        super().__init__(service, reason, retry_at, delay_seconds, behind, label, retries, text)
         self.service = service
         self.reason = reason
         self.retry_at = retry_at
         self.delay_seconds = delay_seconds
         self.behind = behind
         self.label = label
+        self.retries = retries
+        self.text = text
+
+    def after(self, asked: Asked, retries: int) -> Parked:
+        """The same for the attempt its task asked for; after a failed probe the circuit alone says when."""
+        pause = 0 if self.behind else max(self.delay_seconds, asked.pause)
+        retry_at = max(self.retry_at, datetime.now(UTC) + timedelta(seconds=pause))
+        return Parked(
+            self.service, self.reason, retry_at, pause, self.behind, self.label, retries, asked.message
+        )
+
+    def parks(self, message: Any) -> Stored:
+        """What is to be parked: the message that came, or what its task has made of it."""
+        stored = Stored.load(self.text) if self.text else Stored.of(message)
+        return stored if self.retries is None else stored.retried(self.retries)
 
     def __str__(self) -> str:
         return f"Parked: {self.service} {self.reason}, next try {self.retry_at:%H:%M:%S} UTC"
 
 
-class AnotherAttempt(Retry):
-    """``self.retry()`` in a resilient task: nothing has been published, the message will wait.
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a call ended.
 
-    Args:
-        error: What the attempt failed with.
-        countdown: Seconds to wait.
-        budget: Attempts after which the task fails.
+    Attributes:
+        outcome: What it said of the service.
+        about: The exception that was judged, if any.
+        budget: The attempts its task may spend.
+        asked: The ``retry()`` it ended with: the task is not over.
+        sent: Calls of ``retry()`` it did not end with, as with ``throw=False``: Celery sends their messages.
+        final: The task ends with what left its body, a value or an exception.
+        nameless: It is not reported as the task's: another message under its id may be in the lot already, or
+            the service has nothing to do with how it ended.
     """
 
-    def __init__(self, error: Exception | None, countdown: float, budget: int) -> None:
-        super().__init__(exc=error, when=countdown)
-        self.countdown = countdown
-        self.budget = budget
+    outcome: Outcome
+    about: Exception | None
+    budget: int
+    asked: Asked | None
+    sent: tuple[Asked, ...]
+    final: bool
+    nameless: bool
+
+    def spends_retry(self, permit: Permit, report: Report) -> bool:
+        """An outage spends none, however long it lasts."""
+        if self.outcome.verdict is Verdict.FAILURE:
+            return report.own or not (permit.probe or report.state.shut)
+        return not self.outcome.hold_seconds
 
 
 class ResilientTask(Task):
@@ -108,8 +148,9 @@ class ResilientTask(Task):
     Attributes:
         service: The circuit the task is under.
         services: More circuits, in order of preference, where the body can use another service
-            instead; ``self.request.service`` tells it which one it was let through to, and
-            ``self.request.call_seconds`` how long its call may take.
+            instead; ``self.request.service`` tells it which one it was let through to,
+            ``self.request.call_seconds`` how long its call may take, and ``self.request.attempts`` how many
+            attempts have failed before.
         lane: Who waits for it; on-demand tasks leave the parking lot first.
         max_attempts: Failed attempts after which the task ends in FAILURE, if its circuit is closed:
             then the service is well and the task is not. A refusal, a hold and a failed probe spend
@@ -164,6 +205,7 @@ class ResilientTask(Task):
             ) from None
         for service in cls.services:
             get_circuit_breaker(service)
+        refuse_bypass(cls)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one path, kept in one place
         """One task's life, top to bottom.
@@ -175,12 +217,14 @@ class ResilientTask(Task):
             Exception: The body's own, when it is the task's answer or its attempts are spent.
         """
         request = self.request
-        if request.called_directly:
-            return self.run(*args, **kwargs)
+        if request.called_directly or under_way(request):
+            return self.call_as_function(*args, **kwargs)
 
         owner = "" if request.is_eager else request.id  # who has no message is a caller like any other
         waits: list[Parked] = []  # where the message could wait
         error: Exception | None = None  # what the task fails with if it can wait nowhere
+        asked: Asked | None = None  # the retry() its last call ended with
+        retries: int = request.retries or 0
         services = self.candidates_of(request.id, args, kwargs)
         for service in services:
             breaker = get_circuit_breaker(service)
@@ -197,70 +241,132 @@ class ResilientTask(Task):
             # The call itself. No lock is held; a permit lost with its process lapses by itself.
             if permit.wait_seconds:
                 time.sleep(permit.wait_seconds)  # a tenth of a second at most: it came before its turn
-            request.service, request.call_seconds = service, permit.call_seconds
-            request.retries = max(request.retries or 0, permit.attempts)
-            countdown: float | None = None
-            budget = self.max_attempts
-            started = time.monotonic()
+            self.begin(permit)
+            result, failure, started = None, None, time.monotonic()
             try:
                 with part_of(breaker):
                     result = self.run(*args, **kwargs)
-            except AnotherAttempt as wish:  # the body asked for one
-                failure: Exception = wish.exc or MaxRetriesExceededError(f"{self.name} asked to be retried")
-                outcome = Outcome(Verdict.FAILURE)
-                countdown, budget = wish.countdown, wish.budget
-            except (Ignore, Reject, Retry):  # the body speaks to Celery, not of the service
-                # Not in the task's name: a message it sent under its own id may wait in the lot by now.
-                breaker.report(permit, Verdict.IGNORED)
-                self.log_end(permit, Outcome(Verdict.IGNORED), started)
-                raise
             except Exception as exc:  # noqa: BLE001 - judged, and raised again unless it can wait
-                failure, outcome = exc, self.judge(exc)
-            else:
-                breaker.report(permit, Verdict.SUCCESS, owner=owner)
-                self.log_end(permit, Outcome(Verdict.SUCCESS), started)
-                forget_elsewhere(request.id, service, services)
-                return result
+                failure = exc
+            finally:
+                request.permit = None
 
             # What did it say about the service? A report that comes too late only counts.
-            waits_elsewhere = outcome.verdict is Verdict.IGNORED and outcome.hold_seconds > 0
+            end = self.ending(failure)
+            outcome = end.outcome
             report = breaker.report(
                 permit,
                 outcome.verdict,
                 hold_seconds=outcome.hold_seconds,
                 reason=outcome.reason,
-                # A task the service has nothing to do with is not at its end here.
-                owner="" if waits_elsewhere else owner,
-                max_attempts=budget,
+                owner="" if end.nameless else owner,
+                max_attempts=end.budget,
                 # Of an exception nobody has judged, the type: its text may hold anything.
-                detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(failure).__name__,
+                detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(end.about).__name__,
                 subject=subject_of(self.name, args, kwargs),
             )
             self.log_end(permit, outcome, started)
 
-            # And about the task?
-            if outcome.ends:
-                forget_elsewhere(request.id, service, services)
-                raise failure
-            error = failure
-            if outcome.verdict is Verdict.HOLD and outcome.reason not in NEVER_WAITS:
-                waits.append(held(service, outcome, report))
-            elif waits_elsewhere:
-                waits.append(met_refusal(service, outcome))
-            elif outcome.verdict is not Verdict.FAILURE or (report.own and report.attempts >= budget):
-                pass  # it ends, unless another service lets it through
-            elif permit.probe:
-                waits.append(failed_probe(service, outcome, report))
-            elif report.state.shut or report.attempts < budget:
-                delay = self.backoff(report.attempts) if countdown is None else countdown
-                waits.append(failed_attempt(service, outcome, report, delay))
+            # And about the task? It is over,
+            asked, retries = end.asked, (request.retries or 0) + end.spends_retry(permit, report)
+            if end.final:
+                for one in end.sent:
+                    one.publish(retries)
+                if not end.nameless and not end.sent:
+                    forget_elsewhere(request.id, service, services)
+                if failure is not None:
+                    raise failure
+                return result
+            # or waits, or asks another service, or has spent its attempts.
+            error = end.about if asked else failure
+            wait = self.wait_after(permit, end, report)
+            if wait:
+                waits.append(wait)
+            if asked and outcome.verdict not in (Verdict.FAILURE, Verdict.HOLD):
+                break  # another service is not what it asked for
 
         if not waits:
             raise error or CircuitBreakerOpenError(self.service, None, None)
         soonest = min(waits, key=lambda wait: wait.retry_at)
         if request.is_eager:
             raise error or CircuitBreakerOpenError(soonest.service, soonest.retry_at, soonest.reason)
+        if asked:
+            self.tell_of_retry(asked)
+            soonest = soonest.after(asked, retries)
         raise soonest
+
+    def begin(self, permit: Permit) -> None:
+        """What the body can see of its call, and what the layer must know while it runs."""
+        request = self.request
+        request.service, request.call_seconds = permit.service, permit.call_seconds
+        request.attempts, request.retries = permit.attempts, request.retries or 0
+        request.permit, request.asked, request.depth = permit, [], len(self.request_stack)
+        # So that Celery gives a function's call a request of its own, which takes none of these for headers.
+        request._protected = 1  # noqa: SLF001 - as Celery's own __call__ does
+        request.headers = request.headers or {}
+
+    def call_as_function(self, *args: Any, **kwargs: Any) -> Any:
+        """Celery's own: within its own body, in another task's or outside of any. No circuit is asked.
+
+        Raises:
+            ConfigurationError: It is ``map()``, ``starmap()`` or ``chunks()`` that calls.
+        """
+        caller = self.app.current_task
+        if caller is not None and caller.name in MAPPERS:
+            raise self.not_mapped(caller.name)
+        return super().__call__(*args, **kwargs)
+
+    def ending(self, failure: Exception | None) -> Ending:
+        """What a call has said, by what left the body and by what the body asked for.
+
+        A ``retry()`` is judged by its exception, as if that had left the body.
+        """
+        calls: list[Asked] = self.request.asked
+        granted = tuple(one for one in calls if one.granted)
+        left = next((one for one in calls if failure is not None and one.answer is failure), None)
+        asked = left if granted == (left,) and not self.request.is_eager else None
+        about = left.about if left else granted[-1].about if granted else failure
+        if failure is None and not granted:
+            outcome = WELL
+        elif about is None or isinstance(about, PREDICATES):  # the body speaks to Celery, not of the service
+            outcome = UNSAID
+        else:
+            outcome = self.judge(about)
+        if left and left.mistaken:
+            outcome = replace(outcome, ends=True)
+        elsewhere = outcome.verdict is Verdict.IGNORED and not outcome.ends
+        return Ending(
+            outcome,
+            about,
+            budget=ASKED if granted else 0 if calls else self.max_attempts,
+            asked=asked,
+            sent=() if asked or self.request.is_eager else granted,
+            final=asked is None and (outcome.ends or bool(granted)),
+            nameless=not granted and (elsewhere or isinstance(failure, PREDICATES)),
+        )
+
+    def wait_after(self, permit: Permit, end: Ending, report: Report) -> Parked | None:
+        """Where the message waits after a call that was not the end; None: not for this service."""
+        service, outcome, asked = permit.service, end.outcome, end.asked
+        if outcome.verdict is Verdict.HOLD:
+            return None if outcome.reason in NEVER_WAITS else held(service, outcome, report)
+        if outcome.verdict is Verdict.IGNORED and outcome.hold_seconds:
+            return met_refusal(service, outcome)
+        if outcome.verdict is not Verdict.FAILURE:
+            return Parked(service, ASKED_FOR, _later(report, 0), label=outcome.label) if asked else None
+        more = asked is not None or report.attempts < end.budget
+        if permit.probe and (more or not report.own):
+            return failed_probe(service, outcome, report)
+        if more or (report.state.shut and not report.own):
+            return failed_attempt(service, outcome, report, 0 if asked else self.backoff(report.attempts))
+        return None
+
+    def tell_of_retry(self, asked: Asked) -> None:
+        """The hook, the signal and the line of Celery's log. The state is PARKED."""
+        try:
+            raise asked.answer or AssertionError
+        except Retry as answer:
+            TraceInfo(states.RETRY, answer).handle_retry(self, self.request, store_errors=False)
 
     def log_end(self, permit: Permit, outcome: Outcome, started: float) -> None:
         """One line for each call that was made; a refusal is counted and never logged.
@@ -311,9 +417,9 @@ class ResilientTask(Task):
     def judge(self, error: Exception) -> Outcome:
         """What an exception out of the body means; override it to tell more apart.
 
-        The breaker's ``expected_exception`` is the service's failure; anything else is the task's
-        own, says nothing about the service, and ends the task. Where the circuit of another service
-        refused, the task waits for that.
+        The breaker's ``expected_exception`` is the service's failure, and so is a soft time limit; anything
+        else is the task's own, says nothing about the service, and ends the task. Where the circuit of
+        another service refused, the task waits for that.
         """
         refusal = refusal_in(error)
         if refusal and refusal.reason not in NEVER_WAITS:
@@ -323,7 +429,12 @@ class ResilientTask(Task):
                 reason=reason_of(refusal.reason or ""),
                 label=f"refused by {refusal.service}",
             )
-        verdict = get_circuit_breaker(self.request.service).verdict_of(error)
+        if isinstance(error, SoftTimeLimitExceeded):
+            verdict = Verdict.FAILURE
+        elif isinstance(error, (ConfigurationError, MaxRetriesExceededError)):
+            verdict = Verdict.IGNORED
+        else:
+            verdict = get_circuit_breaker(self.request.service).verdict_of(error)
         return Outcome(verdict, ends=verdict is not Verdict.FAILURE)
 
     def backoff(self, attempts: int) -> float:
@@ -342,27 +453,63 @@ class ResilientTask(Task):
         max_retries: int | None = None,
         **options: Any,
     ) -> Any:
-        """Ask for another attempt. The message waits in the parking lot, never as a Celery ETA.
+        """Celery's own, but the message waits in the parking lot, and not in a worker as an ETA.
+
+        What it says of the service is judged by ``exc``, or else by the exception that is being handled, as
+        if that had left the body. Without either it says nothing.
 
         Raises:
-            AnotherAttempt: Always, whatever ``throw`` says: the message waits once this attempt is over.
-            ConfigurationError: For what would need another message than the original.
+            Retry: Celery's, unless ``throw`` is false.
+            MaxRetriesExceededError: Or ``exc``: the retries are spent.
+            ConfigurationError: The pause is longer than a task may be parked.
         """
-        if self.request.called_directly or self.request.is_eager:
+        request = self.request
+        if not under_way(request):  # a function's call, or a hook: there is no attempt to be repeated
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
-        if args is not None or kwargs is not None or options:
-            raise ConfigurationError(
-                f"{self.name}: retry() keeps the original message; call it without args, kwargs and "
-                f"{', '.join(options) or 'options'}, or send a new task with apply_async()"
+        asked, draft = Asked.because_of(exc), Draft()
+        request.asked.append(asked)
+        called = (
+            len(self.request_stack) > request.depth
+        )  # as a function, by its own body: with arguments of its own
+        same = args is None and kwargs is None and not called
+        changed = bool(options) or not same
+        options |= {"producer": draft, "connection": None, "retry": False}
+        try:
+            longest = get_circuit_breaker(request.service).policy.max_parked_seconds
+            asked.pause = pause_of(eta, countdown, self.default_retry_delay, longest)
+            # A countdown may change where Celery sends it; the pause is the lot's.
+            answer = super().retry(
+                args, kwargs, exc, throw=False, countdown=0, max_retries=max_retries, **options
             )
-        if countdown is None and eta is not None:
-            eta = eta if eta.tzinfo else eta.replace(tzinfo=UTC)
-            countdown = (eta - datetime.now(UTC)).total_seconds()
-        elif countdown is None:
-            countdown = self.default_retry_delay
-        limit = self.max_retries if max_retries is None else max_retries
-        # Celery counts retries, the store counts attempts; no limit is no limit.
-        raise AnotherAttempt(exc, max(countdown, 0), sys.maxsize >> 11 if limit is None else limit + 1)
+            if changed and not request.is_eager:
+                asked.take_down(draft.stored, request, same_arguments=same)
+        except Exception as error:
+            asked.answer = error
+            raise
+        asked.answer = answer
+        answer.when = countdown or eta or asked.pause
+        if throw:
+            raise answer
+        return answer
+
+    def chunks(self, it: Any, n: int) -> Any:  # noqa: ARG002 - Celery's signature
+        """Refused: see ``not_mapped``."""
+        raise self.not_mapped("chunks()")
+
+    def map(self, it: Any) -> Any:  # noqa: ARG002 - Celery's signature
+        """Refused: see ``not_mapped``."""
+        raise self.not_mapped("map()")
+
+    def starmap(self, it: Any) -> Any:  # noqa: ARG002 - Celery's signature
+        """Refused: see ``not_mapped``."""
+        raise self.not_mapped("starmap()")
+
+    def not_mapped(self, how: str) -> ConfigurationError:
+        """One message with many calls asks no circuit, and could not wait for one in the middle."""
+        return ConfigurationError(
+            f"{how} of {self.name} would call {' or '.join(self.services)} past the circuit: send a message "
+            f"for each call, as in group({self.name}.s(item) for item in items)"
+        )
 
 
 def subject_of(name: str, args: Any, kwargs: Any) -> str:
@@ -372,6 +519,40 @@ def subject_of(name: str, args: Any, kwargs: Any) -> str:
     except (TypeError, ValueError, RecursionError):
         return ""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def under_way(request: Context) -> bool:
+    """Whether a call of the body is; a message may have a header of that name."""
+    return isinstance(request.get("permit"), Permit)
+
+
+def refuse_bypass(task: type[ResilientTask]) -> None:
+    """A ``__call__`` of the app's own must lead through the one of ResilientTask.
+
+    Raises:
+        ConfigurationError: It calls the body itself, or is never called.
+    """
+    bases = task.__mro__[: task.__mro__.index(Task)]
+    place = bases.index(ResilientTask)
+    for base in bases[:place]:
+        names = _names_in(getattr(inspect.unwrap(vars(base).get("__call__", len)), "__code__", None))
+        if "run" in names and "__call__" not in names:
+            raise ConfigurationError(
+                f"task {task.name}: __call__ of {base.__name__} calls self.run(), past the circuit; "
+                "have it call super().__call__()"
+            )
+    for base in bases[place + 1 :]:
+        if "__call__" in vars(base):
+            raise ConfigurationError(
+                f"task {task.name}: __call__ of {base.__name__} is never called; name it before ResilientTask"
+            )
+
+
+def _names_in(code: Any) -> set[str]:
+    """What a function uses by name, in functions within it, too."""
+    if not isinstance(code, CodeType):
+        return set()
+    return set(code.co_names).union(*map(_names_in, code.co_consts))
 
 
 def forget_elsewhere(task_id: str, answered: str, services: tuple[str, ...]) -> None:

@@ -13,9 +13,12 @@ import json
 import os
 import signal
 import time
+from typing import Any
 
 import redis
 from celery import Celery
+from celery.exceptions import MaxRetriesExceededError
+from celery.signals import task_retry
 from kombu.entity import Exchange, Queue
 
 from resilience import (
@@ -300,6 +303,153 @@ def flaky(self: ResilientTask, number: int) -> int:
     except ConnectionError as error:
         raise self.retry(exc=error, countdown=0.2) from error
     return number
+
+
+CIRCUIT_BREAKERS["picky"] = CircuitBreaker("picky", failure_threshold=100, expected_exception=OSError)
+
+
+@task(bind=True, base=ResilientTask, service="other", name="fleet.poll", max_retries=None)
+def poll(self: ResilientTask, times: int) -> int:
+    """Not ready yet, ask again: the service has answered well each time."""
+    provider.rpush("polled", self.request.retries)
+    if self.request.retries < times:
+        raise self.retry(countdown=0.05)
+    return int(self.request.retries)
+
+
+@task(bind=True, base=ResilientTask, service="other", name="fleet.pages")
+def pages(self: ResilientTask, page: int = 0, *, found: int = 0) -> list[int]:
+    """Goes on with another page."""
+    if page < 2:
+        raise self.retry(args=(page + 1,), kwargs={"found": found + 10}, countdown=0)
+    return [page, found, self.request.retries]
+
+
+@task(bind=True, base=ResilientTask, service="other", name="fleet.gives_up", max_retries=2)
+def gives_up(self: ResilientTask) -> list[Any]:
+    """Cleans up when its retries are spent."""
+    try:
+        raise self.retry(countdown=0)
+    except MaxRetriesExceededError as error:
+        return [self.request.retries, str(error)]
+
+
+@task(bind=True, base=ResilientTask, service="picky", name="fleet.in_vain", max_retries=2)
+def in_vain(self: ResilientTask, how: str) -> None:
+    """Asks for another attempt until Celery says no."""
+    provider.rpush("in_vain", how)
+    error = {"own": ValueError, "service": ConnectionError}.get(how)
+    if error is None:
+        raise self.retry(countdown=0)
+    try:
+        raise error(how)
+    except (ValueError, ConnectionError) as caught:
+        raise self.retry(exc=caught if how == "own" else None, countdown=0) from caught
+
+
+@task(
+    base=ResilientTask,
+    service="picky",
+    name="fleet.by_itself",
+    autoretry_for=(ValueError,),
+    max_retries=2,
+    retry_backoff=True,
+    retry_backoff_max=0,
+)
+def by_itself() -> None:
+    """Celery asks for it."""
+    provider.rpush("by_itself", "")
+    raise ValueError("bad input")
+
+
+@task(bind=True, base=ResilientTask, service="picky", name="fleet.moved", max_retries=1)
+def moved(self: ResilientTask) -> dict[str, Any]:
+    """The next attempt is another message; tells what of it arrives."""
+    if not self.request.retries:
+        raise self.retry(
+            countdown=0,
+            queue="aside",
+            priority=3,
+            headers={"colour": "red"},
+            shadow="moved aside",
+            time_limit=90,
+            soft_time_limit=80,
+            expires=600,
+        )
+    told = self.request
+    return {
+        "queue": told.delivery_info["routing_key"],
+        "priority": told.delivery_info["priority"],
+        "colour": told.headers["colour"],
+        "shadow": told.shadow,
+        "limits": told.timelimit,
+        "expires": bool(told.expires),
+        "parent": told.parent_id,
+        "args": told.argsrepr,
+    }
+
+
+@task(bind=True, base=ResilientTask, service="picky", name="fleet.goes_on", max_retries=2)
+def goes_on(self: ResilientTask) -> str:
+    """Reports its failure and goes on, as with throw=False many do."""
+    provider.rpush("goes_on", self.request.retries)
+    try:
+        raise ConnectionError("down")  # noqa: TRY301 - what a client library does
+    except ConnectionError as error:
+        if self.request.retries < 2:
+            self.retry(exc=error, countdown=0.1, throw=False, args=(), kwargs={})
+    return "done"
+
+
+@task(bind=True, base=ResilientTask, service="picky", name="fleet.mistaken", max_retries=5)
+def mistaken(self: ResilientTask, how: str) -> None:
+    """Calls the layer in a way that cannot work."""
+    provider.rpush("mistaken", how)
+    if how == "arguments":
+        raise self.retry(args=(1, 2, 3), countdown=0)
+    if how == "pause":
+        raise self.retry(countdown=10**9)
+    self.map([1, 2])
+
+
+class TellingTask(ResilientTask):
+    """Tells of its retries."""
+
+    abstract = True
+
+    def on_retry(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Celery's hook."""
+        provider.rpush("retried", json.dumps([repr(exc), task_id, args, kwargs, str(einfo)[:9]]))
+
+
+@task_retry.connect
+def note_retry(request: Any, reason: Any, **_: Any) -> None:
+    """Celery's signal."""
+    provider.rpush("signalled", f"{request.id} {reason}")
+
+
+@task(bind=True, base=TellingTask, service="other", name="fleet.told")
+def told(self: ResilientTask, number: int) -> int:
+    """Asks once."""
+    if not self.request.retries:
+        raise self.retry(exc=KeyError(number), countdown=0.05, throw=False)
+    return number
+
+
+@task(bind=True, base=ResilientTask, service="other", name="fleet.down_to")
+def down_to(self: ResilientTask, depth: int) -> list[Any]:
+    """Calls itself as a function."""
+    return [list(self.request.args), *(down_to(depth - 1) if depth else [])]
+
+
+@task(bind=True, base=ResilientTask, service="other", name="fleet.within")
+def within(self: ResilientTask, depth: int) -> list[int]:
+    """Asks for another attempt where it is called as a function."""
+    if self.request.retries:
+        return [depth, self.request.retries]
+    if depth:
+        return within(depth - 1)  # type: ignore[no-any-return]
+    raise self.retry(countdown=0)
 
 
 @task(bind=True, name="fleet.naive", max_retries=None, acks_late=True)

@@ -4,7 +4,8 @@
 --       4 the permit's generation; -1: nobody knows it, the process is gone
 --       5 the permit's token  6 probe 0|1  7 when it was granted (us, 0 if nobody knows)
 --       8 verdict success|failure|ignored|hold  9 hold (us)  10 reason of a hold
---       11 owner: task id or ''  12 the owner's attempt budget, 0 for none
+--       11 owner: task id or ''  12 the owner's attempt budget, 0 for none; -1: it has asked for another
+--       attempt itself, spends none and comes back
 --       13 host  14 a random number from 0 to 1, for the jitter
 --       15 whether the policies now and then know of nothing but failures in a row  0|1
 --       16 how long the call took (us) where the store was not asked when it began; '' where it was
@@ -275,8 +276,8 @@ end
 local attempts, losses = 0, 0
 local own = verdict == 'failure' and subject ~= '' and c.subject == subject
 if owner ~= '' then
-  local t = trail(owner)
-  if verdict == 'failure' and (own or not probe) then
+  local t, asked = trail(owner), budget == -1
+  if verdict == 'failure' and (own or not probe) and not asked then
     t.attempts = t.attempts + 1
   end
   if lost then
@@ -284,8 +285,10 @@ if owner ~= '' then
   end
   attempts, losses = t.attempts, t.losses
   local shut = shown(c) ~= 'closed' and shown(c) ~= 'disabled' and not own
-  if lost or verdict == 'hold' or (verdict == 'failure' and (shut or attempts < budget)) then
-    keep_trail(owner, t)
+  local trouble = lost or verdict == 'hold' or (verdict == 'failure' and (asked or shut or attempts < budget))
+  if trouble or asked then
+    -- What was let through and has asked for more waits anew.
+    keep_trail(owner, trouble and t or { since = 0, order = 0, attempts = 0, losses = 0 })
     redis.call('ZADD', RETURNING, now, owner)
     drop_old_trails(now)
   else

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from resilience.circuit import (
+    ASKED,
     LOST,
     REEXAMINE_SECONDS,
     TOOK,
@@ -658,10 +659,11 @@ def _count(m: _Machine, finding: Finding, *, probe: bool, lost: bool, own: bool)
     verdict, owner = finding.verdict, finding.owner
     if not owner:
         return 0, 0
-    spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and (own or not probe))
+    asked = finding.max_attempts == ASKED
+    spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and (own or not probe) and not asked)
     losses = m.losses.pop(owner, 0) + lost
     shut = m.shown().shut and not own
-    again = verdict is Verdict.FAILURE and (shut or spent < finding.max_attempts)
+    again = verdict is Verdict.FAILURE and (asked or shut or spent < finding.max_attempts)
     if lost or verdict is Verdict.HOLD or again:
         m.attempts[owner], m.losses[owner] = spent, losses
     return spent, losses
