@@ -263,7 +263,7 @@ class ResilientTask(Task):
                 max_attempts=end.budget,
                 # Of an exception nobody has judged, the type: its text may hold anything.
                 detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(end.about).__name__,
-                subject=subject_of(self.name, args, kwargs),
+                subject=subject_of(self.name, args, kwargs) if outcome.verdict is Verdict.FAILURE else "",
             )
             self.log_end(permit, outcome, started)
 
