@@ -221,6 +221,10 @@ def test_what_cannot_even_be_read_is_dropped_and_keeps_no_other_back(
     headers = {"task": "fleet.fetch", "id": "deep", "lang": "py", "deep": nested(3000)}
     with fleet.app.app.producer_pool.acquire() as producer:
         producer.publish(embed(), exchange="", routing_key="work", serializer="json", headers=headers)
+    if broker == "rabbitmq":
+        with fleet.app.app.producer_pool.acquire() as producer:
+            told = {"task": "fleet.fetch", "id": "no text", "lang": "py", "odd": b"\x8d"}
+            producer.publish(embed(), exchange="", routing_key="work", serializer="json", headers=told)
     if broker == "redis":
         good = '"properties": {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "work"}'
         lines = ["", "no JSON", "5", "[]", "{}", '{"properties": []}', f'{{"x": 1{"0" * 5000}}}', b"\xff"]
