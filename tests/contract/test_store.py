@@ -460,9 +460,14 @@ def test_of_a_lost_process_only_its_own_call_ends_whatever_ids_begin_with(
     clock.forward(10)
     permit = breaker.acquire(other)
     assert permit.probe
-    lost = Permit(granted=True, service=breaker.service_name, state=CircuitState.HALF_OPEN, generation=LOST)
-    breaker.report(lost, Verdict.FAILURE, owner="a", max_attempts=9)
+    about = {
+        "granted": True,
+        "service": breaker.service_name,
+        "state": CircuitState.HALF_OPEN,
+        "generation": LOST,
+    }
+    breaker.report(Permit(**about), Verdict.FAILURE, owner="a", max_attempts=9)
     assert breaker.read().state is CircuitState.HALF_OPEN, "it had no call under way"
     assert breaker.read().in_flight == 1
-    breaker.report(lost, Verdict.FAILURE, owner=other, max_attempts=9)
+    breaker.report(Permit(**about), Verdict.FAILURE, owner=other, max_attempts=9)
     assert breaker.read().state is CircuitState.OPEN
