@@ -293,6 +293,29 @@ class CircuitBreaker:
         """Closed, no failures, no operator's word."""
         self._control("reset", 0, reason, actor)
 
+    def remove(self) -> bool:
+        """Forget this circuit, for the whole fleet: its state, history and counts. A next call begins anew.
+
+        One that nobody asks for goes away by itself after thirty days.
+
+        Returns:
+            Whether anything was known of it.
+
+        Raises:
+            ConfigurationError: Tasks are parked there.
+            StoreUnavailableError: When the shared store does not answer.
+        """
+        parked = self.store.remove(self.service_name)
+        if parked > 0:
+            raise ConfigurationError(
+                f"the circuit of {self.service_name} cannot be removed, because {parked} tasks are parked "
+                "there: release or drop them first"
+            )
+        from resilience.registry import unregister  # noqa: PLC0415 - it imports this module
+
+        unregister(self.service_name)
+        return parked == 0
+
     def override(
         self, changes: Mapping[str, Any], seconds: float = EVER, reason: str = "", actor: str | None = None
     ) -> None:

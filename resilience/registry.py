@@ -27,10 +27,21 @@ CIRCUIT_BREAKERS: dict[str, CircuitBreaker] = {
     for service, (threshold, timeout) in _SERVICES.items()
 }
 
+# Those that were made because somebody asked for them.
+_made: dict[str, CircuitBreaker] = {}
+
 
 def get_circuit_breaker(service_name: str) -> CircuitBreaker:
     """The breaker of a service; an unknown one is made with the defaults and registered."""
     breaker = CIRCUIT_BREAKERS.get(service_name)
     if breaker is None:
         breaker = CIRCUIT_BREAKERS.setdefault(service_name, CircuitBreaker(service_name))
+        _made[service_name] = breaker
     return breaker
+
+
+def unregister(service_name: str) -> None:
+    """Forget a breaker that was only made because somebody asked for it; one of the app's own stays."""
+    made = _made.pop(service_name, None)
+    if made is not None and CIRCUIT_BREAKERS.get(service_name) is made:
+        del CIRCUIT_BREAKERS[service_name]

@@ -115,7 +115,10 @@ def _read() -> dict[str, datetime]:
 _NOTE = """
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-return redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2], ARGV[1])
+local new = redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2], ARGV[1])
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+redis.call('EXPIRE', KEYS[1], last - now + 1)
+return new
 """
 
 # out  note, the second it lapses, ...

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 PREFIX = "last_good:1:{all}:"
 # A value that is none any more is kept for as long again, so that it can be told from one that never was.
 KEPT_FOR = 2
+# And for so much longer, so that a store's clock that is ahead for some seconds does not take it away.
+KEPT_LONGER_SECONDS = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def remember(dataset: str, symbol: str, value: Value) -> datetime:
     """
     record, adjustment = newest(value), adjustment_of(value)
     assert record is not None  # noqa: S101 - see above
-    keep = round(provider_settings().freshness(dataset).max_seconds * KEPT_FOR)
+    keep = round(provider_settings().freshness(dataset).max_seconds * KEPT_FOR) + KEPT_LONGER_SECONDS
     text, when = json.dumps(as_json(value)), as_of(value) or ""
     keys = (
         _key(dataset, symbol, adjustment),

@@ -79,9 +79,12 @@ def recall(key: str) -> Told | None:
     if not limit:
         return None
     try:
-        now, service, detail, told_at = shared_scripts().evaluate(_RECALL, (key,))
+        now, *told = shared_scripts().evaluate(_RECALL, (key,))
     except StoreUnavailableError:
         return None
+    if not told:
+        return None
+    service, detail, told_at = told
     try:
         age = max(0.0, (now - int(told_at or 0)) / MICROSECONDS)
         return Told(service.decode(), detail.decode(), age) if service and age < limit else None
@@ -98,7 +101,12 @@ end
 """
 
 # KEYS  1 the question     out  {now (us), service, detail, told_at (us)}
+# does  forgets what was told at a time to come: the clock was set back, and it would count for too long
 _RECALL = f"""{NOW}
 local row = redis.call('HMGET', KEYS[1], 'service', 'detail', 'told_at')
+if (tonumber(row[3]) or 0) > now + 1000000 then
+  redis.call('DEL', KEYS[1])
+  return {{ now }}
+end
 return {{ now, row[1], row[2], row[3] }}
 """

@@ -26,6 +26,7 @@ from rich.text import Text
 
 from resilience import (
     CIRCUIT_BREAKERS,
+    CircuitBreaker,
     ConfigurationError,
     ResilienceError,
     StoreUnavailableError,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from resilience import CircuitBreaker
     from resilience.parking import Entry, ParkingLot
     from tasks import Reading
     from tasks.explaining import Explanation, Source
@@ -531,6 +531,20 @@ def drop(
             f" ({len(gone)} dropped)"
         )
     _print({"service": service, "dropped": len(gone)}, as_json)
+
+
+@circuits.command(epilog="Example: celery -A workers circuits remove customer-17")
+@click.argument("service")
+@as_json
+def remove(service: str, as_json: bool) -> None:  # noqa: FBT001
+    """Forget a circuit: its state, history and counts; refused while tasks are parked there."""
+    try:
+        known = (CIRCUIT_BREAKERS.get(service) or CircuitBreaker(service)).remove()
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
+    if not known:
+        raise click.ClickException(f"the store knows nothing of {service!r}")
+    _print({"service": service, "removed": True}, as_json)
 
 
 @circuits.command(epilog="Example: celery -A workers circuits exporter --port 9464 --address 0.0.0.0")

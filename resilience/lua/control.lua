@@ -27,6 +27,7 @@ if act == 'close' or act == 'reset' then
   end
 end
 if act ~= 'reset' and limit > 0 then
+  altered = true
   c.forced = ({ open = 'open', close = 'closed', disable = 'disabled' })[act]
   redis.call('HSET', CIRCUIT, 'forced', c.forced, 'forced_until', now + limit, 'actor', actor, 'note', note)
 end

@@ -3,7 +3,7 @@
 -- ARGV  1 now or ''  2 policy  3 lease token  4 most messages  5 lease (us)
 -- out   {expired|overdue, id, message, expired|overdue, id, message, ...}
 -- does  takes them out of their lanes, so that no probe is spent on them: what has expired, and what has
---       waited longer than anything may
+--       waited longer than anything may, by the caller's clock too: either may be wrong, and this is for good
 local now = clock()
 local c = load(now)
 local policy, most = policy_for(c), tonumber(ARGV[4])
@@ -21,6 +21,7 @@ local function lease_those(set, before, why)
   end
 end
 
-lease_those(EXPIRES, now, 'expired')
-lease_those(SINCE, now - policy.age, 'overdue')
+local agreed = math.min(now, THEIRS)
+lease_those(EXPIRES, agreed, 'expired')
+lease_those(SINCE, agreed - policy.age, 'overdue')
 return out

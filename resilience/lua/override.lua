@@ -13,6 +13,7 @@ end
 local first = cjson.decode(ARGV[6])[1]
 end_override(c)
 if first then
+  altered = true
   redis.call('HSET', CIRCUIT, 'override', first[2], 'override_until', int(first[1]), 'override_stages', ARGV[6])
 end
 redis.call('HSET', CIRCUIT, 'acted', 1, 'override_note', ARGV[4], 'override_actor', ARGV[5]) -- also who ended it

@@ -90,13 +90,14 @@ for i = 5, #ARGV, 7 do
     redis.call('ZREM', EXPIRES, id)
     redis.call('ZREM', RETURNING, id)
     local t = trail(id)
-    if t.since == 0 then
-      t.since = now
+    if t.since == 0 then -- a store's clock that is hours behind would have it wait too long once it is set right
+      t.since = THEIRS > now + HOUR and THEIRS or now
     end
     if t.order == 0 or behind == '1' then
       last = math.max(now, last + 1)
       t.order = last
     end
+    t.behind = t.behind or behind == '1'
     keep_trail(id, t)
     redis.call('HINCRBY', CIRCUIT, 'bytes', #message + 1 - redis.call('HSTRLEN', MESSAGES, id))
     redis.call('HSET', MESSAGES, id, lane .. message)
@@ -116,6 +117,7 @@ for i = 5, #ARGV, 7 do
   end
 end
 if parked > 0 then
+  altered = true
   redis.call('HSET', CIRCUIT, 'last_place', last)
   redis.call('HINCRBY', CIRCUIT, 'parked', parked)
   if ARGV[4] ~= 'force' then -- refused here, before anybody asked for a permit

@@ -1,10 +1,25 @@
--- Shared by every script; put in front of each when it is loaded.
+-- Shared by every script; put in front of each when it is loaded. The script is then a function that ``epilogue.lua`` calls.
 --
 -- KEYS  1 the circuit. The service's other keys are derived from it: all lie under its hash tag, so on one
 --       server of a cluster, where the caller names them too.
--- ARGV  1 now or '', 2 the policy as JSON where a script decides by it (a rule that is not there is
---       none), 3 the fingerprint of the caller's key or '' where that matters, then the script's own
--- time  microseconds since the epoch, from the server's clock; ARGV[1] replaces it in tests
+-- ARGV  1 the caller's clock, as ~time; in tests time, which replaces the server's, or both, as time~time
+--       2 the policy as JSON where a script decides by it (a rule that is not there is none)
+--       3 the fingerprint of the caller's key or '' where that matters, then the script's own
+-- time  microseconds since the epoch, from the server's clock; see clock()
+
+-- What a script has written to, and whether what decides how long all is kept may have changed (see epilogue.lua).
+local server, written, altered = redis, {}, false
+local GROWS = { HSET = true, HSETNX = true, HINCRBY = true, ZADD = true, RPUSH = true, XADD = true }
+local redis = {
+  pcall = server.pcall,
+  call = function(command, ...)
+    if GROWS[command] then
+      written[(...)] = true
+    end
+    return server.call(command, ...)
+  end,
+}
+
 local CIRCUIT = KEYS[1]
 local PROBES, TRANSITIONS = CIRCUIT .. ':probes', CIRCUIT .. ':transitions'
 local WINDOW, REPORTERS, CALLS = CIRCUIT .. ':window', CIRCUIT .. ':reporters', CIRCUIT .. ':calls'
@@ -16,9 +31,14 @@ local TRAIL, RETURNING = LOT .. 'trail', LOT .. 'returning'
 local SINCE, EXPIRES = LOT .. 'since', LOT .. 'expires'
 local GROUPED, LEADERS, FOLLOWERS = LOT .. 'grouped', LOT .. 'leaders', LOT .. 'followers'
 local AWAY, ENDED = LOT .. 'away', LOT .. 'ended'
+local ALL = {
+  CIRCUIT, PROBES, TRANSITIONS, WINDOW, REPORTERS, CALLS, COUNTED, SAMPLES, FAILING, ON_DEMAND, SCHEDULED, DUE, MESSAGES, LEASES,
+  TOKENS, TRAIL, RETURNING, SINCE, EXPIRES, GROUPED, LEADERS, FOLLOWERS, AWAY, ENDED,
+}
 
 local SECOND = 1000000
-local DAY = 86400 * SECOND
+local HOUR = 3600 * SECOND
+local DAY = 24 * HOUR
 local TRANSITIONS_KEPT = 500
 -- The counts as they were once a minute: an hour of them, and where that began.
 local MINUTE = 60 * SECOND
@@ -35,6 +55,8 @@ local RAMP_SLOWEST = 32 * SECOND
 -- A released task may take its turn so long before it comes, and waits for it: else the way back from the
 -- lot would cost a part of the pace.
 local AHEAD = SECOND / 10
+-- So far ahead of the time last seen the clock has leapt, unless the caller's says the same, and so long it is doubted.
+local LEAP, DOUBT = 2 * MINUTE, MINUTE
 -- What waiting alone does not mend is refused with a time so far away.
 local REEXAMINE = 300 * SECOND
 
@@ -43,12 +65,84 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
-local function clock()
-  if ARGV[1] ~= '' then
-    return tonumber(ARGV[1])
+-- The server's clock was set back: what had so long left then has so long left, less the time that has passed since.
+-- A quota's is not made shorter by that, since only the callers' clocks tell it. What tells when something was, and
+-- what a task's waiting is counted from, stays: nothing is overdue by this.
+local function set_back(now, seen, passed)
+  local function moved_back(time, name)
+    local quota = name == 'tat' or name == COUNTED
+    return int(math.max(time - (seen - now) - (quota and 0 or passed), 1))
   end
+  for _, name in ipairs({
+    'retry_at', 'forced_until', 'override_until', 'tat', 'viewed_until', 'ramp', 'pulled_back', 'since', 'looked',
+  }) do
+    local time = tonumber(redis.call('HGET', CIRCUIT, name)) or 0
+    if time > 0 then
+      redis.call('HSET', CIRCUIT, name, moved_back(time, name))
+    end
+  end
+  -- An operator's changes have their times in their text: what has sixteen digits is one.
+  for _, name in ipairs({ 'override', 'override_stages' }) do
+    local text = redis.call('HGET', CIRCUIT, name)
+    if text then
+      text = string.gsub(text, '%f[%d]' .. string.rep('%d', 16) .. '%f[%D]', moved_back)
+      redis.call('HSET', CIRCUIT, name, text)
+    end
+  end
+  if (tonumber(redis.call('HGET', CIRCUIT, 'last_failure')) or 0) > now then
+    redis.call('HSET', CIRCUIT, 'last_failure', int(now))
+  end
+  for _, set in ipairs({ PROBES, CALLS, COUNTED, REPORTERS, LEASES, DUE, AWAY }) do
+    local found = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES')
+    for i = 1, #found, 2 do
+      redis.call('ZADD', set, moved_back(tonumber(found[i + 1]), set), found[i])
+    end
+  end
+  local last = redis.call('LINDEX', SAMPLES, -1)
+  while last and (tonumber(string.match(last, '^%d+')) or 0) > now do
+    redis.call('LTRIM', SAMPLES, 0, -2)
+    last = redis.call('LINDEX', SAMPLES, -1)
+  end
+  -- Who was handed changes of state has a minute from now to say that they have been passed on.
+  redis.pcall('XAUTOCLAIM', TRANSITIONS, 'listeners', 'publisher', 0, '0', 'COUNT', TRANSITIONS_KEPT, 'JUSTID')
+end
+
+-- The time to go by, and the caller's own: the server's clock may jump, and nothing must end or last longer by that.
+--
+-- seen, there  the latest time any script has gone by, to a second, and its caller's clock then
+-- leapt, lag   since when the clock is not believed, and how far it is ahead
+--
+-- When it is set back, every deadline moves with it. When it is far ahead of what was seen, either nobody has looked
+-- for so long, which the caller's clock confirms, or it has leapt: then the time goes on as it was for a minute. By
+-- then it has been set right, and nothing has happened, or it is the time.
+-- kept         when the circuit was last seen to be kept, and how (see epilogue.lua)
+local NOW, THEIRS, KEPT
+local function clock()
+  if NOW then
+    return NOW
+  end
+  local given, theirs = string.match(ARGV[1], '^(%d*)~?(%d*)$')
   local time = redis.call('TIME')
-  return tonumber(time[1]) * SECOND + tonumber(time[2])
+  time = tonumber(given) or tonumber(time[1]) * SECOND + tonumber(time[2])
+  THEIRS = tonumber(theirs) or time
+  local f = redis.call('HMGET', CIRCUIT, 'seen', 'leapt', 'lag', 'there', 'kept')
+  local seen, leapt, lag = tonumber(f[1]) or time, tonumber(f[2]) or math.huge, tonumber(f[3]) or 0
+  NOW, KEPT = time, f[5] or ''
+  if time >= leapt and time < leapt + DOUBT then
+    NOW = time - lag
+  elseif time < leapt and time - seen > LEAP and THEIRS < (time + seen) / 2 then
+    NOW = seen
+    redis.pcall('HSET', CIRCUIT, 'leapt', int(time), 'lag', int(time - seen))
+  elseif f[2] then
+    redis.call('HDEL', CIRCUIT, 'leapt', 'lag')
+  end
+  if NOW < seen - SECOND then
+    set_back(NOW, seen, math.max(THEIRS - (tonumber(f[4]) or THEIRS), 0))
+  end
+  if not f[1] or math.abs(NOW - seen) > SECOND then -- a server without memory left may refuse it
+    redis.pcall('HSET', CIRCUIT, 'seen', int(NOW), 'there', int(THEIRS))
+  end
+  return NOW
 end
 
 -- What an observer calls the state: an operator's word lies over the machine's.
@@ -63,6 +157,7 @@ end
 
 -- Every change of what an observer sees, once for the whole fleet.
 local function record(c, now, from, to, reason, actor, note)
+  altered = true
   redis.call('HINCRBY', CIRCUIT, 'moved:' .. from .. ':' .. to, 1)
   local seen = c.window or { calls = 0, failed = 0, slow = 0 }
   -- Numbered, so that it shows when some are missing: only the latest are kept.
@@ -74,12 +169,12 @@ local function record(c, now, from, to, reason, actor, note)
 end
 
 local function end_forced(c)
-  c.forced = ''
+  c.forced, altered = '', true
   redis.call('HDEL', CIRCUIT, 'forced', 'forced_until', 'actor', 'note')
 end
 
 local function end_override(c)
-  c.override = ''
+  c.override, altered = '', true
   redis.call('HDEL', CIRCUIT, 'override', 'override_until', 'override_stages', 'override_actor', 'override_note')
 end
 
@@ -347,19 +442,20 @@ local function place_of(id, now)
   end
 end
 
--- What is known of a task that was parked or failed: first parked, place, attempts spent, processes lost.
+-- What is known of a task that was parked or failed: first parked, place, attempts spent, processes lost, and
+-- whether it went behind all others.
 local function trail(id)
-  local since, order, attempts, losses =
-    string.match(redis.call('HGET', TRAIL, id) or '', '(%d+):(%d+):(%d+):(%d+)')
+  local since, order, attempts, losses, behind =
+    string.match(redis.call('HGET', TRAIL, id) or '', '(%d+):(%d+):(%d+):(%d+):?(%d*)')
   return {
     since = tonumber(since or 0), order = tonumber(order or 0), attempts = tonumber(attempts or 0),
-    losses = tonumber(losses or 0),
+    losses = tonumber(losses or 0), behind = behind == '1',
   }
 end
 
 local function keep_trail(id, t)
   redis.call('HSET', TRAIL, id,
-    int(t.since) .. ':' .. int(t.order) .. ':' .. int(t.attempts) .. ':' .. int(t.losses))
+    int(t.since) .. ':' .. int(t.order) .. ':' .. int(t.attempts) .. ':' .. int(t.losses) .. (t.behind and ':1' or ''))
 end
 
 -- A stored message is its lane's letter, then the message; false where it is gone and its id is not, which
@@ -502,6 +598,7 @@ local function leave_lot(id, dropped)
   if redis.call('HDEL', MESSAGES, id) == 0 and not redis.call('ZSCORE', LEASES, id) then
     return false
   end
+  altered = true
   redis.call('HINCRBY', CIRCUIT, 'bytes', 0 - size) -- of nothing -size is -0, which Redis refuses
   leave_lanes(id)
   end_lease(id)
@@ -518,3 +615,5 @@ local function drop_old_trails(now)
     forget_trail(id)
   end
 end
+
+local function script()

@@ -47,7 +47,9 @@ if ARGV[8] == 'success' and ARGV[15] == '1' and ARGV[6] == '0' then
   local known = ARGV[11] ~= '' and (redis.call('HEXISTS', KEYS[1] .. ':lot:trail', ARGV[11]) == 1
     or redis.call('HEXISTS', KEYS[1] .. ':lot:messages', ARGV[11]) == 1)
   if closed and not known and (f[4] or '0') == '0' and (f[5] or '0') == ARGV[4] and (f[6] or '') == ARGV[3] then
-    redis.call('HINCRBY', KEYS[1], 'verdict:success', 1)
+    if redis.call('HINCRBY', KEYS[1], 'verdict:success', 1) == 1 and redis.call('HEXISTS', KEYS[1], 'kept') == 0 then
+      redis.call('PEXPIRE', KEYS[1], 2592000000) -- as long as IDLE; renewed on the longer way
+    end
     local time = redis.call('TIME')
     local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
     observe_call(now)

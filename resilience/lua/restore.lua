@@ -11,6 +11,7 @@ if redis.call('HSETNX', CIRCUIT, 'acted', 1) == 0 then
   return 0
 end
 local from = shown(c)
+altered = true
 if ARGV[2] ~= '' and tonumber(ARGV[3]) > now then
   c.forced = ARGV[2]
   redis.call('HSET', CIRCUIT, 'forced', c.forced, 'forced_until', ARGV[3], 'note', ARGV[4], 'actor', ARGV[5])

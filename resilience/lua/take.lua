@@ -55,8 +55,7 @@ local lanes = { ON_DEMAND, SCHEDULED }
 if way == 'try' then -- a probe that has failed goes behind all others, those of the other lane included
   local asked, other = redis.call('ZRANGE', ON_DEMAND, 0, 0)[1], redis.call('ZRANGE', SCHEDULED, 0, 0)[1]
   local t = asked and trail(asked)
-  -- In one act each has the next microsecond for its place: so little later is no failure.
-  if other and t and t.order > t.since + SECOND / 100 and t.order > trail(other).order then
+  if other and t and t.behind and t.order > trail(other).order then
     lanes = { SCHEDULED, ON_DEMAND }
   end
 end

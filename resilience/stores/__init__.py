@@ -90,6 +90,13 @@ class Store(Protocol):
     def remind(self, service: str, known: Known) -> None:
         """Tell a store what it has forgotten; one that knows better keeps to that."""
 
+    def remove(self, service: str) -> int:
+        """Forget a circuit, unless tasks are parked there.
+
+        Returns:
+            How many are; 0: it is gone; -1: nothing was known of it.
+        """
+
     def transitions(self, services: Sequence[str]) -> list[Transition]:
         """The changes of state nobody in the fleet has been handed yet, oldest first for each service.
 

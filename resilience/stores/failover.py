@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakMethod
 
 from resilience import forks
-from resilience.circuit import LOST, UNDER_ORDERS, Circuit, Finding, Known, Report, Verdict, to_micros
+from resilience.circuit import (
+    LOST,
+    UNDER_ORDERS,
+    Circuit,
+    Finding,
+    Known,
+    Report,
+    Verdict,
+    time_of,
+    to_micros,
+)
 from resilience.errors import UNREADABLE, ConfigurationError, StoreUnavailableError
 from resilience.policy import MICROSECONDS, laid_down, micros_in, override_stages
 from resilience.stores.views import Views
@@ -207,6 +217,14 @@ class FailoverStore:
                 return
         self.local.remind(service, known)
 
+    def remove(self, service: str) -> int:
+        """See ``Store.remove``. An operator must know: raises StoreUnavailableError."""
+        parked = self.shared.remove(service)
+        if parked <= 0:
+            self._seen.pop(service, None)
+            self.local.remove(service)
+        return parked
+
     def transitions(self, services: Sequence[str]) -> list[Transition]:
         """See ``Store.transitions``; none while the store is lost."""
         if self.up:
@@ -285,15 +303,19 @@ class FailoverStore:
         """Tell the store what it should know and does not; whether there was anything."""
         seen = self._seen.get(service, _NOTHING)
         known = self._forgotten(seen, circuit.generation)
-        if known:
-            self.shared.remind(service, known)
+        now = to_micros(circuit.read_at) if circuit.read_at else seen.now
+        if known:  # until when is what is left by this process's clock: the store may have another one since
+            left = micros_in(seen.ends - time.monotonic())
+            self.shared.remind(service, replace(known, retry_at=time_of(now + left)))
         changed = seen.changed
         # Once an operator has acted, that is on record, unless the store lost its memory.
         said = not circuit.acted and (seen.ordered or changed) and self._believed(seen)
         if said:
             latest = next(reversed(changed.values()), None)
             by = (latest.note, latest.actor) if latest else ("", "")
-            self.shared.restore(service, seen.ordered, seen.stages, *by)
+            order, off = seen.ordered, now - seen.now
+            order = order and replace(order, until=order.until + off)
+            self.shared.restore(service, order, [(until + off, text) for until, text in seen.stages], *by)
         return bool(known or said)
 
     def _forgotten(self, seen: _Seen, generation: int) -> Known | None:

@@ -321,17 +321,24 @@ class _Machine:
             self.counted[token] = now + lease + micros_in(policy.quota_seconds)
 
 
+def _steady() -> Callable[[], int]:
+    """What time it was, and what has passed since: setting this machine's clock moves no deadline."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first goes on while a machine sleeps
+    began = time.time_ns() - time.clock_gettime_ns(clock)
+    return lambda: (began + time.clock_gettime_ns(clock)) // 1000
+
+
 class MemoryStore:
     """Circuits of one process.
 
     Args:
-        clock: Microseconds since the epoch; the machine's own unless a test moves time.
+        clock: Microseconds since the epoch; the machine's own unless a test moves time. It must not jump.
     """
 
     lot = None
 
     def __init__(self, clock: Callable[[], int] | None = None) -> None:
-        self._clock = clock or (lambda: time.time_ns() // 1000)
+        self._clock = clock or _steady()
         self._machines: dict[str, _Machine] = {}
         self._transitions: deque[Transition] = deque(maxlen=TRANSITIONS_KEPT)
         # Held for a few microseconds of arithmetic, never across a call.
@@ -478,6 +485,15 @@ class MemoryStore:
             if known.reason is Reason.AUTH:
                 m.refused.add(known.key)
             m.move(now, "open", known.reason, retry_at, note="the store had lost it")
+
+    def remove(self, service: str) -> int:
+        """See ``Store.remove``."""
+        with self._lock:
+            known = self._machines.pop(service, None)
+            self._transitions = deque(
+                (change for change in self._transitions if change.service != service), TRANSITIONS_KEPT
+            )
+        return 0 if known else -1
 
     def begin_anew(self) -> None:
         """A store is lost again: what was known at an earlier loss, and what is over, counts no more."""

@@ -69,6 +69,8 @@ WAIT_MILLISECONDS = 50
 # Changes of state handed out at a time, and how long who took them may be silent before another does.
 BATCH = 100
 SILENCE_MILLISECONDS = 60_000
+# How often a process's calls renew what makes a circuit go away that nobody asks for (``lua/epilogue.lua``).
+KEEP_SECONDS = 3600.0
 # Where a script has the prelude put; what stands before it is for the calls that need none.
 PRELUDE_MARK = "-- prelude\n"
 # A server without memory left runs no script that takes any, unless it says that it may: what empties the
@@ -103,12 +105,16 @@ def keys_of(service: str) -> tuple[str, ...]:
     return (circuit, *(f"{circuit}:{suffix}" for suffix in SUFFIXES))
 
 
+def assemble(name: str, text_of: Callable[[str], str]) -> str:
+    """A script as a server gets it: what needs no prelude, the prelude, its own, and the epilogue."""
+    before, _, after = text_of(name).rpartition(PRELUDE_MARK)
+    return before + text_of("prelude") + after + text_of("epilogue")
+
+
 @cache
 def _source(name: str) -> str:
     folder = files("resilience") / "lua"
-    prelude, script = ((folder / f"{file}.lua").read_text("utf-8") for file in ("prelude", name))
-    before, mark, after = script.rpartition(PRELUDE_MARK)
-    return before + prelude + after if mark else prelude + script
+    return assemble(name, lambda file: (folder / f"{file}.lua").read_text("utf-8"))
 
 
 @cache
@@ -126,13 +132,14 @@ class Scripts:
             ``cluster://user:password@host:port,host:port``, with TLS ``rediss+cluster://``. TLS is verified,
             certificate and host name, against ``?ssl_ca_certs=`` or the system's authorities. With
             ``?wait_replicas=1`` a message is parked when a replica has it; ``address.py`` has the rest.
-        clock: Microseconds since the epoch instead of the server's clock; for tests that move time.
+        clock: For tests that move time: microseconds since the epoch instead of the server's clock and this
+            machine's, or, as text, both: ``"server~here"``.
 
     Raises:
         ValueError: A URL that cannot be read.
     """
 
-    def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, url: str, clock: Callable[[], int | str] | None = None) -> None:
         self._address = parse(url)
         self._clock = clock
         self._told: set[str] = set()
@@ -162,6 +169,10 @@ class Scripts:
         """Where the URL points, without user or password."""
         return self._address.shown
 
+    def _now(self) -> str:
+        """This machine's clock, the second witness where the server's has leapt (see ``lua/prelude.lua``)."""
+        return str(self._clock()) if self._clock else f"~{time.time_ns() // 1000}"
+
     def run(self, name: str, service: str, *arguments: str | bytes | float) -> Any:
         """One script, one round trip.
 
@@ -171,8 +182,7 @@ class Scripts:
             StoreUnreadableError: It answers, and not for this circuit.
         """
         if self._lines is not None:
-            now = str(self._clock()) if self._clock else ""
-            sha = _sha(_source(name))
+            now, sha = self._now(), _sha(_source(name))
             try:
                 answer = self._lines.ask("EVALSHA", sha, 1, circuit_of(service), now, *arguments)
             except (LostError, BusyError) as error:
@@ -206,7 +216,7 @@ class Scripts:
         Raises:
             StoreUnavailableError: When the server does not answer in time, or cannot write.
         """
-        now = str(self._clock()) if self._clock else ""
+        now = self._now()
         keys, urgent = len(SUFFIXES) + 1 if isinstance(self._servers, Cluster) else 1, name != GROWING
         prepared = [(*keys_of(service)[:keys], now, *arguments) for service, arguments in calls]
         return self._send(prepared, source=_source(name), keys=keys, replicas=replicas, urgent=urgent)
@@ -435,14 +445,16 @@ class RedisStore:
         clock: See ``Scripts``.
     """
 
-    def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, url: str, clock: Callable[[], int | str] | None = None) -> None:
         self.scripts = Scripts(url, clock)
         self.lot = ParkingLot(self.scripts)
+        self._kept: dict[str, float] = {}
 
     def acquire(self, service: str, policy: Policy, owner: str = "", key: str = "") -> Permit:
         """See ``Store.acquire``."""
         token = token_for(owner)
-        told = self.scripts.run("acquire", service, policy.wire, key, token, owner, int(policy.plain))
+        short = policy.plain and not self._is_to_keep(service)
+        told = self.scripts.run("acquire", service, policy.wire, key, token, owner, int(short))
         try:
             granted, state, generation, probe, when, reason, attempts, now, override, wait, word = told
             return Permit(
@@ -464,6 +476,14 @@ class RedisStore:
             )
         except UNREADABLE as error:
             raise self._unreadable(service, error) from error
+
+    def _is_to_keep(self, service: str) -> bool:
+        """Whether this process has not for KEEP_SECONDS gone the way that keeps a circuit from going away."""
+        now = time.monotonic()
+        if now < self._kept.get(service, 0.0):
+            return False
+        self._kept[service] = now + KEEP_SECONDS
+        return True
 
     def report(self, permit: Permit, policy: Policy, finding: Finding) -> Report:
         """See ``Store.report``."""
@@ -536,6 +556,12 @@ class RedisStore:
         """See ``Store.remind``."""
         retry_at = to_micros(known.retry_at)
         self.scripts.run("remind", service, "", known.key, known.generation, retry_at, known.reason.value)
+
+    def remove(self, service: str) -> int:
+        """See ``Store.remove``."""
+        parked = int(self.scripts.run("remove", service))
+        self._kept.pop(service, None)
+        return parked
 
     def transitions(self, services: Sequence[str]) -> list[Transition]:
         """See ``Store.transitions``."""

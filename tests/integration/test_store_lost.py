@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -275,7 +276,9 @@ def test_a_store_that_lost_its_memory_is_reminded(
         else:
             assert breaker.read().state is CircuitState.OPEN
         refusal = CircuitBreaker("p", store=stranger).acquire()
-        assert (bool(refusal), refusal.shared, refusal.retry_at) == (False, True, retry_at)
+        assert (bool(refusal), refusal.shared) == (False, True)
+        # What is left goes by this process's clock, because the store may have another one since.
+        assert abs(refusal.retry_at - retry_at) < timedelta(seconds=1)
         [change] = stranger.transitions(["p"])
         assert change.note == "the store had lost it"
     finally:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Counted for those who look, and times kept for them.
 FOR_OBSERVERS = re.compile(
     r"allowed|blocked|would_block|trips|released|parked|coalesced|bytes|moves|heard|acted|since|last_failure|last_error|last_place|generation"
+    r"|seen|there|kept"
     r"|(verdict|moved|dropped|took):.*"
 )
 # Of the circuit: looked at as a time to come.
@@ -75,7 +76,8 @@ def _keys(world: World, state: State) -> list[Any]:
     for key in sorted(state.keys):
         name = key.removeprefix(CIRCUIT).removeprefix(":")
         if name not in ("transitions", "samples"):
-            out.append((name, *_value(world, state.now, name, state.keys[key], ranks)))
+            value = _value(world, state.now, name, state.keys[key], ranks)
+            out += [(name, *value)] * bool(value)
     last = int(float(state.keys.get(CIRCUIT, {}).get("last_place", 0)))
     out.append(max(last - state.now, -1))
     return out
@@ -166,8 +168,8 @@ def _by_rank(text: str, ranks: Ranks) -> str:
 
 
 def _trail(world: World, text: str, ranks: Ranks) -> tuple[int, ...]:
-    since, order, attempts, losses = (int(number) for number in text.split(":"))
-    went_behind = int(order > since + SECOND // 100)
+    since, order, attempts, losses, *behind = (int(number) for number in text.split(":"))
+    went_behind = len(behind)
     return (
         ranks.of_arrival(since),
         ranks.of_place(order),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lupa import lua51
 
 from resilience.parking import ParkingLot
-from resilience.stores.redis import PRELUDE_MARK, RedisStore, circuit_of
+from resilience.stores.redis import RedisStore, assemble, circuit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -99,6 +99,10 @@ class Keyspace:
 
     def delete(self, *keys: str) -> int:
         return sum(self.keys.pop(key, None) is not None for key in keys)
+
+    def pexpire(self, key: str, _: Any) -> int:
+        """Of what expires a model knows nothing: it is never so old."""
+        return int(key in self.keys)
 
     # Hashes
 
@@ -243,6 +247,9 @@ class Keyspace:
             self._drop_empty(key)
         return "OK"
 
+    def xautoclaim(self, *_: Any) -> list[Any]:
+        return []
+
     def xadd(self, key: str, *_: Any) -> str:  # noqa: ARG002 - it is not kept
         return "0-1"
 
@@ -279,10 +286,11 @@ def _told(found: Iterable[tuple[float, str]], options: Sequence[Any]) -> list[st
 # What Python calls otherwise.
 NAMES = {"del": "delete"}
 COMMANDS = (
-    *("exists", "del", "hget", "hmget", "hset", "hsetnx", "hdel", "hexists", "hlen", "hkeys", "hgetall"),
+    *("exists", "del", "pexpire"),
+    *("hget", "hmget", "hset", "hsetnx", "hdel", "hexists", "hlen", "hkeys", "hgetall"),
     *("hstrlen", "hincrby", "hrandfield", "zadd", "zrem", "zcard", "zscore", "zcount", "zrange", "zrevrange"),
     *("zrangebyscore", "zremrangebyscore", "zrangebylex", "zrandmember"),
-    *("rpush", "lindex", "lrange", "ltrim", "xadd"),
+    *("rpush", "lindex", "lrange", "ltrim", "xadd", "xautoclaim"),
 )
 
 # A script is a function here. A table is handed over with its length: as in Redis, it ends at its first nil.
@@ -294,6 +302,7 @@ function redis.call(name, ...)
   if not command then error('no command ' .. name .. ' here: write it in tests/model/embedded.py') end
   return command(...)
 end
+redis.pcall = redis.call
 return function(source, name)
   local script = assert(loadstring('local redis, cjson, KEYS, ARGV = ...\\n' .. source, name))
   local cjson = { decode = decode }
@@ -358,9 +367,7 @@ class Embedded:
 
     def _source(self, name: str) -> str:
         """As ``stores/redis.py`` puts it together, but for the changes."""
-        before, mark, after = self._text(name).rpartition(PRELUDE_MARK)
-        prelude = self._text("prelude")
-        return before + prelude + after if mark else prelude + self._text(name)
+        return assemble(name, self._text)
 
     def _text(self, name: str) -> str:
         text = (files("resilience") / "lua" / f"{name}.lua").read_text("utf-8")
@@ -409,4 +416,5 @@ def store_on(scripts: Any) -> RedisStore:
 def script_names() -> tuple[str, ...]:
     """Every script there is."""
     found = (file.name for file in (files("resilience") / "lua").iterdir())
-    return tuple(sorted(name.removesuffix(".lua") for name in found if name != "prelude.lua"))
+    shared = ("prelude.lua", "epilogue.lua")
+    return tuple(sorted(name.removesuffix(".lua") for name in found if name not in shared))

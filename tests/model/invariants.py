@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.model.world import CIRCUIT, FINAL, LOT, Violation, circuit_in
+from resilience.parking import RELEASE_LEASE_SECONDS, RESERVATION_SECONDS
+from tests.model.world import (
+    BACKOFF_SECONDS,
+    CIRCUIT,
+    FINAL,
+    HOLD_SECONDS,
+    LOT,
+    OPERATOR_SECONDS,
+    Violation,
+    circuit_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +36,7 @@ NAMES = (
     "no counter is negative",
     "the counters say what is in the lot",
     "the lot's indexes agree",
+    "no deadline lies further ahead than its own length",
     "no circuit and no task is stuck",
     "nothing is left of tasks that ended",
 )
@@ -44,6 +55,7 @@ def check(world: World, state: State) -> None:
         ("no more calls at once than allowed", _calls(world, state)),
         ("no counter is negative", _negative(state)),
         ("the counters say what is in the lot", _miscounted(state)),
+        ("no deadline lies further ahead than its own length", _too_far(world, state)),
         ("the lot's indexes agree", _disagreeing(state)),
         ("the lot's indexes agree", _misled(state)),
     ):
@@ -110,6 +122,26 @@ def _calls(world: World, state: State) -> Iterator[str]:
     calls = [hand for hand in state.hands if hand.leave and hand.leave.at + lease > state.now]
     if len(calls) > most:
         yield f"{len(calls)} calls are under way, of {most}"
+
+
+def _too_far(world: World, state: State) -> Iterator[str]:
+    policy, second = world.policy, 1_000_000
+    reserved, leased = RESERVATION_SECONDS * second, RELEASE_LEASE_SECONDS * second
+    longest = {
+        "probes": max(policy.lease_micros(probe=True), reserved),
+        "calls": policy.lease_micros(probe=False),
+        "lot:leases": leased,
+        "lot:due": round(BACKOFF_SECONDS * second),
+    }
+    for name, most in longest.items():
+        for member, ends in state.keys.get(f"{CIRCUIT}:{name}", {}).items():
+            if ends - state.now > most + second:
+                yield f"{member} of {name} ends in {(ends - state.now) / second:g} s"
+    longest = {"retry_at": max(policy.timeout_seconds, HOLD_SECONDS), "forced_until": OPERATOR_SECONDS}
+    for name, seconds in longest.items():
+        left = float(circuit_in(state).get(name, 0)) - state.now
+        if left > (seconds + 1) * second:
+            yield f"{name} is in {left / second:g} s"
 
 
 def _negative(state: State) -> Iterator[str]:

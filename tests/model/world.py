@@ -37,6 +37,7 @@ START = 1_800_000_000_000_000
 SECOND = 1_000_000
 CIRCUIT = circuit_of(SERVICE)
 LOT = f"{CIRCUIT}:lot:"
+NOTED = frozenset({"seen", "there", "kept"})
 FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 # All times are multiples of five seconds: the fewer moments, the fewer states.
 HOLD_SECONDS = 20.0
@@ -44,6 +45,7 @@ OPERATOR_SECONDS = 10.0
 BACKOFF_SECONDS = 5.0
 #: A recovery's pace has doubled once in so long, whatever fails.
 RAMP_SLOWEST = 32 * SECOND
+SET_BACK_SECONDS = 1000
 #: So long coalesced tasks wait for a leader nobody hears of.
 PATIENCE_SECONDS = 60.0
 
@@ -187,7 +189,7 @@ class World:
         callers: Calls without a task, at once.
         verdicts: What a call may say, in any order and as often as it likes.
         faults: How often each may happen: crash (of a worker or a releaser), redelivery, lost_process,
-            broker_loss.
+            broker_loss, set_back (the store's clock; for tasks that do not expire).
         acts: What the operator may do, each once: open, close, disable, reset, hurry, drop.
         moments: How often a second passes, or less, in which nothing falls due.
         gate: Main processes park by an old snapshot.
@@ -461,7 +463,7 @@ class World:
             yield self.advance(state, batch)
         if len(state.batches) < self.releasers and self.tasks:
             for label, after in self.looks(state):
-                if after.batches != state.batches or after.keys != state.keys:
+                if after.batches != state.batches or acted_on(after.keys) != acted_on(state.keys):
                     yield label, after
 
     def advance(self, state: State, batch: Batch) -> tuple[str, State]:
@@ -594,6 +596,8 @@ class World:
                 left, queue = self._spent(state, "broker_loss"), without(state.queue, task)
                 gone = state.gone | {task}
                 yield f"the broker loses {task}", state._replace(left=left, queue=queue, gone=gone)
+        if self.left(state, "set_back"):
+            yield "the store's clock is set back", self._set_back(state)
 
     def crash(self, state: State, hand: Hand) -> tuple[str, State]:
         """Its worker is killed: what is not acknowledged comes again."""
@@ -609,6 +613,21 @@ class World:
         return label, state._replace(
             hands=rest, queue=tuple(sorted((*state.queue, hand.task))), doubled=doubled
         )
+
+    def _set_back(self, state: State) -> State:
+        """Somebody looks right before and right after; the time since a call began is what it was."""
+        self._at(state)
+        self.store.read([SERVICE])
+        self.scripts.now -= SET_BACK_SECONDS * SECOND
+        self.store.read([SERVICE])
+        hands = [
+            hand._replace(leave=hand.leave._replace(at=hand.leave.at - SET_BACK_SECONDS * SECOND))
+            if hand.leave
+            else hand
+            for hand in state.hands
+        ]
+        left = self._spent(state, "set_back")
+        return self._after(state, now=self.scripts.now, hands=tuple(sorted(hands, key=repr)), left=left)
 
     def _lost_process(self, state: State, hand: Hand) -> tuple[str, State]:
         """As ``ResilientRequest._on_lost``."""
@@ -687,6 +706,13 @@ class _Named:
 
     def uuid4(self) -> _Named:
         return self
+
+
+def acted_on(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys without what is noted at every look: when that was."""
+    circuit = {name: value for name, value in keys.get(CIRCUIT, {}).items() if name not in NOTED}
+    rest = {key: value for key, value in keys.items() if key != CIRCUIT}
+    return rest | {CIRCUIT: circuit} if circuit else rest
 
 
 def circuit_in(state: State) -> Mapping[str, str]:

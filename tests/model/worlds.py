@@ -100,7 +100,27 @@ def paced(**how) -> World:
     return World("paced", policy, (Task("a"), Task("b")), **how)
 
 
+def clock(**how) -> World:
+    """A task and somebody without one, an operator, and a store whose clock is set back."""
+    faults = {"crash": 1, "set_back": 1}
+    how = {"workers": 1, "releasers": 1, "callers": 1, "faults": faults, "acts": ("open",), **how}
+    return World("clock", replace(POLICY, max_concurrent=1), (Task("a"),), **how)
+
+
 WORLDS = {
     make.__name__: make
-    for make in (circuit, operator, pair, alone, lot, losses, steered, coalesced, orphaned, blamed, paced)
+    for make in (
+        circuit,
+        operator,
+        pair,
+        alone,
+        lot,
+        losses,
+        steered,
+        coalesced,
+        orphaned,
+        blamed,
+        paced,
+        clock,
+    )
 }

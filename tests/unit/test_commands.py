@@ -144,6 +144,7 @@ def test_an_absent_simulator_is_named(celery, nobody, arguments):
         *("circuits list", "circuits list --json", "circuits show finnhub", "circuits open finnhub"),
         *("circuits reset finnhub", "circuits set finnhub jitter=0", "circuits unset finnhub"),
         *("circuits parked finnhub", "circuits release finnhub", "circuits drop finnhub --all"),
+        "circuits remove finnhub",
         "circuits explain quote AAPL",
     ],
 )
