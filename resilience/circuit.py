@@ -100,6 +100,9 @@ LOST = -1
 #: The generation of a permit given under an operator's word, or against the circuit's own in a policy that
 #: only observes: its report changes nothing.
 UNDER_ORDERS = -2
+#: The generation of a report whose call was stopped on purpose, by its time limit or an operator: as LOST,
+#: but no process is counted as lost with the task.
+STOPPED = -3
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from celery import states
 from celery.backends.base import DisabledBackend
+from celery.exceptions import TaskError
 from celery.utils.log import get_logger
-from celery.utils.saferepr import saferepr
 from celery.worker import state as worker_state
 
-from resilience.gate import ResilientRequest
 from resilience.parking import ANSWERED
 from resilience.registry import get_circuit_breaker
+from resilience.request import ResilientRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,34 +34,29 @@ logger = get_logger(__name__)
 
 # A leader that is away for longer than this and a call's longest time gives up its place.
 PATIENCE_SECONDS = 60.0
-# A look runs on a worker's event loop: it reads the states of so many leaders, and ends so many tasks at a
-# time, each with a write to the result backend, for no longer than this.
+# A look reads the states of so many leaders, and ends so many tasks at a time, for no longer than this.
 LEADERS_A_LOOK = 50
 BATCH = 25
-LOOK_SECONDS = 0.03
+LOOK_SECONDS = 1.0
 
 
 class Follower(ResilientRequest):
     """The original request of a task that waits for another's answer."""
 
     def end_as(self, leader: Leader, final: dict[str, Any] | None) -> None:
-        """Take the leader's final state, None where it keeps no state: then events alone tell.
+        """Take the leader's final state, None where it keeps no state: then hooks and events alone tell.
 
-        Celery does the rest, as if the task had run: nothing is written for ``ignore_result``.
+        As if the task had run: nothing is written for ``ignore_result``.
         """
-        if final is None:
-            self._tell(succeeded=leader.verdict == "success", how=f"coalesced with {leader.id}")
+        if final is None and leader.verdict == "success":
+            self.succeed(None)
+        elif final is None:
+            self.fail(TaskError(f"coalesced with {leader.id}, which has failed"))
         elif final["status"] == states.SUCCESS:
             self.task.backend.mark_as_done(self.id, final["result"], request=self._context)
-            self._tell(succeeded=True, how=saferepr(final["result"]))
+            self.succeed(final["result"])
         else:
             self.fail(final["result"])
-
-    def _tell(self, *, succeeded: bool, how: str) -> None:
-        if succeeded:
-            self.send_event("task-succeeded", result=how, runtime=0)
-        else:
-            self.send_event("task-failed", exception=how, traceback="")
 
 
 class Outlook(Enum):
@@ -155,8 +150,11 @@ def _pass_on(
     over = _finals(gate, {message.id: message for message, _, _ in following})
     if over is None:
         return ended  # their leases lapse
+    until = time.monotonic() + LOOK_SECONDS
     for message, leader, final in following:
         how = "revoked" if message.id in worker_state.revoked else ANSWERED
+        if time.monotonic() > until:
+            break
         try:
             if message.id not in over:
                 request = Follower.of(gate, message)

@@ -16,19 +16,15 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from celery import signals
 from celery.backends.base import DisabledBackend
-from celery.exceptions import WorkerLostError
 from celery.utils.functional import maybe_list
 from celery.utils.log import get_logger
-from celery.utils.nodenames import gethostname
 from celery.worker import state as worker_state
-from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
-from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
+from resilience.background import Background
 from resilience.breaker import iso
-from resilience.circuit import LOST, Circuit, CircuitState, Known, Permit, Reason, Report, Verdict
+from resilience.circuit import Circuit, CircuitState, Known, Reason, Verdict
 from resilience.errors import (
     ConfigurationError,
     ParkingLotError,
@@ -37,13 +33,14 @@ from resilience.errors import (
     StoreUnreadableError,
 )
 from resilience.messages import ODD, tell
-from resilience.parking import PUBLISHED_AGAIN, Lane, Stored, Taken, Waiting, expires_of
+from resilience.parking import Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
 from resilience.registry import get_circuit_breaker
+from resilience.request import ResilientRequest, gate_of
 from resilience.retrying import ASKED_FOR
 from resilience.standby import REQUEUE_SECONDS, Standby
 from resilience.states import ParkedStates
-from resilience.task import NEVER_WAITS, Parked, ResilientTask, subject_of
+from resilience.task import NEVER_WAITS, Parked, ResilientTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from resilience.breaker import CircuitBreaker
-    from resilience.policy import Policy
     from resilience.stores import Store
 
 logger = get_logger(__name__)
@@ -65,6 +61,13 @@ TICK_SECONDS = 0.5
 # Messages that arrive in a burst are parked together: how long the first waits for others, how many at most.
 LINGER_SECONDS = 0.005
 BATCH = 100
+# So many may wait for their state to be written; what comes then is parked without one.
+MOST_WRITTEN = 1000
+# A message that waits longer for its result backend makes room for another; for so many at once.
+ROOM_SECONDS = 0.05
+MOST_ROOM = 1000
+# An end that cannot be written is tried again after a pause that doubles up to so many seconds.
+LONGEST_PAUSE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +79,28 @@ class Refusal:
         message: As it was delivered.
         wait: Why, and how it will wait.
         entry: As it will lie in the lot.
+        then: Told whether it is PARKED, should run after all, or, NOT_NOW, cannot be parked at present. One
+            there is no room for has ended in FAILURE: it is done with as if it were parked.
+        gate: It is parked only if the circuit refuses it at that moment.
     """
 
     task: ResilientTask
     message: Any
     wait: Parked
     entry: Waiting
+    then: Callable[[Taken], object]
+    gate: bool
 
     @classmethod
-    def of(cls, task: ResilientTask, message: Any, wait: Parked) -> Refusal | None:
+    def of(
+        cls,
+        task: ResilientTask,
+        message: Any,
+        wait: Parked,
+        then: Callable[[Taken], object],
+        *,
+        gate: bool,
+    ) -> Refusal | None:
         """None for a message that cannot be kept as JSON."""
         try:
             stored = wait.parks(message)
@@ -92,12 +108,18 @@ class Refusal:
         except ODD as error:
             logger.error("cannot park a message of %s, its headers are no JSON: %s", task.name, error)  # noqa: TRY400 - the message says it all
             return None
-        return cls(task, message, wait, entry)
+        return cls(task, message, wait, entry, then, gate)
 
     @property
     def stored(self) -> Stored:
         """The message as it will be published again."""
         return self.entry.message
+
+    @property
+    def has_state(self) -> bool:
+        """Whether anybody can see what it waits for."""
+        ignored = self.stored.fields.get("ignore_result") or self.task.ignore_result
+        return not ignored and not isinstance(self.task.backend, DisabledBackend)
 
 
 class Gate:
@@ -109,6 +131,8 @@ class Gate:
 
     Attributes:
         states: Writes what parked tasks wait for.
+        writing: Where it does.
+        ending: Where tasks end that end in the main process.
         sought: Revoked tasks that have been looked for in the lots and not been parked since.
     """
 
@@ -117,9 +141,13 @@ class Gate:
         self.store = store
         self.consumer: Any = None
         self.standby = Standby(self)
-        self.states = ParkedStates()
+        self.writing, self.ending = Background("states"), Background("ends")
+        self.states = ParkedStates(self.writing.breathe)
         self.sought: set[str] = set()
-        self._pending: list[tuple[Refusal, Callable[[], object]]] = []
+        self._pending: list[Refusal] = []
+        # What a consumer that is gone had in its hands is another's by now.
+        self._era = 0
+        self._written = self._rooms = 0
         self._gone: set[str] = set()
         self._shut: dict[str, Parked] = {}
         self._shut_until: dict[str, float] = {}
@@ -220,36 +248,43 @@ class Gate:
             return None
         return min((self._shut[service] for service in services), key=lambda wait: wait.retry_at)
 
-    def park(self, task: ResilientTask, message: Any, wait: Parked, *, gate: bool) -> Taken:
-        """State, then park; the caller acknowledges.
+    def start(self, consumer: Any) -> None:
+        """There is a loop, this consumer's."""
+        self.consumer, self.states.worker = consumer, consumer.hostname
+        for thread in (self.writing, self.ending):
+            thread.attach(consumer)
 
-        Returns:
-            Whether the message is PARKED, should run after all, or, NOT_NOW, cannot be parked at present. One
-            there is no room for has ended in FAILURE: it is done with as if it were parked.
+    def stop(self) -> None:
+        """The loop ends; the broker gives to others what is still in this worker's hands."""
+        self.flush()
+        for thread in (self.writing, self.ending):
+            thread.detach()
+        self._era += 1
+        self._written = self._rooms = 0
+
+    def tick(self) -> None:
+        """Nobody waits for a backend that hangs: what is not being written this moment goes without a state.
+
+        What is must not be able to run meanwhile: written late, its state could replace a final one.
         """
-        refusal = Refusal.of(task, message, wait)
-        return self._park(wait.service, [refusal], gate=gate)[0] if refusal else Taken.LET_THROUGH
+        if self.writing.hangs:
+            self.writing.skip()
 
-    def settle(self, message: Any, taken: Taken) -> bool:
-        """Acknowledge what is parked, keep what cannot be now; False: it should run after all."""
-        if taken is Taken.PARKED:
-            # Directly: through the promise it costs five times as much on RabbitMQ.
-            message.ack_log_error(logger, self.consumer.connection_errors)
-        elif taken is Taken.NOT_NOW:
-            self.standby.keep(message)
-        return taken is not Taken.LET_THROUGH
+    def park(
+        self, task: ResilientTask, message: Any, wait: Parked, then: Callable[[Taken], object], *, gate: bool
+    ) -> bool:
+        """State, then park; what ``then`` is told is in ``Refusal``. False: it cannot be kept."""
+        refusal = Refusal.of(task, message, wait, then, gate=gate)
+        if refusal is not None:
+            self._write_and_park([refusal])
+        return refusal is not None
 
-    def park_soon(self, refusal: Refusal, otherwise: Callable[[], object]) -> None:
-        """State, park, acknowledge, together with what arrives in the next moment.
-
-        Args:
-            refusal: What to park.
-            otherwise: What to do if it should run after all.
-        """
+    def park_soon(self, refusal: Refusal) -> None:
+        """The same, together with what arrives in the next moment."""
         if self.consumer.hub is None:  # the timer is another thread's: one by one
-            self._park_and_acknowledge([(refusal, otherwise)])
+            self._write_and_park([refusal])
             return
-        self._pending.append((refusal, otherwise))
+        self._pending.append(refusal)
         if len(self._pending) >= BATCH or self._is_last(refusal.message):
             self.flush()
         elif len(self._pending) == 1:
@@ -265,38 +300,106 @@ class Gate:
         """Park what is pending."""
         pending, self._pending = self._pending, []
         if pending:
-            self._park_and_acknowledge(pending)
+            self._write_and_park(pending)
 
-    def _park_and_acknowledge(self, pending: list[tuple[Refusal, Callable[[], object]]]) -> None:
-        def service(pair: tuple[Refusal, object]) -> str:
-            return pair[0].wait.service
+    def _write_and_park(self, refusals: Sequence[Refusal]) -> None:
+        """In this order: written later, a state could replace a final one."""
+        told = [refusal for refusal in refusals if refusal.has_state]
+        if not told or self.states.rests or self.writing.hangs or self._written >= MOST_WRITTEN:
+            self._park_all(refusals)
+            return
+        rest = [refusal for refusal in refusals if not refusal.has_state] if len(told) < len(refusals) else []
+        if rest:
+            self._park_all(rest)
+        era, enough = self._era, self.make_room(len(told))
+        self._written += len(told)
 
-        for name, group in groupby(sorted(pending, key=service), key=service):
+        def then(_error: Exception | None) -> None:
+            if era == self._era:
+                self._written -= len(told)
+                enough()
+                self._park_all(told)
+
+        self.writing.do(partial(self._write_states, told), then)
+
+    def make_room(self, count: int) -> Callable[[], None]:
+        """For messages that stay unacknowledged: if that takes long, others come although they do.
+
+        Returns:
+            To be called when it is over.
+        """
+        if self.consumer is None:
+            return lambda: None
+        qos, room = self.consumer.qos, 0
+
+        def widen() -> None:
+            nonlocal room
+            # Up to worker_eta_task_limit, which is what bounds such messages elsewhere.
+            before = qos.value
+            room = max(qos.increment_eventually(min(count, MOST_ROOM - self._rooms)) - before, 0)
+            self._rooms += room
+
+        def over() -> None:
+            timer.cancel()
+            if room:
+                self._rooms -= room
+                qos.decrement_eventually(room)
+
+        timer = self.consumer.timer.call_after(ROOM_SECONDS, widen)
+        return over
+
+    def finish(
+        self, request: ResilientRequest, end: Callable[[], object], then: Callable[[], object]
+    ) -> None:
+        """Have the end of a task written, then go on. Until then its message stays unacknowledged."""
+        era, enough, pause = self._era, self.make_room(1), 1.0
+
+        def done(error: Exception | None) -> None:
+            nonlocal pause
+            if era != self._era:
+                return
+            if error is None:
+                enough()
+                then()
+                return
+            logger.warning("cannot end task %s now: %r", request.id, error)
+            if self.consumer is not None:
+                self.consumer.timer.call_after(pause, self.ending.do, (end, done))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+        self.ending.do(end, done)
+
+    def _park_all(self, refusals: Sequence[Refusal]) -> None:
+        def where(refusal: Refusal) -> tuple[str, bool]:
+            return refusal.wait.service, refusal.gate
+
+        for (service, gate), group in groupby(sorted(refusals, key=where), key=where):
             some = list(group)
-            told = self._park_each(name, [refusal for refusal, _ in some])
-            for (refusal, otherwise), taken in zip(some, told, strict=True):
+            told = self._park_each(service, some, gate=gate)
+            for refusal, taken in zip(some, told, strict=True):
                 try:
-                    if not self.settle(refusal.message, taken):
-                        otherwise()
+                    if taken is Taken.FULL:
+                        self._turn_away(refusal)
+                    else:
+                        refusal.then(taken)
                 except Exception:  # the others are parked, and must be acknowledged
-                    logger.exception("cannot end the delivery of %s", refusal.stored.id)
+                    logger.exception("cannot go on with %s", refusal.stored.id)
 
-    def _park_each(self, service: str, refusals: Sequence[Refusal]) -> list[Taken]:
+    def _park_each(self, service: str, refusals: Sequence[Refusal], *, gate: bool) -> list[Taken]:
         """In one act, or, where one of them is in the way of that, one by one; none is forgotten."""
         try:
-            return self._park(service, refusals, gate=True)
+            return self._park(service, refusals, gate=gate)
         except Exception:
             if len(refusals) > 1:
-                return [taken for one in refusals for taken in self._park_each(service, [one])]
+                return [taken for one in refusals for taken in self._park_each(service, [one], gate=gate)]
             logger.exception("cannot park %s for %s", refusals[0].stored.id, service)
             return [Taken.LET_THROUGH]
 
     def _park(self, service: str, refusals: Sequence[Refusal], *, gate: bool) -> list[Taken]:
-        """All that wait for one service, in one act; for each as ``park``."""
+        """All that wait for one service, in one act."""
         lot = self.store.lot
         if lot is None:
             return [Taken.NOT_NOW] * len(refusals)
-        self._write_states(refusals)
         breaker = get_circuit_breaker(service)
         entries = [refusal.entry for refusal in refusals]
         # A task that comes back from a call has had its turn: there are few of them.
@@ -312,50 +415,58 @@ class Gate:
         except StoreUnavailableError as error:
             logger.warning("cannot park %d tasks of %s: %s", len(entries), service, error)
             return [Taken.NOT_NOW] * len(refusals)
-        return [
-            self._became(refusal, what, breaker.policy, gate=gate)
-            for refusal, what in zip(refusals, taken, strict=True)
-        ]
-
-    def _became(self, refusal: Refusal, taken: Taken, policy: Policy, *, gate: bool) -> Taken:
-        wait = refusal.wait
-        if taken is Taken.PARKED:
-            self.sought.discard(refusal.stored.id)  # it may have been revoked on its way here
-            if bears_revoked_stamp(refusal.stored.fields):
-                worker_state.revoked.add(refusal.stored.id)
-            self._send_event(refusal.stored, wait)
-            # Where calls must keep to a pace, the next may go though this one may not.
-            if not gate and not wait.delay_seconds and wait.reason not in PACED:
-                self._note(wait)
-        elif taken is Taken.FULL:
-            return self._turn_away(refusal.stored, wait.service, policy)
+        for refusal, what in zip(refusals, taken, strict=True):
+            if what is Taken.PARKED:
+                self._parked(refusal)
         return taken
 
-    def _turn_away(self, stored: Stored, service: str, policy: Policy) -> Taken:
+    def _parked(self, refusal: Refusal) -> None:
+        wait = refusal.wait
+        self.sought.discard(refusal.stored.id)  # it may have been revoked on its way here
+        if bears_revoked_stamp(refusal.stored.fields):
+            worker_state.revoked.add(refusal.stored.id)
+        self._send_event(refusal.stored, wait)
+        # Where calls must keep to a pace, the next may go though this one may not.
+        if not refusal.gate and not wait.delay_seconds and wait.reason not in PACED:
+            self._note(wait)
+
+    def _turn_away(self, refusal: Refusal) -> None:
         """There is no room for it: it ends in FAILURE, which is better than to fill the store up."""
+        service, stored = refusal.wait.service, refusal.stored
+        policy = get_circuit_breaker(service).policy
         problem = (
             f"its parking lot is full ({policy.max_parked} tasks or {policy.max_parked_bytes} bytes): "
             "send less to it, give tasks a time limit with expires, or raise the policy's limit"
         )
         try:
             get_circuit_breaker(service).forget(stored.id)
-            ResilientRequest.of(self, stored).fail(ParkingLotError(service, problem))
+            request = ResilientRequest.of(self, stored)
         except Exception:
             logger.exception("cannot end %s", stored.id)
-            return Taken.LET_THROUGH
-        return Taken.PARKED
+            refusal.then(Taken.LET_THROUGH)
+            return
+        end = partial(request.fail, ParkingLotError(service, problem))
+        self.finish(request, end, partial(refusal.then, Taken.PARKED))
 
     def end_unreadable(self, service: str, message: Stored) -> None:
         """Of its message nothing is left but its id: whoever waits for its result is told."""
         logger.error("what waits for %s as %r cannot be read: %s", service, message.id, message.problem)
         problem = "what was stored of this task cannot be read: send it again"
-        tell(self.app.backend, message.id, ParkingLotError(service, problem))
+        tell(self.app, message.id, ParkingLotError(service, problem))
 
     def _note(self, wait: Parked) -> None:
         """A task has just been refused: no need to wait for the next look to know."""
         left = (wait.retry_at - datetime.now(UTC)).total_seconds()
         self._shut[wait.service] = wait
         self._shut_until[wait.service] = time.monotonic() + min(left, TICK_SECONDS)
+
+    def settle(self, message: Any, taken: Taken) -> None:
+        """Acknowledge what is parked, keep what cannot be now."""
+        if taken is Taken.PARKED:
+            # Directly: through the promise it costs five times as much on RabbitMQ.
+            message.ack_log_error(logger, self.consumer.connection_errors)
+        elif taken is Taken.NOT_NOW:
+            self.standby.keep(message)
 
     def give_back(self, request: ResilientRequest, wait: Parked) -> None:
         """A pool process could not get it through, and it cannot be parked."""
@@ -390,20 +501,18 @@ class Gate:
         self.refresh()
 
     def _write_states(self, refusals: Sequence[Refusal]) -> None:
-        """Before parking: written later, they could overwrite a final one."""
         now = iso(datetime.now(UTC))
         batches: dict[Any, list[tuple[Stored, dict[str, Any]]]] = {}  # nearly always one backend
         for refusal in refusals:
-            task, stored, wait = refusal.task, refusal.stored, refusal.wait
-            if not (stored.fields.get("ignore_result") or task.ignore_result):
-                meta = {
-                    "service": wait.service,
-                    "reason": wait.reason,
-                    "retry_at": iso(wait.retry_at),
-                    "since": now,
-                    "verdict": wait.label,
-                }
-                batches.setdefault(task.backend, []).append((stored, meta))
+            wait = refusal.wait
+            meta = {
+                "service": wait.service,
+                "reason": wait.reason,
+                "retry_at": iso(wait.retry_at),
+                "since": now,
+                "verdict": wait.label,
+            }
+            batches.setdefault(refusal.task.backend, []).append((refusal.stored, meta))
         for backend, batch in batches.items():
             self.states.write(backend, batch)
 
@@ -463,20 +572,6 @@ def _shut_until(circuit: Circuit, breaker: CircuitBreaker) -> float:
     return time.monotonic() + (circuit.retry_at - circuit.read_at).total_seconds()
 
 
-def gate_of(app: Celery) -> Gate:
-    """The app's gate.
-
-    Raises:
-        ConfigurationError: When ``resilience.install(app)`` was not called.
-    """
-    gate = getattr(app, "resilience_gate", None)
-    if gate is None:
-        raise ConfigurationError(
-            f"app {app.main!r} has resilient tasks: call resilience.install(app) where the app is made"
-        )
-    return gate  # type: ignore[no-any-return]  # an attribute of an untyped object
-
-
 def strategy(task: ResilientTask, app: Celery, consumer: Any) -> Callable[..., Any]:
     """Celery's hook for received messages: park what would be refused, pass on the rest."""
     handle = default_strategy(task, app, consumer)
@@ -487,10 +582,16 @@ def strategy(task: ResilientTask, app: Celery, consumer: Any) -> Callable[..., A
             return handle(message, body, ack, reject, callbacks, **options)
         wait = gate.refuses(task, message.payload[0], message.payload[1])
         run = partial(handle, message, body, ack, reject, callbacks, **options)
-        refusal = Refusal.of(task, message, wait) if wait and _plain(message) else None
+
+        def then(taken: Taken) -> None:
+            run() if taken is Taken.LET_THROUGH else gate.settle(message, taken)
+
+        refusal = (
+            Refusal.of(task, message, wait, then, gate=True) if wait is not None and _plain(message) else None
+        )
         if refusal is None:
             return run()
-        gate.park_soon(refusal, otherwise=run)
+        gate.park_soon(refusal)
         return None
 
     return on_message
@@ -515,163 +616,3 @@ def bears_revoked_stamp(fields: dict[str, Any]) -> bool:
         if any(stamp in revoked for stamp in maybe_list(stamps.get(name)) or ()):
             return True
     return False
-
-
-class ResilientRequest(Request):
-    """A message on its way through the pool."""
-
-    def __init__(self, message: Any, **options: Any) -> None:
-        super().__init__(message, **options)
-        if message.headers.get(PUBLISHED_AGAIN):
-            # worker_deduplicate_successful_tasks goes by this, which otherwise only a broker sets.
-            self.delivery_info["redelivered"] = True
-
-    def revoked(self) -> bool:
-        """Called right before the pool gets the task; True frees the slot."""
-        gate = gate_of(self.app)
-        if super().revoked():
-            return True
-        wait = gate.refuses(self.task, self.args, self.kwargs)
-        taken = gate.park(self.task, self.message, wait, gate=True) if wait else Taken.LET_THROUGH
-        if not gate.settle(self.message, taken):
-            return False
-        worker_state.task_ready(self)
-        # So that Celery neither acknowledges it again nor asks a second time.
-        self.acknowledged = self._already_revoked = True
-        return True
-
-    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:  # noqa: FBT001, FBT002 - Celery's signature
-        """Park what the task itself could not get through; the rest is Celery's."""
-        error = getattr(exc_info.exception, "exc", exc_info.exception)
-        if isinstance(error, Parked):
-            worker_state.task_ready(self)
-            self._park(error)
-            return None
-        lost = isinstance(error, (WorkerLostError, SystemExit, KeyboardInterrupt))
-        stopping = worker_state.should_terminate or worker_state.should_stop
-        if lost and not stopping and not self._success_was_stored():
-            return self._on_lost(error)
-        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
-
-    def on_timeout(self, soft: bool, timeout: float) -> Any:  # noqa: FBT001 - Celery's signature
-        """A hard time-out is a failure of the service."""
-        if soft:
-            return super().on_timeout(soft, timeout)
-        self._report_lost()
-        self._forget()
-        return super().on_timeout(soft, timeout)
-
-    @classmethod
-    def of(cls, gate: Gate, stored: Stored) -> ResilientRequest:
-        """The original request of a parked message, to end it.
-
-        Raises:
-            Exception: For a message Celery would refuse to read, or another app's.
-        """
-        message = stored.restore(gate.app.conf.accept_content)
-        options: dict[str, Any] = {}
-        if isinstance(message.payload, dict):  # of the protocol before the present one, as Celery reads it
-            convert = hybrid_to_proto2 if "args" in message.payload else proto1_to_proto2
-            names = ("body", "headers", "decoded", "utc")
-            options = dict(zip(names, convert(message, message.payload), strict=True))
-        return cls(
-            message,
-            app=gate.app,
-            # An operator's command is no worker.
-            hostname=gate.consumer.hostname if gate.consumer else gethostname(),
-            eventer=gate.consumer.event_dispatcher if gate.consumer else None,
-            task=gate.app.tasks[stored.fields["task"]],
-            **options,
-        )
-
-    def revoke(self, reason: str) -> None:
-        """REVOKED, as Celery ends what expired in a queue: chords are told. The lot is told by its lease."""
-        try:
-            super()._announce_revoked(reason, False, None, reason == "expired")  # noqa: FBT003 - Celery's, positional
-        except ODD:
-            logger.exception("%s[%s]: what is to follow it is malformed", self.name, self.id)
-            if self.store_errors:
-                self.task.backend.mark_as_revoked(self.id, reason)
-
-    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:  # noqa: FBT001 - Celery's signature
-        """Celery's, for what is revoked or has expired when its turn comes, or while it runs."""
-        self._forget()  # it may have been released to try the circuit
-        super()._announce_revoked(reason, terminated, signum, expired)
-
-    def _on_lost(self, error: BaseException) -> None:
-        """The task's process died: a failure of the service, and a try of the task. Too many end it."""
-        worker_state.task_ready(self)
-        report = self._report_lost()
-        if report.losses >= self.task.max_losses:
-            self._forget()
-            self.fail(WorkerLostError(f"{report.losses} processes were lost with this task: {error}"))
-            return
-        reason = report.reason or Reason.FAILURES
-        pause = self.task.backoff(report.losses)
-        until = datetime.now(UTC) + timedelta(seconds=pause)
-        self._park(Parked(self.task.service, reason, until, pause, behind=True))
-
-    def _park(self, wait: Parked) -> None:
-        """What comes back from the pool without an end: to the lot, or to the broker."""
-        gate = gate_of(self.app)
-        if gate.park(self.task, self.message, wait, gate=False) is Taken.PARKED:
-            self.acknowledge()
-        else:
-            gate.give_back(self, wait)
-
-    def fail(self, error: Exception) -> None:
-        """FAILURE by the original request: errbacks run, chords are told."""
-        try:
-            self.task.backend.mark_as_failure(
-                self.id, error, request=self._context, store_result=self.store_errors
-            )
-        except ODD:
-            logger.exception("%s[%s]: what is to follow it is malformed", self.name, self.id)
-            if self.store_errors:
-                self.task.backend.mark_as_failure(self.id, error)
-        self.acknowledge()
-        signals.task_failure.send(
-            sender=self.task,
-            task_id=self.id,
-            exception=error,
-            args=self.args,
-            kwargs=self.kwargs,
-            traceback=None,
-            einfo=None,
-        )
-        self.send_event("task-failed", exception=repr(error), traceback="")
-        extra = {"task": self.name, "task_id": self.id, "service": self.task.service}
-        logger.error("%s[%s]: %s", self.name, self.id, error, extra=extra)
-
-    def _forget(self) -> None:
-        """It ends: nothing is kept of it beside the circuits.
-
-        Before its final state is written. Another copy of it, which did not see that state, may write PARKED
-        over it and park: forgotten only then, it would be PARKED for ever, and nowhere.
-        """
-        for service in {*self.task.services, *self._candidates()}:
-            get_circuit_breaker(service).forget(self.id)
-
-    def _candidates(self) -> tuple[str, ...]:
-        """The services it may use, as far as its arguments can be read."""
-        try:
-            return tuple(self.task.candidates(*self.args, **self.kwargs))
-        except Exception:  # noqa: BLE001 - whatever is wrong with them, the task itself says it
-            return tuple(self.task.services)
-
-    def _report_lost(self) -> Report:
-        """The permit died with its process; the store finds it by the task.
-
-        Where the task could have been calling another service, nothing is said of any.
-        """
-        lost = Permit(granted=True, service=self.task.service, state=CircuitState.CLOSED, generation=LOST)
-        own = {*self.task.services, *self._candidates()} == {self.task.service}
-        verdict = Verdict.FAILURE if own else Verdict.IGNORED
-        return get_circuit_breaker(self.task.service).report(
-            lost,
-            verdict,
-            owner=self.id,
-            max_attempts=self.task.max_attempts,
-            detail="the process that called it was lost",
-            subject=subject_of(self.task.name, self.args, self.kwargs),
-        )

@@ -134,11 +134,11 @@ class Strategies(dict[Any, Any]):
                 check(task, message)
                 return strategy(message, body, *rest, **options)
             except (InvalidTaskError, ContentDisallowed, DecodeError) as error:
-                tell(task.backend, _ident_of(message), error)
+                tell(task, _ident_of(message), error)
                 raise  # Celery logs it and drops the message
             except ODD as error:
                 refusal = InvalidTaskError(f"malformed message for {task.name}: {error!r}")
-                tell(task.backend, _ident_of(message), refusal)
+                tell(task, _ident_of(message), refusal)
                 raise refusal from error
 
         return on_message
@@ -234,21 +234,23 @@ def _handing_over(consumer: Any, hand_over: Callable[[Any], Any]) -> Callable[[A
                 job.discard()
         if release := getattr(consumer.controller, "_quick_release", None):
             release()
-        tell(request.task.backend, request.id, error)
+        tell(request.task, request.id, error)
         request.reject(requeue=False)
         return None
 
     return process
 
 
-def tell(backend: Any, ident: object, error: Exception) -> None:
-    """Whoever waits for the result of a message that is refused."""
-    if not _is_name(ident):
-        return
-    try:
-        backend.mark_as_failure(ident, error)
-    except Exception as lost:  # noqa: BLE001 - any backend's; the log has it all the same
-        logger.warning("failure of %s not written: %r", ident, lost)
+def tell(owner: Any, ident: object, error: Exception) -> None:
+    """Whoever waits for the result of a message that is refused: its task's, or the app's."""
+
+    def told(problem: Exception | None) -> None:
+        if problem is not None:
+            logger.warning("failure of %s not written: %r", ident, problem)
+
+    if _is_name(ident):
+        gate = getattr(owner, "app", owner).resilience_gate
+        gate.ending.do(lambda: owner.backend.mark_as_failure(ident, error), told)
 
 
 def fields_of(message: Any) -> dict[str, Any]:

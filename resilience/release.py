@@ -15,30 +15,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import bootsteps
-from celery.utils.functional import maybe_list
 from celery.utils.log import get_logger
-from celery.worker import state as worker_state
-from kombu.utils.json import dumps
 
-from resilience import coalescing
 from resilience.circuit import CircuitState
-from resilience.errors import ParkingLotError, ResilienceError, StoreUnavailableError, StoreUnreadableError
-from resilience.gate import TICK_SECONDS, ResilientRequest, bears_revoked_stamp, gate_of
+from resilience.ending import Ender, end
+from resilience.errors import ResilienceError, StoreUnavailableError, StoreUnreadableError
+from resilience.gate import TICK_SECONDS
 from resilience.messages import guard
 from resilience.outlet import Outlet
-from resilience.parking import BEGINNING
 from resilience.policy import MICROSECONDS, effective, quota_interval
 from resilience.registry import get_circuit_breaker
+from resilience.request import ResilientRequest, gate_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from celery import Celery
 
     from resilience.circuit import Circuit
     from resilience.gate import Gate
     from resilience.parking import ParkingLot, Stored
-    from resilience.policy import Policy
 
 logger = get_logger(__name__)
 
@@ -50,43 +46,6 @@ STAY_SECONDS = 60.0
 SHORTEST_PAUSE_SECONDS = 0.02
 
 
-class StampSearch:
-    """Ends what waits with a stamp that somebody has revoked.
-
-    Of a stamp a lot knows nothing, so it is looked through, once for each that is new, and a part at a time:
-    what is parked later is told apart as it comes (``Gate``).
-    """
-
-    def __init__(self) -> None:
-        self._known: set[tuple[str, str]] = set()
-        self._sought: list[Any] = []
-        self._left: dict[str, str] = {}
-
-    def look(self, circuits: dict[str, Circuit]) -> None:
-        """Begin anew where a stamp has been revoked that was not before."""
-        revoked = {
-            (name, dumps(stamp)): stamp
-            for name, stamps in worker_state.revoked_stamps.items()
-            for stamp in maybe_list(stamps) or ()
-        }
-        new = revoked.keys() - self._known
-        if new:
-            self._sought = [*(self._sought if self._left else ()), *(revoked[one] for one in new)]
-            self._left = {name: BEGINNING for name, circuit in circuits.items() if circuit.parked}
-        self._known = set(revoked)
-
-    def found(self, lot: ParkingLot) -> Iterator[tuple[str, list[str]]]:
-        """Services and ids, as long as somebody wants to know."""
-        for service in list(self._left):
-            while service in self._left:
-                after, messages = lot.stamped(service, self._left[service], self._sought)
-                yield service, [message.id for message in messages if bears_revoked_stamp(message.fields)]
-                if after:
-                    self._left[service] = after
-                else:
-                    del self._left[service]
-
-
 class Releaser(bootsteps.StartStopStep):
     """Refreshes the gate and empties the lots, about twice a second."""
 
@@ -95,11 +54,11 @@ class Releaser(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         self.timer_entry: Any = None
         self.outlet = Outlet(consumer.app)
+        self.ender = Ender(consumer.app)
         self._first = ""
         self._published: deque[tuple[str, str, list[str]]] = deque()
         self._moved: dict[str, float] = {}
         self._skip: dict[str, int] = {}
-        self._stamps = StampSearch()
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
@@ -109,8 +68,7 @@ class Releaser(bootsteps.StartStopStep):
             ConfigurationError: Under these settings a parked task could be lost.
         """
         gate = gate_of(consumer.app)
-        gate.consumer = consumer
-        gate.states.worker = consumer.hostname
+        gate.start(consumer)
         guard(consumer)
         gate.check()
         gate.refresh()
@@ -122,7 +80,7 @@ class Releaser(bootsteps.StartStopStep):
         if self.timer_entry:
             self.timer_entry.cancel()
             self.timer_entry = None
-        self._carefully(gate_of(consumer.app).flush)
+        self._carefully(gate_of(consumer.app).stop)
         self.outlet.close()
         gate_of(consumer.app).standby.stop()
 
@@ -134,7 +92,8 @@ class Releaser(bootsteps.StartStopStep):
         """See how the circuits stand, and do for what waits all there is to do."""
         circuits = gate.refresh()
         gate.standby.tick()
-        for step in (self.end_revoked, self.release, self.move_on):
+        gate.tick()
+        for step in (self.release, self.move_on):
             self._carefully(partial(step, gate, circuits))
 
     def between(self, gate: Gate, services: list[str], pause: float, until: float) -> None:
@@ -168,14 +127,8 @@ class Releaser(bootsteps.StartStopStep):
         names = sorted(name for name, circuit in circuits.items() if _may_stir(gate, circuit))
         start = bisect_left(names, self._first)
         in_turn = names[start:] + names[:start]
-        left = self._each(
-            in_turn,
-            lambda name: (
-                self.end_expired(gate, name)
-                + self.release_batch(gate, name)
-                + (coalescing.answer_followers(gate, name) if circuits[name].away else 0)
-            ),
-        )
+        self.ender.look(gate, in_turn, circuits)
+        left = self._each(in_turn, lambda name: self.release_batch(gate, name))
         # Where all had their turn, another one is the first, lest the same be the last each time.
         self._first = next(iter(left or in_turn[1:]), "")
         pauses = {name: pause for name in names if (pause := _pause(circuits[name]))}
@@ -238,36 +191,6 @@ class Releaser(bootsteps.StartStopStep):
                 lot.settle(*self._published[0])
             self._published.popleft()
 
-    def end_revoked(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
-        """End what somebody has revoked while it waits: workers forget revoked ids, a lot does not."""
-        lot, ends = gate.store.lot, time.monotonic() + TICK_BUDGET_SECONDS
-        if lot is None:
-            return
-        parked = [name for name, circuit in circuits.items() if circuit.parked]
-        self._stamps.look(circuits)
-        for service, ids in self._stamps.found(lot):
-            if ids:
-                self._try(service, partial(self._end_revoked_of, gate, lot, ids))
-            if time.monotonic() > ends:
-                break  # the rest at the next look
-        revoked = gate.newly_revoked()
-        for start in range(0, len(revoked), BATCH):
-            if time.monotonic() > ends:
-                return  # the rest are as new at the next look
-            ids = revoked[start : start + BATCH]
-            look = partial(self._end_revoked_of, gate, lot, ids)
-            gate.sought.update(ids)  # first, as what is parked meanwhile must be sought again
-            found = False
-            try:
-                found = None not in [self._try(name, look) for name in parked]
-            finally:
-                if not found:
-                    gate.sought.difference_update(ids)
-
-    def _end_revoked_of(self, gate: Gate, lot: ParkingLot, ids: list[str], service: str) -> int:
-        token, messages = lot.pick(service, len(ids), ids)
-        return len(end(gate, lot, service, token, messages, "revoked", "revoked", self.outlet))
-
     def move_on(self, gate: Gate, circuits: dict[str, Circuit]) -> None:
         """Let on-demand tasks go whose service is shut, but who may use another that is not."""
         now = time.monotonic()
@@ -293,18 +216,6 @@ class Releaser(bootsteps.StartStopStep):
         sent = self._send(lot, service, token, messages)
         self._moved |= dict.fromkeys(sent, time.monotonic() + STAY_SECONDS)
         return len(sent)
-
-    def end_expired(self, gate: Gate, service: str) -> int:
-        """Lease, end as revoked, delete; returns how many."""
-        lot = gate.store.lot
-        if lot is None:
-            return 0
-        policy = get_circuit_breaker(service).policy
-        token, found = lot.take_expired(service, policy, BATCH)
-        for why, messages in found.items():
-            error = "expired" if why == "expired" else overdue(service, policy)
-            end(gate, lot, service, token, messages, error, why, self.outlet)
-        return sum(map(len, found.values()))
 
 
 def _may_stir(gate: Gate, circuit: Circuit) -> bool:
@@ -337,56 +248,6 @@ def _may_go(gate: Gate, message: Stored) -> bool:
         return any(gate.lets(service) for service in task.candidates(*args, **kwargs))
     except Exception:  # noqa: BLE001 - another app's, or not to be read: its own service will tell
         return False
-
-
-def overdue(service: str, policy: Policy) -> ParkingLotError:
-    """What a task ends with that has waited too long."""
-    return ParkingLotError(
-        service,
-        f"this task has waited {policy.max_parked_seconds:.0f} s, the most anything may: send it again "
-        "when the service is back, or raise max_parked_seconds",
-    )
-
-
-def end(
-    gate: Gate,
-    lot: ParkingLot,
-    service: str,
-    token: str,
-    messages: Iterable[Stored],
-    reason: str | Exception,
-    dropped: str,
-    outlet: Outlet,
-) -> list[str]:
-    """End leased messages, with an error as FAILURE, for a reason as REVOKED, and forget them.
-
-    What cannot be read ends in FAILURE whatever the reason. What cannot be ended here, another app's, goes
-    back to its queue for Celery to deal with.
-
-    Returns:
-        The ids of those that have ended.
-    """
-    ended, given_back, unreadable = [], [], []
-    for message in messages:
-        try:
-            if message.problem:
-                gate.end_unreadable(service, message)
-                unreadable.append(message.id)
-                continue
-            request = ResilientRequest.of(gate, message)
-            if isinstance(reason, Exception):
-                request.fail(reason)
-            else:
-                request.revoke(reason)
-            ended.append(message.id)
-        except Exception:
-            logger.exception("cannot end task %s here", message.id)
-            if outlet.open():
-                given_back += [sent.id for sent in outlet.send([message])]
-    for ids, why in ((ended, dropped), (given_back, ""), (unreadable, "unreadable")):
-        if ids:
-            lot.settle(service, token, ids, dropped=why)
-    return ended + unreadable
 
 
 def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "dropped") -> list[str]:

@@ -1,7 +1,7 @@
 """The result state ``PARKED``, so that whoever asks for a task's result sees what it waits for.
 
-It is for information: a task whose state could not be written is parked all the same. So nothing here may
-hold up a worker's event loop for long, whatever has become of the result backend.
+It is for information: a task whose state could not be written is parked all the same. In a worker all of this
+happens beside the event loop (``background.py``), which never waits for a result backend.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis.retry import Retry
 from resilience.errors import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from celery.app.task import Context
 
@@ -35,6 +35,7 @@ ODD = (ContentDisallowed, DecodeError, SecurityError, *UNREADABLE)
 # A backend that does not answer in this time is left alone, for REST times as long as it took.
 BACKEND_SECONDS = 0.5
 REST = 20
+LONGEST_REST_SECONDS = 10.0
 # Readings of a state that others write at the same moment.
 ATTEMPTS = 3
 # in    the state's key; the text that was read, '' for none; the new text; its seconds, 0: for ever
@@ -61,11 +62,16 @@ def brief(backend: RedisBackend) -> RedisBackend:
 
 
 class ParkedStates:
-    """Writes the state of many tasks at once, never over a final one, and reads the final ones."""
+    """Writes the state of many tasks at once, never over a final one, and reads the final ones.
 
-    def __init__(self) -> None:
+    Args:
+        breathe: Told before each act that may hang.
+    """
+
+    def __init__(self, breathe: Callable[[], object] = lambda: None) -> None:
         #: Who parks, as Celery names a task's worker; '' outside of one.
         self.worker = ""
+        self._breathe = breathe
         self._quick: dict[RedisBackend, RedisBackend] = {}
         self._rests_until = 0.0
 
@@ -76,9 +82,9 @@ class ParkedStates:
             backend: The tasks' result backend.
             batch: The tasks' messages, and what each waits for.
         """
-        started = time.monotonic()
-        if started < self._rests_until:
+        if self.rests:
             return
+        started = time.monotonic()
         try:
             extended = bool(backend.app.conf.result_extended)
             if isinstance(backend, RedisBackend):
@@ -90,13 +96,26 @@ class ParkedStates:
                     },
                 )
             else:
-                for message, meta in batch:
-                    backend.store_result(
-                        message.id, meta, PARKED, request=message.context(self.worker, extended=extended)
-                    )
+                for number, (message, meta) in enumerate(batch):
+                    started = time.monotonic()
+                    self._breathe()
+                    written = self._write_one(backend, message, meta, extended=extended)
+                    if not written and time.monotonic() - started > BACKEND_SECONDS:
+                        logger.warning("nor are those of %d others", len(batch) - number - 1)
+                        return
         except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
             self._leave_alone(started)
             logger.warning("state PARKED of %d tasks not written: %r", len(batch), error)
+
+    def _write_one(self, backend: Any, message: Stored, meta: dict[str, Any], *, extended: bool) -> bool:
+        started, request = time.monotonic(), message.context(self.worker, extended=extended)
+        try:
+            backend.store_result(message.id, meta, PARKED, request=request)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._leave_alone(started)
+            logger.warning("state PARKED of %s not written: %r", message.id, error)
+            return False
+        return True
 
     def final(self, backend: Any, ids: Sequence[str]) -> dict[str, dict[str, Any]] | None:
         """Celery's metadata (status, result, ...) of those tasks that have ended, by id.
@@ -104,9 +123,9 @@ class ParkedStates:
         Returns:
             None while the backend does not answer, which is logged.
         """
-        started = time.monotonic()
-        if started < self._rests_until:
+        if self.rests:
             return None
+        started = time.monotonic()
         try:
             if isinstance(backend, RedisBackend):
                 backend = self._quick_one(backend)
@@ -122,9 +141,14 @@ class ParkedStates:
             return None
         return {ident: meta for ident, meta in metas.items() if meta["status"] in states.READY_STATES}
 
+    @property
+    def rests(self) -> bool:
+        """Whether the backend is left alone for now."""
+        return time.monotonic() < self._rests_until
+
     def _leave_alone(self, started: float) -> None:
         now = time.monotonic()
-        self._rests_until = now + REST * (now - started)
+        self._rests_until = now + min(REST * (now - started), LONGEST_REST_SECONDS)
 
     def _quick_one(self, backend: RedisBackend) -> RedisBackend:
         if backend not in self._quick:

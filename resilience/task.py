@@ -24,6 +24,7 @@ from resilience.errors import CircuitBreakerOpenError, ConfigurationError, refus
 from resilience.parking import Lane, Stored
 from resilience.registry import get_circuit_breaker
 from resilience.retrying import ASKED_FOR, PREDICATES, Asked, Draft, pause_of
+from resilience.unwritten import BEGAN, Written, kept, traced
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+#: In a task's request: the soft time limit that holds for it, in seconds; None: there is none.
+SOFT_LIMIT = "resilience_soft_limit"
+# A signal that comes so long before the limit is not the limit's.
+SOFT_LIMIT_SLACK_SECONDS = 1.0
 #: How long a message rests before it may meet a worker with another key than the one that was refused.
 STALE_KEY_PAUSE_SECONDS = 5.0
 #: An open circuit of this kind will not let the task through later either: waiting is no answer.
@@ -173,7 +178,10 @@ class ResilientTask(Task):
     reject_on_worker_lost = True
 
     Strategy = "resilience.gate:strategy"
-    Request = "resilience.gate:ResilientRequest"
+    Request = "resilience.request:ResilientRequest"
+
+    # Celery's tracer of it, as ``kept`` has made it.
+    _tracer: Any = None
 
     service: ClassVar[str] = ""
     services: ClassVar[tuple[str, ...]] = ()
@@ -206,6 +214,22 @@ class ResilientTask(Task):
         for service in cls.services:
             get_circuit_breaker(service)
         refuse_bypass(cls)
+
+    @property
+    def __trace__(self) -> Any:
+        """What a pool calls, with Celery's name; it brings home a result that could not be written."""
+        return self._tracer
+
+    @__trace__.setter
+    def __trace__(self, tracer: Any) -> None:
+        self._tracer = kept(self, tracer) if tracer is not None else None
+
+    @property
+    def backend(self) -> Any:
+        """The result backend; to Celery's tracer, around the body, one that keeps what it cannot write."""
+        backend, request = super().backend, self.request_stack.top
+        in_body = request is not None and request.get("permit")
+        return Written(backend) if traced() is self and not in_body else backend
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - one path, kept in one place
         """One task's life, top to bottom.
@@ -331,7 +355,7 @@ class ResilientTask(Task):
         elif about is None or isinstance(about, PREDICATES):  # the body speaks to Celery, not of the service
             outcome = UNSAID
         else:
-            outcome = self.judge(about)
+            outcome = self.judged(about)
         if left and left.mistaken:
             outcome = replace(outcome, ends=True)
         elsewhere = outcome.verdict is Verdict.IGNORED and not outcome.ends
@@ -436,6 +460,22 @@ class ResilientTask(Task):
         else:
             verdict = get_circuit_breaker(self.request.service).verdict_of(error)
         return Outcome(verdict, ends=verdict is not Verdict.FAILURE)
+
+    def judged(self, error: Exception) -> Outcome:
+        """As ``judge``, which is not asked about an operator's signal: that says nothing of the service."""
+        return Outcome(Verdict.IGNORED, ends=True) if self.was_stopped(error) else self.judge(error)
+
+    def was_stopped(self, error: BaseException) -> bool:
+        """Whether this is of ``revoke(terminate=True, signal="SIGUSR1")``, and not of the soft time limit."""
+        causes: list[BaseException] = []
+        cause: BaseException | None = error
+        while cause is not None and cause not in causes:
+            causes.append(cause)
+            cause = cause.__cause__ or cause.__context__
+        if not any(isinstance(cause, SoftTimeLimitExceeded) for cause in causes):
+            return False
+        limit, began = self.request.get(SOFT_LIMIT), self.request.get(BEGAN)
+        return limit is None or began is None or time.monotonic() - began + SOFT_LIMIT_SLACK_SECONDS < limit
 
     def backoff(self, attempts: int) -> float:
         """Seconds to wait after so many failed attempts: doubling, capped, at least half of it jitter."""

@@ -1,7 +1,7 @@
 -- What did the call say about its provider?
 --
 -- ARGV  1 now or ''  2 policy  3 key
---       4 the permit's generation; -1: nobody knows it, the process is gone
+--       4 the permit's generation; -1: nobody knows it, the process is gone; -3: as -1, it was stopped on purpose
 --       5 the permit's token  6 probe 0|1  7 when it was granted (us, 0 if nobody knows)
 --       8 verdict success|failure|ignored|hold  9 hold (us)  10 reason of a hold
 --       11 owner: task id or ''  12 the owner's attempt budget, 0 for none; -1: it has asked for another
@@ -197,7 +197,8 @@ local function latest_of(set)
   return found
 end
 
-local lost = generation == -1
+local died, stopped = generation == -1, generation == -3
+local lost = died or stopped
 if lost and owner ~= '' then
   local place = latest_of(CALLS)
   if place then
@@ -279,10 +280,11 @@ local attempts, losses = 0, 0
 local own = verdict == 'failure' and subject ~= '' and c.subject == subject
 if owner ~= '' then
   local t, asked = trail(owner), budget == -1
-  if verdict == 'failure' and (own or not probe) and not asked then
+  -- Of one that was stopped it may not be known which service it called: an attempt it was all the same.
+  if (verdict == 'failure' or stopped) and (own or not probe) and not asked then
     t.attempts = t.attempts + 1
   end
-  if lost then
+  if died then
     t.losses = t.losses + 1
   end
   attempts, losses = t.attempts, t.losses

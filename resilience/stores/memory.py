@@ -18,6 +18,7 @@ from resilience.circuit import (
     ASKED,
     LOST,
     REEXAMINE_SECONDS,
+    STOPPED,
     TOOK,
     UNDER_ORDERS,
     UNPROBED,
@@ -386,7 +387,7 @@ class MemoryStore:
                 m.took.update(duration_fields(finding.verdict, max(now - permit.at_micros, 0)))
             m.succeeded += finding.verdict is Verdict.SUCCESS
             m.held += finding.verdict is Verdict.HOLD
-            lost = permit.generation == LOST
+            lost = permit.generation in (LOST, STOPPED)
             token, probe = permit.token, permit.probe
             if lost:
                 m.calls.pop(_latest_of(m.calls, finding.owner), None)
@@ -405,7 +406,8 @@ class MemoryStore:
                 slow = _is_slow(policy, finding.verdict, now, permit.at_micros)
                 _apply(m, now, policy, finding, permit.at_micros, slow=slow)
             own = _is_own(m, finding)
-            attempts, losses = _count(m, finding, probe=probe, lost=lost, own=own)
+            gone = permit.generation if lost else 0
+            attempts, losses = _count(m, finding, probe=probe, gone=gone, own=own)
             return Report(
                 applied=applied,
                 state=m.shown(),
@@ -671,16 +673,17 @@ def _is_own(m: _Machine, finding: Finding) -> bool:
     return finding.verdict is Verdict.FAILURE and about != "" and m.subject == about
 
 
-def _count(m: _Machine, finding: Finding, *, probe: bool, lost: bool, own: bool) -> tuple[int, int]:
+def _count(m: _Machine, finding: Finding, *, probe: bool, gone: int, own: bool) -> tuple[int, int]:
     verdict, owner = finding.verdict, finding.owner
     if not owner:
         return 0, 0
     asked = finding.max_attempts == ASKED
-    spent = m.attempts.pop(owner, 0) + (verdict is Verdict.FAILURE and (own or not probe) and not asked)
-    losses = m.losses.pop(owner, 0) + lost
+    tried = verdict is Verdict.FAILURE or gone == STOPPED
+    spent = m.attempts.pop(owner, 0) + (tried and (own or not probe) and not asked)
+    losses = m.losses.pop(owner, 0) + (gone == LOST)
     shut = m.shown().shut and not own
     again = verdict is Verdict.FAILURE and (asked or shut or spent < finding.max_attempts)
-    if lost or verdict is Verdict.HOLD or again:
+    if gone or verdict is Verdict.HOLD or again:
         m.attempts[owner], m.losses[owner] = spent, losses
     return spent, losses
 

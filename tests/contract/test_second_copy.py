@@ -18,10 +18,11 @@ from celery import Celery, signals
 from celery.exceptions import WorkerLostError
 from celery.worker import state as worker_state
 
-from resilience import Policy, ResilientTask, install, set_default_store
-from resilience.gate import ResilientRequest, gate_of
+from resilience import ResilientTask, install, set_default_store
+from resilience.gate import Refusal
 from resilience.parking import Stored, Taken
 from resilience.registry import CIRCUIT_BREAKERS
+from resilience.request import ResilientRequest, gate_of
 from resilience.task import Parked
 
 # Celery's backend says it the old way.
@@ -54,7 +55,9 @@ class Workers:
     def park(self, **_) -> None:
         message = self.stored.restore(["json"])
         wait = Parked(self.service, "failures", WAIT)
-        assert self.gate.park(self.task, message, wait, gate=False) is Taken.PARKED
+        told: list[Taken] = []
+        assert self.gate.park(self.task, message, wait, told.append, gate=False)
+        assert told == [Taken.PARKED]
 
     @property
     def parked(self) -> list[str]:
@@ -108,7 +111,13 @@ def test_parked_while_the_other_is_revoked_it_stays(workers):
 
 def test_parked_while_the_other_is_turned_away_it_stays(workers):
     with as_it_ends(signals.task_failure, workers.park):
-        assert workers.gate._turn_away(workers.stored, workers.service, Policy()) is Taken.PARKED
+        told: list[Taken] = []
+        message = workers.stored.restore(["json"])
+        wait = Parked(workers.service, "failures", WAIT)
+        refusal = Refusal.of(workers.task, message, wait, told.append, gate=True)
+        assert refusal is not None
+        workers.gate._turn_away(refusal)
+        assert told == [Taken.PARKED]
     assert workers.parked == [workers.id]
 
 

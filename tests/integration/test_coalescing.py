@@ -15,8 +15,8 @@ from celery import Celery, chain, chord, states
 
 from resilience import ResilientTask, coalescing, get_circuit_breaker
 from resilience.coalescing import Outlook, outlook
-from resilience.gate import gate_of
 from resilience.parking import Lane, Leader, Stored, Waiting
+from resilience.request import gate_of
 from resilience.states import PARKED
 from tests.fleet import wait_for
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resilience import get_circuit_breaker
-from resilience.gate import gate_of
 from resilience.outlet import Outlet
 from resilience.parking import Lane, Stored, Waiting
 from resilience.release import TICK_BUDGET_SECONDS, Releaser
+from resilience.request import gate_of
 from resilience.states import PARKED
 from tests.fleet import wait_for
 from tests.servers import Server, installed

@@ -1,0 +1,165 @@
+"""Results that a pool process could not write: they go to the main process, which writes them later.
+
+Celery's tracer would write FAILURE instead, with the backend's error, or give up with nothing written and
+have the message acknowledged. Here the message stays unacknowledged until its result is written, and the task
+is not called again for it.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import local
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from celery import states
+from celery.app.trace import TraceInfo, trace_ok_t
+from celery.exceptions import Ignore
+from celery.result import result_from_tuple
+from celery.utils.log import get_logger
+from kombu.exceptions import EncodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = get_logger(__name__)
+
+_here = local()
+#: In a task's request: when its tracer began, on the monotonic clock.
+BEGAN = "resilience_began"
+
+
+class Unwritten(Ignore):
+    """Leaves the pool process with what could not be written, encoded as the backend does it.
+
+    Carries only plain values: it crosses a process boundary.
+    """
+
+    def __init__(  # one flat argument list, because that is what survives the crossing
+        self,
+        state: str,
+        encoded: Any,
+        traceback: str | None,
+        children: list[Any],
+        publish: bool,  # noqa: FBT001 - positional, as above
+        problem: str,
+    ) -> None:
+        super().__init__(state, encoded, traceback, children, publish, problem)
+        self.state = state
+        self.encoded = encoded
+        self.traceback = traceback
+        self.children = children
+        self.publish = publish
+        self.problem = problem
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is a result, or an error."""
+        return bool(self.state == states.SUCCESS)
+
+    def value(self, backend: Any) -> Any:
+        """The result or the exception, as whoever asks for it would get it."""
+        value = backend.decode(self.encoded)
+        return value if self.succeeded else backend.exception_to_python(value)
+
+    def write(self, backend: Any, request: Any) -> None:
+        """Write it after all: chords and errbacks are told."""
+        value = self.value(backend)
+        request.children[:] = [result_from_tuple(child, backend.app) for child in self.children]
+        if self.succeeded:
+            backend.mark_as_done(request.id, value, request, self.publish)
+        else:
+            backend.mark_as_failure(
+                request.id, value, self.traceback, request=request, store_result=self.publish
+            )
+
+
+class Written:
+    """A task's result backend, while Celery's tracer has to do with it.
+
+    Args:
+        backend: The real one.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def store_result(self, task_id: str, result: Any, state: str, **options: Any) -> Any:
+        """STARTED is for information."""
+        try:
+            return self._backend.store_result(task_id, result, state, **options)
+        except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
+            logger.warning("state %s of %s not written: %r", state, task_id, error)
+            return None
+
+    def mark_as_retry(self, task_id: str, *rest: Any, **options: Any) -> Any:
+        """RETRY too: its message is on its way."""
+        try:
+            return self._backend.mark_as_retry(task_id, *rest, **options)
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.warning("state RETRY of %s not written: %r", task_id, error)
+            return None
+
+    def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True) -> None:  # noqa: FBT001, FBT002 - Celery's signature
+        """The end, or the news that it could not be written."""
+        try:
+            self._backend.mark_as_done(task_id, result, request, store_result)
+        except EncodeError:
+            raise  # the result's own fault
+        except Exception as error:
+            raise self._unwritten(states.SUCCESS, result, None, request, store_result, error) from error
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: Exception,
+        traceback: str | None = None,
+        request: Any = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        **options: Any,
+    ) -> None:
+        """The end, or the news that it could not be written."""
+        if isinstance(exc, Unwritten):
+            raise exc  # the tracer would write that
+        try:
+            self._backend.mark_as_failure(
+                task_id, exc, traceback, request=request, store_result=store_result, **options
+            )
+        except Exception as error:
+            raise self._unwritten(states.FAILURE, exc, traceback, request, store_result, error) from error
+
+    def _unwritten(
+        self,
+        state: str,
+        value: Any,
+        traceback: str | None,
+        request: Any,
+        publish: bool,  # noqa: FBT001 - positional, as above
+        error: Exception,
+    ) -> Unwritten:
+        encoded = self._backend.encode(self._backend.encode_result(value, state))
+        children = self._backend.current_task_children(request) or []
+        return Unwritten(state, encoded, traceback, children, publish, repr(error))
+
+
+def traced() -> Any:
+    """The task this thread's tracer is at work on, if any: before its body, in it, or after it."""
+    return getattr(_here, "task", None)
+
+
+def kept(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's tracer of a task, whose unwritten end comes back to the main process from any pool."""
+
+    def trace(task_id: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+        before, _here.task = traced(), task
+        try:
+            return tracer(task_id, args, kwargs, {**(request or {}), BEGAN: time.monotonic()})
+        except Unwritten as unwritten:
+            return trace_ok_t(ExceptionInfo(), TraceInfo("IGNORED", unwritten), 0.0, None)
+        finally:
+            _here.task = before
+
+    return trace
