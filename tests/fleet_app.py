@@ -146,6 +146,33 @@ class SymbolTask(ResilientTask):
         return super().judge(error)
 
 
+class HookedTask(ResilientTask):
+    """Tells of each of its hooks, and whose task it was called for; they raise where the test says so."""
+
+    abstract = True
+    coalesce = True
+
+    def _tell(self, what: str, task_id: str) -> None:
+        whose = "" if self.request.id == task_id else f", in the name of {self.request.id}"
+        provider.rpush("hooks", f"{task_id} {what}{whose}")
+        while provider.get("hooks:slow"):
+            time.sleep(0.02)
+        if provider.get("hooks:raise"):
+            raise RuntimeError(what)
+
+    def on_success(self, retval: object, task_id: str, args: object, kwargs: object) -> None:  # noqa: ARG002
+        """As Celery calls it."""
+        self._tell("on_success", task_id)
+
+    def on_failure(self, exc: object, task_id: str, args: object, kwargs: object, einfo: object) -> None:  # noqa: ARG002
+        """As Celery calls it."""
+        self._tell(f"on_failure {type(exc).__name__}", task_id)
+
+    def after_return(self, status: str, retval: object, task_id: str, *rest: object) -> None:  # noqa: ARG002
+        """As Celery calls it."""
+        self._tell(f"after_return {status}", task_id)
+
+
 # One call arrives. Returns 1 if the provider has collapsed.
 RECEIVE = provider.register_script("""
 local service, id = ARGV[1], ARGV[2]
@@ -256,6 +283,21 @@ def candidates(only: str | None = None) -> tuple[str, ...]:
 
 
 either.candidates = candidates  # as an override in a class of its own
+
+
+@task(bind=True, base=HookedTask, service="dead", name="fleet.hooked", max_attempts=1, backoff_seconds=0.2)
+def hooked(self: ResilientTask, number: int) -> list[object]:
+    """A call whose end somebody waits for by other means than its result."""
+    call("dead", self.request.id, 0)
+    if number < 0:
+        raise ValueError(number)
+    return [number, self.request.id]
+
+
+@task(bind=True, base=ResilientTask, service="dead", name="fleet.limited", time_limit=1, backoff_seconds=0.1)
+def limited(self: ResilientTask) -> None:
+    """A call under Celery's own hard limit, which ends its process."""
+    call("dead", self.request.id, 0)
 
 
 @task(bind=True, base=ResilientTask, service="dead", name="fleet.poison", backoff_seconds=0.2)

@@ -42,7 +42,8 @@ class Workers:
             self.service, broker="memory://", backend=f"redis://127.0.0.1:{port}/14", set_as_current=False
         )
         install(app, f"redis://127.0.0.1:{port}/14")
-        self.task = app.task(base=ResilientTask, service=self.service, max_losses=1, name=self.service)(ask)
+        limits = {"max_losses": 1, "max_attempts": 1}
+        self.task = app.task(base=ResilientTask, service=self.service, name=self.service, **limits)(ask)
         app.finalize()
         headers = {"task": self.service, "id": self.id, "root_id": self.id, "parent_id": None, "group": None}
         self.stored = Stored(self.id, "[[], {}, {}]", "application/json", "utf-8", headers, {}, "", "work")
