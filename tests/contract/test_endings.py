@@ -165,6 +165,8 @@ def test_a_hard_time_limit_spends_an_attempt_and_counts_once_however_often_it_is
 
 def test_while_the_circuit_is_shut_time_limits_end_nothing(world):
     world.breaker.policy = Policy(failure_threshold=1)
+    # Of others too: what fails for one alone is its own trouble.
+    world.breaker.report(world.breaker.acquire(), Verdict.FAILURE, subject="another")
     for _ in range(5):
         world.request("waits").on_timeout(soft=False, timeout=1)
     assert world.state("waits") == "PARKED"
