@@ -80,9 +80,20 @@ class Background:
         """For a job of many acts: one is over, the next begins."""
         self._since = time.monotonic()
 
-    def do(self, act: Callable[[], object], then: Callable[[Exception | None], object] = _nothing) -> None:
-        """Do this beside the loop, then that on it; ``then`` is told what ``act`` raised, if anything."""
-        job = Job(act, then)
+    def do(
+        self,
+        act: Callable[[], object],
+        then: Callable[[Exception | None], object] = _nothing,
+        patience: float = 0,
+    ) -> None:
+        """Do this beside the loop, then that on it; ``then`` is told what ``act`` raised, if anything.
+
+        Args:
+            act: May hang.
+            then: On the loop, before this returns if all is done within ``patience`` seconds.
+            patience: Spares the loop another turn where nothing is amiss.
+        """
+        job, idle = Job(act, then), self.idle
         if self._consumer is None or current_thread() is self._thread:
             then(self._try(job))
             return
@@ -96,6 +107,8 @@ class Background:
                 logger.warning("%s: %s", self._name, error)
         if not self._runs:
             self.finish(LAST_SECONDS)
+        elif idle and patience:
+            self.finish(patience)
 
     def skip(self) -> None:
         """Go on without the jobs that have not begun."""

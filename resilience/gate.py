@@ -61,6 +61,8 @@ TICK_SECONDS = 0.5
 # Messages that arrive in a burst are parked together: how long the first waits for others, how many at most.
 LINGER_SECONDS = 0.005
 BATCH = 100
+# A backend that is well answers in less: then no message waits for another turn of the loop.
+PATIENCE_SECONDS = 0.005
 # So many may wait for their state to be written; what comes then is parked without one.
 MOST_WRITTEN = 1000
 # A message that waits longer for its result backend makes room for another; for so many at once.
@@ -311,16 +313,21 @@ class Gate:
         rest = [refusal for refusal in refusals if not refusal.has_state] if len(told) < len(refusals) else []
         if rest:
             self._park_all(rest)
-        era, enough = self._era, self.make_room(len(told))
+        era, enough, written = self._era, None, False
         self._written += len(told)
 
         def then(_error: Exception | None) -> None:
+            nonlocal written
             if era == self._era:
+                written = True
                 self._written -= len(told)
-                enough()
+                if enough:
+                    enough()
                 self._park_all(told)
 
-        self.writing.do(partial(self._write_states, told), then)
+        self.writing.do(partial(self._write_states, told), then, PATIENCE_SECONDS)
+        if not written:
+            enough = self.make_room(len(told))
 
     def make_room(self, count: int) -> Callable[[], None]:
         """For messages that stay unacknowledged: if that takes long, others come although they do.
