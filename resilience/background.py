@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 
+from resilience.forks import begin_anew
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,6 +51,10 @@ class Background:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        begin_anew(self)
+
+    def begin(self) -> None:
+        """Nothing is under way; in a forked child, whose parent has the thread, for ever."""
         self._jobs: Queue[Job] = Queue()
         self._done: Queue[tuple[Job, Exception | None]] = Queue()
         self._thread: Thread | None = None

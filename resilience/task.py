@@ -203,6 +203,9 @@ class ResilientTask(Task):
             raise ConfigurationError(f"task {cls.name}: give service=..., the circuit it is under")
         if not cls.acks_late:
             raise ConfigurationError(f"task {cls.name}: acks_late=False could lose a parked task; remove it")
+        if "backend" in cls.__dict__:  # in the task's declaration: it would hide the one that asks it
+            cls._backend = cls.__dict__["backend"]
+            del cls.backend
         cls.service = cls.service or cls.services[0]
         cls.services = cls.services or (cls.service,)
         try:

@@ -21,7 +21,7 @@ from resilience.parking import Lane, Stored, Waiting
 from resilience.registry import CIRCUIT_BREAKERS
 from resilience.request import ResilientRequest, gate_of
 from resilience.task import SOFT_LIMIT
-from resilience.unwritten import BEGAN
+from resilience.unwritten import BEGAN, Written
 
 # Celery's backend says it the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
@@ -262,3 +262,17 @@ def test_whoever_gave_a_job_is_told_what_it_raised_and_one_that_raises_after_it_
     background.do(lambda: None, lambda error: told.append(repr(error)))
     background.detach()  # as a worker that stops: it waits
     assert told == ["ZeroDivisionError('division by zero')", "None"]
+
+
+def test_a_task_with_a_backend_of_its_own_keeps_what_that_cannot_write_too(world):
+    own = world.app.backend.__class__(app=world.app, url="redis://127.0.0.1:1/0")
+    task = world.app.task(
+        base=ResilientTask, service=world.service, name=f"{world.service}-own", backend=own
+    )(ask)
+    world.app.finalize()
+    assert task.backend is own
+    told = []
+    task.__trace__ = lambda *_: told.append(task.backend)
+    task.__trace__("id", (), {}, {})
+    assert isinstance(told[0], Written)
+    assert told[0].url == own.url
