@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
+import types
 
 import pytest
 from billiard.einfo import ExceptionInfo
@@ -276,3 +278,12 @@ def test_a_task_with_a_backend_of_its_own_keeps_what_that_cannot_write_too(world
     task.__trace__("id", (), {}, {})
     assert isinstance(told[0], Written)
     assert told[0].url == own.url
+
+
+def test_a_database_connection_that_was_dropped_is_closed_before_the_next_job(monkeypatch):
+    """Django keeps one for each thread, and opens none by itself while it has one."""
+    done = []
+    closes = types.SimpleNamespace(close_old_connections=lambda: done.append("closed"))
+    monkeypatch.setitem(sys.modules, "django.db", closes)
+    Background("test").do(lambda: done.append("job"))
+    assert done == ["closed", "job", "closed"]
