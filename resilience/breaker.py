@@ -450,6 +450,7 @@ def describe(circuit: Circuit, policy: Policy) -> dict[str, Any]:
         "parked_total": circuit.parked_total,
         "coalesced_total": circuit.coalesced_total,
         "released_total": circuit.released_total,
+        "unroutable_total": circuit.unroutable_total,
         "dropped_total": dict(circuit.dropped_total),
         "shared": circuit.shared,
     }

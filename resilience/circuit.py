@@ -420,6 +420,7 @@ class Circuit:
     parked_total: int = 0
     coalesced_total: int = 0
     released_total: int = 0
+    unroutable_total: int = 0
     dropped_total: Mapping[str, int] = field(default_factory=dict)
     read_at: datetime | None = None
     shared: bool = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from celery.utils.functional import maybe_list
@@ -93,10 +94,12 @@ class Ender:
 
     Args:
         app: The Celery app.
+        problem: Why a message cannot go back to its queue, in words; '' where it can, as far as is known.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, problem: Callable[[Stored], str]) -> None:
         self.outlet = Outlet(app)
+        self._problem = problem
         self._stamps = StampSearch()
         self._looks = False
         self._rests_until = 0.0
@@ -188,10 +191,10 @@ class Ender:
             return 0
         policy = get_circuit_breaker(service).policy
         token, found = lot.take_expired(service, policy, BATCH)
-        gone = 0
-        for why, messages in found.items():
-            error = "expired" if why == "expired" else overdue(service, policy)
-            gone += self._end(gate, lot, service, token, messages, error, why)
+        gone = self._end(gate, lot, service, token, found["expired"], "expired", "expired")
+        for problem, messages in groupby(sorted(found["overdue"], key=self._problem), key=self._problem):
+            error = overdue(service, policy, problem)
+            gone += self._end(gate, lot, service, token, list(messages), error, "overdue")
         return gone
 
     def _end(
@@ -210,12 +213,13 @@ class Ender:
         return ended
 
 
-def overdue(service: str, policy: Policy) -> ParkingLotError:
-    """What a task ends with that has waited too long."""
+def overdue(service: str, policy: Policy, problem: str = "") -> ParkingLotError:
+    """What a task ends with that has waited too long, for the service or for a queue."""
+    remedy = "send it again when a queue takes it" if problem else "send it again when the service is back"
     return ParkingLotError(
         service,
-        f"this task has waited {policy.max_parked_seconds:.0f} s, the most anything may: send it again "
-        "when the service is back, or raise max_parked_seconds",
+        f"this task has waited {policy.max_parked_seconds:.0f} s, the most anything may"
+        f"{problem and f', and {problem}'}: {remedy}, or raise max_parked_seconds",
     )
 
 

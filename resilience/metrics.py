@@ -143,7 +143,8 @@ def _lots(circuits: Mapping[str, Circuit]) -> Iterator[Metric]:
     oldest = _gauge("parked_oldest_age_seconds", "Age of the longest parked task, 0 for none")
     parked_total = _counter("parked", "Times a task was parked")
     coalesced = _counter("coalesced", "Times a parked task was left to another's answer")
-    released = _counter("released", "Times a task left the lot")
+    released = _counter("released", "Times a task left the lot for a queue that has it")
+    unroutable = _counter("unroutable", "Times a task stayed in the lot because no queue took it")
     dropped = _counter("parked_dropped", "Tasks that ended in the lot", "reason")
     for name, circuit in circuits.items():
         parked.add_metric([name], circuit.parked)
@@ -151,9 +152,10 @@ def _lots(circuits: Mapping[str, Circuit]) -> Iterator[Metric]:
         parked_total.add_metric([name], circuit.parked_total)
         coalesced.add_metric([name], circuit.coalesced_total)
         released.add_metric([name], circuit.released_total)
+        unroutable.add_metric([name], circuit.unroutable_total)
         for why, count in (dict.fromkeys(DROPS, 0) | dict(circuit.dropped_total)).items():
             dropped.add_metric([name, why], count)
-    return iter((parked, oldest, parked_total, coalesced, released, dropped))
+    return iter((parked, oldest, parked_total, coalesced, released, unroutable, dropped))
 
 
 def _histogram(took: Mapping[str, int], verdict: Verdict) -> tuple[list[tuple[str, float]], float]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # A releaser that was killed holds its batch back this long.
 RELEASE_LEASE_SECONDS = 15
+# A message that is in no queue is tried again after an eighth of the time it has waited, within these limits.
+DEFERRED_SECONDS = (5, 60)
 # A released probe that reaches no worker in this time gives its place to another.
 RESERVATION_SECONDS = 15
 
@@ -248,29 +250,6 @@ class Stored:
         except ValueError as error:
             problem = str(error) if text else "its message is gone"
         return cls(name, "", "", "", {}, {}, "", "", problem)
-
-    def publish(self, producer: Any, *, mandatory: bool = False, marked: bool = False) -> None:
-        """Back to its own queue.
-
-        Args:
-            producer: kombu's.
-            mandatory: An AMQP broker returns what no queue takes, instead of dropping it.
-            marked: It says of itself that there may be another copy.
-
-        Raises:
-            kombu's connection errors, at once: the lease brings the message back later.
-        """
-        producer.publish(
-            self.body,
-            exchange=self.exchange,
-            routing_key=self.routing_key,
-            content_type=self.content_type,
-            content_encoding=self.content_encoding,
-            headers=self.headers | {PUBLISHED_AGAIN: True} if marked else dict(self.headers),
-            retry=False,
-            mandatory=mandatory,
-            **self.properties,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,6 +518,15 @@ class ParkingLot:
             How many did.
         """
         return int(self._scripts.run("succeed", service, micros_in(patience), *map(_key, leaders)))
+
+    def defer(self, service: str, token: str, ids: Iterable[str]) -> int:
+        """Put back what no queue takes, behind all others and for a while; its place is free for the next.
+
+        Returns:
+            How many were; what was parked again meanwhile stays as it is.
+        """
+        least, most = map(micros_in, DEFERRED_SECONDS)
+        return int(self._scripts.run("defer", service, token, least, most, *map(_key, ids)))
 
     def settle(self, service: str, token: str, ids: Iterable[str], dropped: str = "") -> int:
         """Forget what has been published under this lease; what was parked again meanwhile stays.

@@ -53,8 +53,8 @@ class Releaser(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         self.timer_entry: Any = None
-        self.outlet = Outlet(consumer.app)
-        self.ender = Ender(consumer.app)
+        self.outlet = Outlet(consumer.app, lambda: getattr(consumer, "connection", None))
+        self.ender = Ender(consumer.app, self.outlet.problem)
         self._first = ""
         self._published: deque[tuple[str, str, list[str]]] = deque()
         self._moved: dict[str, float] = {}
@@ -160,26 +160,38 @@ class Releaser(bootsteps.StartStopStep):
             return None
 
     def release_batch(self, gate: Gate, service: str) -> int:
-        """Lease, publish, delete; returns how many went."""
+        """Lease, publish, delete; returns how many went, BATCH where more may at once."""
         lot = gate.store.lot
         if lot is None or not self.outlet.open():
             return 0
-        breaker = get_circuit_breaker(service)
-        token, messages = lot.take(service, breaker.policy, BATCH, breaker.key)
-        return len(self._send(lot, service, token, messages))
+        breaker, most = get_circuit_breaker(service), self.outlet.most
+        token, messages = lot.take(service, breaker.policy, most, breaker.key)
+        sent, deferred = self._send(lot, service, token, messages)
+        # What no queue takes has left its place to the next.
+        return BATCH if deferred or len(sent) >= most else len(sent)
 
-    def _send(self, lot: ParkingLot, service: str, token: str, messages: list[Stored]) -> list[str]:
-        """Publish leased messages and forget those the broker has; returns their ids."""
+    def _send(
+        self, lot: ParkingLot, service: str, token: str, messages: list[Stored]
+    ) -> tuple[list[str], list[str]]:
+        """Publish leased messages; forget those the broker has, and put those back that no queue takes.
+
+        Returns:
+            The ids of the ones and of the others.
+        """
         odd = [message for message in messages if message.problem]
         if odd:
             gate = gate_of(self.outlet.app)
             end(gate, lot, service, token, odd, "unreadable", "unreadable", self.outlet)
             messages = [message for message in messages if not message.problem]
-        sent = [message.id for message in self.outlet.send(messages)] if messages else []
+        refused: list[Stored] = []
+        sent = [message.id for message in self.outlet.send(messages, refused)] if messages else []
         if sent:
             self._published.append((service, token, sent))
             self._settle(lot)
-        return sent
+        deferred = [message.id for message in refused]
+        if deferred:
+            lot.defer(service, token, deferred)
+        return sent, deferred
 
     def _settle(self, lot: ParkingLot) -> None:
         """Forget what is published; where the store fails just then, at the first look when it is back.
@@ -212,8 +224,8 @@ class Releaser(bootsteps.StartStopStep):
         ids = [message.id for message in waiting if message.id not in self._moved and _may_go(gate, message)]
         if not ids or not self.outlet.open():
             return 0
-        token, messages = lot.pick(service, BATCH, ids)
-        sent = self._send(lot, service, token, messages)
+        token, messages = lot.pick(service, self.outlet.most, ids)
+        sent, _ = self._send(lot, service, token, messages)
         self._moved |= dict.fromkeys(sent, time.monotonic() + STAY_SECONDS)
         return len(sent)
 

@@ -8,7 +8,7 @@ Either the store is lost, or its memory is nearly used up (``watermark.py``). Un
 The pause of a message is spent in the broker where that can hold one back (AMQP: a queue whose messages
 expire into the exchange they came from), else in the worker, unacknowledged. The message is published as it
 came, then acknowledged: no attempt is spent, and a crash in between repeats it. What cannot be published is
-rejected, and comes back at once.
+rejected, and comes back at once; what no queue takes would be dropped by that too, and stays unacknowledged.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ logger = get_logger(__name__)
 PAUSE_SECONDS = 5
 # So many a worker holds beside what it prefetches, about 5 kB each; more take the place of other messages.
 MOST_HELD = 1000
-# What comes within this time goes back to the broker as one batch of at most so many,
+# What comes within this time goes back to the broker as one batch,
 GATHER_SECONDS = 0.02
-BATCH = 100
 # and healthy work waits no longer than this for the batches of one go.
 FLUSH_BUDGET_SECONDS = 0.05
 # A message the broker does not take is rejected after this pause, so that nothing spins.
@@ -69,7 +68,8 @@ class Held:
         sent: What goes back.
         until: When it goes back, on the monotonic clock.
         room: The prefetch count was raised by one for it.
-        refused: It does not go sooner: others can be parked, and it was refused for its own circuit.
+        refused: It does not go sooner: no queue took it, or others can be parked and it was refused for its
+            own circuit.
     """
 
     message: Any
@@ -89,7 +89,7 @@ class Standby:
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.watermark = Watermark()
-        self._outlet = Outlet(gate.app)
+        self._outlet = Outlet(gate.app, lambda: gate.consumer and gate.consumer.connection)
         self._declared: set[str] = set()
         self._held: deque[Held] = deque()
         self._flush_comes = False
@@ -184,7 +184,7 @@ class Standby:
     def _due(self) -> list[Held]:
         now, at_once = time.monotonic(), not self.needed
         batch: list[Held] = []
-        while self._held and len(batch) < BATCH:
+        while self._held and len(batch) < self._outlet.most:
             held = self._held[0]
             if held.until > now and (held.refused or not at_once):
                 break
@@ -192,7 +192,7 @@ class Standby:
         return batch
 
     def _send_back(self, batch: list[Held]) -> None:
-        """Publish, then acknowledge; or reject."""
+        """Publish, then acknowledge; or reject; or, where it would be dropped, hold on."""
         consumer = self.gate.consumer
         errors = consumer.connection_errors
         messages = [held.sent for held in batch]
@@ -200,8 +200,13 @@ class Standby:
         if self._at_broker:
             rooms = {exchange: waiting_room(exchange) for exchange in {m.exchange for m in messages}}
             messages = [replace(m, exchange=rooms[m.exchange].exchange.name) for m in messages]
-        certain = {id(message) for message in self._publish(messages, rooms.values())}
+        refused: list[Stored] = []
+        certain = {id(message) for message in self._publish(messages, rooms.values(), refused)}
+        dropped = set() if self._at_broker else {id(message) for message in refused}
         for held, message in zip(batch, messages, strict=True):
+            if id(message) in dropped:
+                self._held.append(replace(held, until=time.monotonic() + PAUSE_SECONDS, refused=True))
+                continue
             if held.room:
                 consumer.qos.decrement_eventually()
             if id(message) in certain:
@@ -210,11 +215,11 @@ class Standby:
                 reject = held.message.reject_log_error
                 consumer.timer.call_after(REQUEUE_SECONDS, reject, (logger, errors, True))
 
-    def _publish(self, messages: list[Stored], rooms: Iterable[Queue]) -> list[Stored]:
-        """Those the broker has for certain."""
+    def _publish(self, messages: list[Stored], rooms: Iterable[Queue], refused: list[Stored]) -> list[Stored]:
+        """Those the broker has for certain; what no queue takes is added to ``refused``."""
         if not self._outlet.open() or not all(map(self._is_there, rooms)):
             return []
-        taken = self._outlet.send(messages)
+        taken = self._outlet.send(messages, refused)
         if len(taken) < len(messages):
             self._declared.clear()  # somebody may have deleted a room
         return taken

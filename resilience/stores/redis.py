@@ -694,6 +694,7 @@ def _circuit(service: str, row: list[Any]) -> Circuit:
         parked_total=counts["parked"],
         coalesced_total=counts["coalesced"],
         released_total=counts["released"],
+        unroutable_total=counts["unroutable"],
         dropped_total=_after("dropped:", fields),
         read_at=from_micros(now),
     )
@@ -767,6 +768,7 @@ _COUNTS = (
     "parked",
     "coalesced",
     "released",
+    "unroutable",
 )
 
 

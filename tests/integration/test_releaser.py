@@ -72,8 +72,8 @@ def test_what_was_published_when_the_store_froze_is_forgotten_once_it_is_back(
     class Struck(Outlet):
         """The store freezes the moment the broker has the batch."""
 
-        def send(self, messages: list[Any]) -> list[Any]:
-            sent = super().send(messages)
+        def send(self, messages: list[Any], refused: list[Any] | None = None) -> list[Any]:
+            sent = super().send(messages, refused)
             store.freeze()
             return sent
 
