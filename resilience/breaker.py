@@ -109,6 +109,11 @@ class CircuitBreaker:
         self._key = key
 
     @property
+    def own_store(self) -> Store | None:
+        """The store it was given; None: it goes by its task's app, or by the process's."""
+        return self._store
+
+    @property
     def store(self) -> Store:
         """Where this circuit lives."""
         return self._store or default_store() or self._own_memory

@@ -9,6 +9,7 @@ The first two go by a snapshot at most a second old; the store has the last word
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,7 @@ from resilience.request import ResilientRequest, gate_of
 from resilience.retrying import ASKED_FOR
 from resilience.standby import REQUEUE_SECONDS, Standby
 from resilience.states import ParkedStates
+from resilience.supported import check_settings
 from resilience.task import NEVER_WAITS, Parked, ResilientTask
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from resilience.breaker import CircuitBreaker
+    from resilience.parking import ParkingLot
+    from resilience.policy import Policy
     from resilience.stores import Store
 
 logger = get_logger(__name__)
@@ -154,6 +158,10 @@ class Gate:
         self._shut: dict[str, Parked] = {}
         self._shut_until: dict[str, float] = {}
         self._idle_until: dict[str, float] = {}
+        self._any_shut_until = 0.0
+        self._app_name = app.main or ""
+        self._own: frozenset[str] = frozenset()
+        self._noted: set[str] = set()
 
     def services(self) -> list[str]:
         """Every circuit a task of this app is under."""
@@ -175,6 +183,10 @@ class Gate:
         Raises:
             ConfigurationError: It names the setting and the remedy.
         """
+        check_settings(self.app)
+        for service in self.services():
+            if get_circuit_breaker(service).own_store not in (None, self.store):
+                raise ConfigurationError(elsewhere(service))
         expires = self.app.conf.result_expires
         seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
         if seconds and not isinstance(self.app.backend, DisabledBackend):
@@ -200,8 +212,15 @@ class Gate:
             )
 
     def refresh(self) -> dict[str, Circuit]:
-        """Look at the circuits: one round trip."""
-        circuits = self.store.read(self.services())
+        """Look at the circuits, and at whatever else has a lot: two round trips."""
+        own, lot = self.services(), self.store.lot
+        if lot is not None:
+            with contextlib.suppress(StoreUnavailableError):
+                self._noted = {name for name in lot.noted(self._app_name) if is_name(name)}
+        circuits = self.store.read(sorted({*own, *self._noted}))
+        self._own = frozenset(own)
+        if lot is not None:
+            self._note_lots(lot, circuits)
         self._gone = {name for name, circuit in circuits.items() if circuit.reason in NEVER_WAITS}
         self._shut_until = {
             name: _shut_until(circuit, get_circuit_breaker(name)) for name, circuit in circuits.items()
@@ -215,7 +234,26 @@ class Gate:
         self._shut = {
             name: _wait_at(circuit, get_circuit_breaker(name)) for name, circuit in circuits.items()
         }
+        self._any_shut_until = max(self._shut_until.values(), default=0)
         return circuits
+
+    def _note_lots(self, lot: ParkingLot, circuits: dict[str, Circuit]) -> None:
+        """Keep the list of lots: after a restart, or where services are named anew, it is all that is known.
+
+        A lot is noted after a message is parked, and before that is acknowledged; so one that was filled
+        while it was struck off is seen here.
+        """
+        shared = {name: circuit for name, circuit in circuits.items() if circuit.shared}
+        try:
+            for name, circuit in shared.items():
+                if circuit.parked and name not in self._noted:
+                    lot.note(self._app_name, name)
+                elif name in self._noted and not circuit.parked:
+                    lot.strike(self._app_name, name)
+                    if self.store.read([name])[name].parked:
+                        lot.note(self._app_name, name)
+        except StoreUnavailableError as error:
+            logger.warning("lots not noted: %s", error)  # at the next look
 
     def lets(self, service: str) -> bool:
         """Whether a task may go there now, as far as this process knows."""
@@ -238,8 +276,12 @@ class Gate:
     def refuses(self, task: ResilientTask, args: Any, kwargs: Any) -> Parked | None:
         """Where the task would wait if it cannot run now, as far as this process knows."""
         now = time.monotonic()
-        if all(self._shut_until.get(service, 0) <= now for service in task.services):
+        if self._any_shut_until <= now:
             return None  # nearly always, and at no cost
+        # Who chooses by the arguments may choose a service that is not among its own.
+        plain = getattr(task.candidates, "__func__", None) is ResilientTask.candidates
+        if plain and all(self._shut_until.get(service, 0) <= now for service in task.services):
+            return None
         try:
             candidates = task.candidates(*args, **kwargs)
         except Exception:  # noqa: BLE001 - whatever is wrong with them, the task itself says it
@@ -381,12 +423,16 @@ class Gate:
             return refusal.wait.service, refusal.gate
 
         for (service, gate), group in groupby(sorted(refusals, key=where), key=where):
-            some = list(group)
-            told = self._park_each(service, some, gate=gate)
+            some, breaker = list(group), get_circuit_breaker(service)
+            if breaker.own_store not in (None, self.store):
+                # It would be let go where its circuit is looked up here, and refused where that is.
+                told, problem = [Taken.FULL] * len(some), elsewhere(service)
+            else:
+                told, problem = self._park_each(service, some, gate=gate), full(breaker.policy)
             for refusal, taken in zip(some, told, strict=True):
                 try:
                     if taken is Taken.FULL:
-                        self._turn_away(refusal)
+                        self._turn_away(refusal, problem)
                     else:
                         refusal.then(taken)
                 except Exception:  # the others are parked, and must be acknowledged
@@ -414,6 +460,8 @@ class Gate:
         spare = self.standby.watermark.reached and not called
         try:
             taken = lot.park(service, entries, breaker.policy, gate=gate, spare=spare, key=breaker.key)
+            if service not in self._own and Taken.PARKED in taken:
+                lot.note(self._app_name, service)
         except StoreFullError as error:
             self.standby.full(error)
             return [Taken.NOT_NOW] * len(refusals)
@@ -437,14 +485,9 @@ class Gate:
         if not refusal.gate and not wait.delay_seconds and wait.reason not in PACED:
             self._note(wait)
 
-    def _turn_away(self, refusal: Refusal) -> None:
-        """There is no room for it: it ends in FAILURE, which is better than to fill the store up."""
+    def _turn_away(self, refusal: Refusal, problem: str) -> None:
+        """It cannot wait: it ends in FAILURE, which is better than to fill the store up, or to go round."""
         service, stored = refusal.wait.service, refusal.stored
-        policy = get_circuit_breaker(service).policy
-        problem = (
-            f"its parking lot is full ({policy.max_parked} tasks or {policy.max_parked_bytes} bytes): "
-            "send less to it, give tasks a time limit with expires, or raise the policy's limit"
-        )
         try:
             get_circuit_breaker(service).forget(stored.id)
             request = ResilientRequest.of(self, stored)
@@ -466,6 +509,7 @@ class Gate:
         left = (wait.retry_at - datetime.now(UTC)).total_seconds()
         self._shut[wait.service] = wait
         self._shut_until[wait.service] = time.monotonic() + min(left, TICK_SECONDS)
+        self._any_shut_until = max(self._any_shut_until, self._shut_until[wait.service])
 
     def settle(self, message: Any, taken: Taken) -> None:
         """Acknowledge what is parked, keep what cannot be now."""
@@ -577,6 +621,31 @@ def _shut_until(circuit: Circuit, breaker: CircuitBreaker) -> float:
     if circuit.reason is Reason.AUTH or circuit.retry_at is None or circuit.read_at is None:
         return 0
     return time.monotonic() + (circuit.retry_at - circuit.read_at).total_seconds()
+
+
+def is_name(service: str) -> bool:
+    """Whether a circuit may be called so."""
+    try:
+        get_circuit_breaker(service)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def full(policy: Policy) -> str:
+    """What is wrong where a lot takes no more."""
+    return (
+        f"its parking lot is full ({policy.max_parked} tasks or {policy.max_parked_bytes} bytes): "
+        "send less to it, give tasks a time limit with expires, or raise the policy's limit"
+    )
+
+
+def elsewhere(service: str) -> str:
+    """What is wrong where a task's circuit has a store of its own."""
+    return (
+        f"the circuit breaker {service!r} has another store than its task's app, which parks in its own: "
+        "leave store out of CircuitBreaker(), or give install() the same"
+    )
 
 
 def strategy(task: ResilientTask, app: Celery, consumer: Any) -> Callable[..., Any]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
 from resilience import publishing
-from resilience.errors import ConfigurationError
 from resilience.gate import Gate
 from resilience.release import Releaser
 from resilience.stores import Store, default_store, open_store, set_default_store
 from resilience.stores.failover import FailoverStore
+from resilience.supported import check_settings
 from resilience.task import Parked
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ def _tell_what_was_counted(**_: object) -> None:
     current = default_store()
     if isinstance(current, FailoverStore):
         current.views.close()
+
+
+def _use_own_store(sender: Any, **_: object) -> None:
+    """Of several apps in one process a worker runs one: its circuits are in that app's store."""
+    gate = getattr(sender.app, "resilience_gate", None)
+    if gate is not None:
+        set_default_store(gate.store)
 
 
 def _is_no_refusal(_: logging.LogRecord) -> bool:
@@ -49,11 +56,7 @@ def install(app: Celery, store: Store | str | None = None) -> Celery:
     Raises:
         ConfigurationError: For a setting that cannot work; it names the remedy.
     """
-    if app.conf.task_serializer != "json" or "pickle" in (app.conf.accept_content or ()):
-        raise ConfigurationError(
-            f"task_serializer={app.conf.task_serializer!r}, accept_content={app.conf.accept_content!r}: "
-            "parked messages are JSON only; set task_serializer='json', accept_content=['json']"
-        )
+    check_settings(app)
     if store is not None:
         set_default_store(store)
     elif default_store() is None:
@@ -62,17 +65,30 @@ def install(app: Celery, store: Store | str | None = None) -> Celery:
     app.resilience_gate = Gate(app, default_store() or open_store("memory://"))
     app.steps["consumer"].add(Releaser)
 
-    @app.task(name=publishing.TASK_NAME, base=publishing.PublishingTask, shared=False, ignore_result=True)
+    # Of the task, not of the schedule's entry: a scheduler that keeps entries in a database drops that.
+    @app.task(
+        name=publishing.TASK_NAME,
+        base=publishing.PublishingTask,
+        shared=False,
+        ignore_result=True,
+        expires=publishing.EVERY_SECONDS * 2,
+    )
     def publish() -> None:
         publishing.publish(app)
 
+    def schedule(**_: object) -> None:
+        """What sets the schedule later, or reads the configuration again, must not lose the job."""
+        if app.configured and publishing.TASK_NAME not in app.conf.beat_schedule:
+            app.add_periodic_task(
+                publishing.EVERY_SECONDS, app.signature(publishing.TASK_NAME), name=publishing.TASK_NAME
+            )
+
+    for moment in (app.on_after_configure, app.on_after_finalize):
+        moment.connect(schedule, weak=False)
+    schedule()
     logging.getLogger("celery.app.trace").addFilter(_is_no_refusal)
     # A pool's process ends without Python's own exit.
     signals.worker_process_shutdown.connect(_tell_what_was_counted)
     signals.worker_ready.connect(publishing.may_send_again)
-    app.add_periodic_task(
-        publishing.EVERY_SECONDS,
-        app.signature(publishing.TASK_NAME, expires=publishing.EVERY_SECONDS * 2),
-        name=publishing.TASK_NAME,
-    )
+    signals.worker_init.connect(_use_own_store)
     return app

@@ -29,6 +29,7 @@ from resilience.circuit import CircuitState, from_micros, time_of, to_micros
 from resilience.errors import UNREADABLE
 from resilience.messages import ODD, fields_of, id_of
 from resilience.policy import DEFAULT, micros_in
+from resilience.stores import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,6 +56,13 @@ TYPED = '"__type__"'
 
 # Content that is read without asking the app what it accepts: none of it can be code.
 PLAIN = ("application/json", "application/x-msgpack", "application/x-yaml")
+
+# Of each app the services that have a lot, those included that are known by a task's arguments alone. Where
+# that key is something else, none of them is known, and no circuit is the worse for it.
+LOTS = f"{PREFIX}lots:"
+NOTE = "redis.pcall('SADD', KEYS[1], ARGV[1]) return 0"
+STRIKE = "redis.pcall('SREM', KEYS[1], ARGV[1]) return 0"
+NOTED = "local found = redis.pcall('SMEMBERS', KEYS[1]) return found.err and {} or found"
 
 # What ``settle`` is told of messages that have ended as their leader has.
 ANSWERED = "answered"
@@ -361,6 +369,19 @@ class ParkingLot:
     def memory(self) -> tuple[int, int] | None:
         """Bytes the server uses and may use (0: no limit); None where it does not say."""
         return self._scripts.memory()
+
+    def note(self, app: str, service: str) -> None:
+        """This app has a lot for this service: whoever looks after its lots must know."""
+        self._scripts.evaluate(NOTE, [LOTS + app], service)
+
+    def strike(self, app: str, service: str) -> None:
+        """The app has none for it any more."""
+        self._scripts.evaluate(STRIKE, [LOTS + app], service)
+
+    def noted(self, app: str) -> set[str]:
+        """The services of which the app has a lot."""
+        found = self._scripts.evaluate(NOTED, [LOTS + app])
+        return {name.decode("utf-8", "replace") for name in found}
 
     def park(
         self,

@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from celery._state import get_current_task  # it imports no more of Celery
+
 from resilience.errors import ConfigurationError, StoreUnavailableError
 from resilience.stores.memory import MemoryStore
 
@@ -159,7 +161,14 @@ def set_default_store(store: Store | str | None) -> None:
 
 
 def default_store() -> Store | None:
-    """The store set by ``install`` or ``set_default_store``, else RESILIENCE_STORE_URL's, else None."""
+    """The store of the running task's app, else the one set by ``install`` or ``set_default_store``.
+
+    Without either RESILIENCE_STORE_URL's, if that is set.
+    """
+    task = get_current_task()
+    gate = getattr(task.app, "resilience_gate", None) if task else None
+    if gate is not None:
+        return gate.store  # type: ignore[no-any-return]  # an attribute of an untyped object
     if "store" not in _default:
         url = os.environ.get("RESILIENCE_STORE_URL")
         if not url:
