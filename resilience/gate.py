@@ -183,11 +183,11 @@ class Gate:
         Raises:
             ConfigurationError: It names the setting and the remedy.
         """
-        check_settings(self.app)
+        expires = self.app.conf.result_expires
+        check_settings(self.app)  # which are read now
         for service in self.services():
             if get_circuit_breaker(service).own_store not in (None, self.store):
                 raise ConfigurationError(elsewhere(service))
-        expires = self.app.conf.result_expires
         seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
         if seconds and not isinstance(self.app.backend, DisabledBackend):
             for service in self.services():

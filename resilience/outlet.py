@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.utils.log import get_logger
 from kombu.messaging import Producer
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from resilience.parking import PUBLISHED_AGAIN
 from resilience.routes import Routes
@@ -171,8 +172,9 @@ class Outlet:
         """What is raised when the broker is gone; anything else is about one message."""
         if self._amqp:  # a message that breaks the protocol ends its connection too
             return tuple(self.connection.recoverable_connection_errors)
-        # kombu counts a KeyError among them, which is what an odd message raises.
-        return tuple(kind for kind in self.connection.connection_errors if kind is not KeyError)
+        # kombu counts a KeyError among them, which an odd message raises, and not a server that is full.
+        known = {*self.connection.connection_errors, OutOfMemoryError, ReadOnlyError}
+        return tuple(known - {KeyError})
 
     def _alive(self) -> bool:
         """False for one that was closed while nobody listened, or whose consumer is at another broker."""

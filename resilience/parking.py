@@ -60,9 +60,9 @@ PLAIN = ("application/json", "application/x-msgpack", "application/x-yaml")
 # Of each app the services that have a lot, those included that are known by a task's arguments alone. Where
 # that key is something else, none of them is known, and no circuit is the worse for it.
 LOTS = f"{PREFIX}lots:"
-NOTE = "redis.pcall('SADD', KEYS[1], ARGV[1]) return 0"
-STRIKE = "redis.pcall('SREM', KEYS[1], ARGV[1]) return 0"
-NOTED = "local found = redis.pcall('SMEMBERS', KEYS[1]) return found.err and {} or found"
+NOTE = "redis.pcall('HSET', KEYS[1], ARGV[1], 1) return 0"
+STRIKE = "redis.pcall('HDEL', KEYS[1], ARGV[1]) return 0"
+NOTED = "local found = redis.pcall('HKEYS', KEYS[1]) return found.err and {} or found"
 
 # What ``settle`` is told of messages that have ended as their leader has.
 ANSWERED = "answered"

@@ -116,6 +116,76 @@ def test_the_first_probe_goes_alone_and_the_others_after_its_success(url):
     assert desk.state is CircuitState.CLOSED
 
 
+def test_what_no_queue_takes_gives_its_place_to_the_next_and_comes_again(desk):
+    """Again and again it would be the only probe, and nobody behind it would ever run."""
+    desk.trip()
+    desk.park("lost", "b")
+    desk.forward(10)
+    lot, policy = desk.store.lot, desk.breaker.policy
+    token, [message] = lot.take(desk.name, policy, 100)
+    assert message.id == "lost"
+    assert lot.defer(desk.name, token, ["lost"]) == 1
+    assert desk.breaker.read().in_flight == 0, "its place is free at once"
+    assert desk.take() == ["b"]
+    desk.breaker.report(desk.breaker.acquire("b"), Verdict.SUCCESS, owner="b")
+    desk.park("c")
+    desk.forward(4.9)
+    assert desk.take() == ["c"]
+    desk.forward(0.1)
+    assert desk.take() == ["lost"], "after five seconds at least"
+    assert desk.breaker.read().unroutable_total == 1
+    assert desk.breaker.read().released_total == 3
+
+
+@pytest.mark.parametrize(("waited", "pause"), [(0, 5), (80, 10), (100_000, 60)])
+def test_the_longer_it_has_waited_the_more_rarely_it_is_tried(desk, waited, pause):
+    desk.park("lost")
+    desk.forward(waited)
+    token, _ = desk.store.lot.take(desk.name, desk.breaker.policy, 100)
+    assert desk.store.lot.defer(desk.name, token, ["lost"]) == 1
+    desk.forward(pause - 0.1)
+    assert desk.take() == []
+    desk.forward(0.1)
+    assert desk.take() == ["lost"]
+
+
+def test_one_parked_again_meanwhile_is_not_deferred(desk):
+    desk.park("a")
+    token, _ = desk.store.lot.take(desk.name, desk.breaker.policy, 100)
+    desk.park("a")
+    assert desk.store.lot.defer(desk.name, token, ["a"]) == 0
+    assert desk.take() == ["a"]
+
+
+def test_a_leader_that_is_deferred_leads_on(desk):
+    desk.park("a", "b", group="g")
+    token, [leader] = desk.store.lot.take(desk.name, desk.breaker.policy, 100)
+    assert desk.store.lot.defer(desk.name, token, [leader.id]) == 1
+    assert desk.take() == []
+    desk.forward(5)
+    assert desk.take() == ["a"]
+    assert desk.breaker.read().parked == 1, "b waits for its answer"
+
+
+def test_the_services_that_have_a_lot_are_noted_for_each_app(url):
+    lot = RedisStore(url).lot
+    lot.note("shop", "receiver")
+    lot.note("shop", "receiver")
+    lot.note("other", "else")
+    assert lot.noted("shop") == {"receiver"}
+    lot.strike("shop", "receiver")
+    assert lot.noted("shop") == set()
+    assert lot.noted("nobody") == set()
+
+
+def test_a_list_of_lots_that_is_none_harms_nobody(url):
+    store = RedisStore(url)
+    store.scripts.set("circuit:1:lots:spoilt", "no hash")
+    store.lot.note("spoilt", "receiver")
+    assert store.lot.noted("spoilt") == set()
+    store.lot.strike("spoilt", "receiver")
+
+
 def test_a_failed_probe_goes_behind_those_of_the_other_lane_too(desk):
     """Or the one task asked for on demand would be every probe, and keep the circuit open for the others."""
     desk.trip()
