@@ -76,6 +76,14 @@ if BROKER.startswith("amqp"):
         task_default_routing_key="work",
         broker_transport_options={"confirm_publish": True},
     )
+elif os.environ.get("FLEET_TOPIC"):  # as in Celery's routing guide
+    exchange = Exchange("tasks", type="topic")
+    app.conf.update(
+        task_queues=[Queue(name, exchange, routing_key=f"{name}.#") for name in ("default", "work")],
+        task_default_exchange="tasks",
+        task_default_exchange_type="topic",
+        task_routes={"fleet.*": {"queue": "work", "routing_key": "work.import"}},
+    )
 else:
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
 # What is measured is what the store costs, not how soon a busy machine misses it.

@@ -12,6 +12,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from resilience.parking import DEFERRED_SECONDS
 from tests.model.world import CIRCUIT, FINAL, LOT, PATIENCE_SECONDS, SECOND, START, circuit_in
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # Counted for those who look, and times kept for them.
 FOR_OBSERVERS = re.compile(
-    r"allowed|blocked|would_block|trips|released|parked|coalesced|bytes|moves|heard|acted|since|last_failure|last_error|last_place|generation"
+    r"allowed|blocked|would_block|trips|released|unroutable|parked|coalesced|bytes|moves|heard|acted|since|last_failure|last_error|last_place|generation"
     r"|seen|there|kept"
     r"|(verdict|moved|dropped|took):.*"
 )
@@ -88,7 +89,7 @@ def _value(world: World, now: int, name: str, value: Mapping[str, Any], ranks: R
         return _circuit(world, now, value)
     forms: dict[str, Callable[[str, Any], Any]] = {
         "lot:messages": lambda task, text: (task, text[0]),
-        "lot:trail": lambda task, text: (task, *_trail(world, text, ranks)),
+        "lot:trail": lambda task, text: (task, *_trail(world, text, ranks), _age(world, now, text)),
         "lot:returning": lambda task, _: task,
         "lot:followers": lambda member, _: _by_rank(member, ranks),
         "lot:grouped": lambda task, text: (task, _by_rank(text, ranks)),
@@ -165,6 +166,12 @@ def _numbered(*numbers: Iterable[float | str]) -> dict[int, int]:
 
 def _by_rank(text: str, ranks: Ranks) -> str:
     return PLACE.sub(lambda found: f":{ranks.of_place(found[1])}:", text)
+
+
+def _age(world: World, now: int, trail: str) -> int:
+    """How long a task has waited, as far as its pause goes by that where no queue takes it."""
+    least, most = (8 * seconds * SECOND for seconds in DEFERRED_SECONDS)
+    return min(max(now - int(trail.partition(":")[0]), least), most) if "unroutable" in world.faults else 0
 
 
 def _trail(world: World, text: str, ranks: Ranks) -> tuple[int, ...]:

@@ -189,7 +189,8 @@ class World:
         callers: Calls without a task, at once.
         verdicts: What a call may say, in any order and as often as it likes.
         faults: How often each may happen: crash (of a worker or a releaser), redelivery, lost_process,
-            broker_loss, set_back (the store's clock; for tasks that do not expire).
+            broker_loss, unroutable (no queue takes what a releaser has in hand), set_back (the store's
+            clock; for tasks that do not expire).
         acts: What the operator may do, each once: open, close, disable, reset, hurry, drop.
         moments: How often a second passes, or less, in which nothing falls due.
         gate: Main processes park by an old snapshot.
@@ -461,6 +462,8 @@ class World:
     def _releasers(self, state: State) -> Iterator[tuple[str, State]]:
         for batch in sorted(set(state.batches)):
             yield self.advance(state, batch)
+            if self.left(state, "unroutable") and batch.kind == "release" and not batch.done:
+                yield self.defer(state, batch)
         if len(state.batches) < self.releasers and self.tasks:
             for label, after in self.looks(state):
                 if after.batches != state.batches or acted_on(after.keys) != acted_on(state.keys):
@@ -598,6 +601,13 @@ class World:
                 yield f"the broker loses {task}", state._replace(left=left, queue=queue, gone=gone)
         if self.left(state, "set_back"):
             yield "the store's clock is set back", self._set_back(state)
+
+    def defer(self, state: State, batch: Batch) -> tuple[str, State]:
+        """No queue takes what a releaser would publish."""
+        self._at(state)
+        self.lot.defer(SERVICE, batch.token, batch.ids)
+        left, rest = self._spent(state, "unroutable"), without(state.batches, batch)
+        return f"no queue takes {' and '.join(batch.ids)}", self._after(state, left=left, batches=rest)
 
     def crash(self, state: State, hand: Hand) -> tuple[str, State]:
         """Its worker is killed: what is not acknowledged comes again."""

@@ -107,6 +107,13 @@ def clock(**how) -> World:
     return World("clock", replace(POLICY, max_concurrent=1), (Task("a"),), **how)
 
 
+def deferred(**how) -> World:
+    """Two tasks that ask the same and one on demand, whose queues are gone for a while."""
+    tasks = (Task("a", group="g"), Task("b", group="g"), Task("d", Lane.ON_DEMAND))
+    how = {"workers": 1, "releasers": 1, "faults": {"unroutable": 2}, "gate": False, **how}
+    return World("deferred", POLICY, tasks, **how)
+
+
 WORLDS = {
     make.__name__: make
     for make in (
@@ -122,5 +129,6 @@ WORLDS = {
         blamed,
         paced,
         clock,
+        deferred,
     )
 }
