@@ -35,9 +35,9 @@ BROKER_SECONDS = 1.0
 REST = 10
 # So many go to the broker as one batch,
 BATCH = 100
-# to one that takes them one by one, as SQS does, fewer: as many as it takes in this time.
+# to one that takes them one by one, as SQS does, fewer: as many as it takes in this time, and one at first.
 SHARE_SECONDS = 0.05
-FIRST = 10
+FIRST = 1
 # What holds a delivery back, or takes it for the last one, was meant for the first: SQS and its like, and two
 # plugins of RabbitMQ.
 ONCE = {"DelaySeconds", "delay_seconds", "MessageDeduplicationId", "x-delay", "x-deduplication-header"}
