@@ -65,14 +65,8 @@ def install(app: Celery, store: Store | str | None = None) -> Celery:
     app.resilience_gate = Gate(app, default_store() or open_store("memory://"))
     app.steps["consumer"].add(Releaser)
 
-    # Of the task, not of the schedule's entry: a scheduler that keeps entries in a database drops that.
-    @app.task(
-        name=publishing.TASK_NAME,
-        base=publishing.PublishingTask,
-        shared=False,
-        ignore_result=True,
-        expires=publishing.EVERY_SECONDS * 2,
-    )
+    # That it expires is the task's own word: a scheduler with entries in a database keeps no such option of one.
+    @app.task(name=publishing.TASK_NAME, base=publishing.PublishingTask, shared=False, ignore_result=True)
     def publish() -> None:
         publishing.publish(app)
 

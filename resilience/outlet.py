@@ -89,7 +89,7 @@ class Outlet:
     def __init__(self, app: Celery, consumer: Callable[[], Any] = lambda: None) -> None:
         self.app = app
         self.connection: Any = None
-        self.most = BATCH
+        self.most = FIRST
         self._consumer = consumer
         self._heard_at: tuple[Any, ...] | None = None
         self._routes: Routes | None = None

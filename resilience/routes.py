@@ -10,10 +10,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from celery.utils.log import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from celery import Celery
+
+logger = get_logger(__name__)
 
 
 class Routes:
@@ -45,8 +49,10 @@ class Routes:
         """
         place = (exchange, routing_key)
         if place not in self._found:
-            direct = [routing_key] if routing_key else []
-            self._found[place] = self._look(exchange, routing_key) if exchange else direct
+            self._found[place] = [] if exchange or not routing_key else [routing_key]
+            if exchange:
+                with self._tolerant():  # bindings that cannot be read are none
+                    self._found[place] = self._look(exchange, routing_key)
         return self._found[place]
 
     def _lookup(self, exchange: str, routing_key: str, _default: object = None) -> list[str]:
@@ -112,5 +118,5 @@ class Routes:
             yield
         except self._lost:
             raise
-        except Exception:  # noqa: BLE001, S110 - any transport's; whether a queue takes it is looked for next
-            pass
+        except Exception as error:  # noqa: BLE001 - any transport's: without a queue the message is kept
+            logger.debug("not declared or not found: %r", error)

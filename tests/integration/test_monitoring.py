@@ -181,6 +181,7 @@ CONTRACT = {
     "parked_total": {"service"},
     "released_total": {"service"},
     "coalesced_total": {"service"},
+    "unroutable_total": {"service"},
     "parked_dropped_total": {"service", "reason"},
     "stale_reads_total": {"dataset", "provider"},
     "last_good_age_seconds": {"dataset", "provider"},

@@ -165,6 +165,16 @@ def test_one_queue_that_is_none_takes_no_other_message_along(make: Make, broker:
     assert broker.llen("work") == 1, "once"
 
 
+def test_bindings_that_cannot_be_read_harm_only_what_is_sent_there(make: Make, broker: redis.Redis) -> None:
+    broker.set("_kombu.binding.tasks", "no set")
+    broker.sadd("_kombu.binding.other", "of another kind")
+    healthy, other = (
+        replace(MESSAGE, id="w", exchange="", routing_key="work"),
+        replace(MESSAGE, id="o", exchange="other"),
+    )
+    assert send(make(), MESSAGE, other, healthy) == (["w"], ["one", "o"])
+
+
 def test_a_broker_without_memory_refuses_no_message_for_good(make: Make, valkey: ValkeyServer) -> None:
     admin, outlet = redis.Redis(port=valkey.port), make()
     assert outlet.open()

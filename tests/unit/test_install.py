@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,10 +102,14 @@ def test_an_entry_of_the_users_own_for_it_is_kept() -> None:
 
 def test_the_publishing_job_expires_whoever_sends_it() -> None:
     """django-celery-beat keeps no ``expires`` of an entry's options."""
-    made = install(app(), store="memory://")
+    made = install(app("memory://"), store="memory://")
     made.finalize()
-    assert made.tasks[TASK_NAME].expires == EVERY_SECONDS * 2
-    assert made.tasks[TASK_NAME]._get_exec_options()["expires"] == EVERY_SECONDS * 2
+    made.conf.task_default_queue = "publishing"
+    made.tasks[TASK_NAME].apply_async()
+    with made.connection_for_read() as connection:
+        [message] = iter(lambda: made.amqp.queues["publishing"](connection.channel()).get(no_ack=True), None)
+    left = datetime.fromisoformat(message.headers["expires"]) - datetime.now(UTC)
+    assert timedelta() < left <= timedelta(seconds=EVERY_SECONDS * 2)
 
 
 @pytest.mark.parametrize("url", [*(f"{name}://host" for name in SUPPORTED), "redis+socket:///tmp/r"])
