@@ -65,7 +65,7 @@ def install(app: Celery, store: Store | str | None = None) -> Celery:
     app.resilience_gate = Gate(app, default_store() or open_store("memory://"))
     app.steps["consumer"].add(Releaser)
 
-    # That it expires is the task's own word: a scheduler with entries in a database keeps no such option of one.
+    # That it expires is the task's own word: a scheduler with entries in a database keeps no such option.
     @app.task(name=publishing.TASK_NAME, base=publishing.PublishingTask, shared=False, ignore_result=True)
     def publish() -> None:
         publishing.publish(app)
