@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Collection, Mapping
 
+from resilience.forks import hold
 from tasks.providers.documents import UnreadableError, parse
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ _LEVELS = 2
 _MOST = 256  # shapes told in one process; a provider that sends random ones tells no more after that
 
 _told: set[str] = set()
-_lock = threading.Lock()
+_lock = hold(threading.Lock())
 
 
 def shape_of(status: int, headers: Mapping[str, str], body: bytes, keys: Collection[str]) -> str:

