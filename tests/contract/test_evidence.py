@@ -189,8 +189,8 @@ def test_a_lone_task_keeps_no_more_than_its_circuit(make: Make, store: Store) ->
     breaker = make()
     for _ in range(BUDGET):
         attempt(breaker, "lone")
-    client = store.scripts.client
+    ask = store.scripts._lines.ask
     key = f"circuit:1:{{{breaker.service_name}}}:failing"
-    assert client.hlen(key) == 1
+    assert ask("HLEN", key) == 1
     attempt(breaker, "lone", verdict="success")
-    assert client.exists(key) == 0
+    assert ask("EXISTS", key) == 0
