@@ -60,7 +60,7 @@ class Cluster:
         """
         ends = time.monotonic() + self._seconds
         if not self._slots:
-            self._look(self._seconds / 4, ends)
+            self._look(ends)
         answers: dict[int, Any] = {}
         waiting = list(range(len(calls)))
         while waiting:
@@ -85,7 +85,7 @@ class Cluster:
 
         All, not one: else a store that one server has left would be lost and found again by turns.
         """
-        self._look(CONNECT_SECONDS, time.monotonic() + CONNECT_SECONDS)
+        self._look(time.monotonic() + CONNECT_SECONDS)
         keys: dict[Place, str] = {}
         homes = {*filter(None, self._slots)}
         for number in range(SLOTS):
@@ -101,7 +101,7 @@ class Cluster:
     def primaries(self) -> list[Lines]:
         """Whoever takes writes."""
         if not self._slots:
-            self._look(self._seconds / 4, time.monotonic() + self._seconds)
+            self._look(time.monotonic() + self._seconds)
         return [self._lines_to(home) for home in {*filter(None, self._slots)}]
 
     def forget(self) -> None:
@@ -127,14 +127,19 @@ class Cluster:
             lines = self._lines.setdefault(home, made)
         return lines
 
-    def _look(self, patience: float, ends: float) -> None:
-        """Who has which slots, says the first that answers: of the URL's, then of those that were there."""
+    def _look(self, ends: float) -> None:
+        """Who has which slots, says the first that answers: of the URL's, then of those that were there.
+
+        One that hangs is waited for no longer than leaves as much for each of the others.
+        """
         why: Exception = LostError("the cluster has no servers")
-        for place in dict.fromkeys((*self._address.hosts, *self._lines)):
-            lines = self._lines_to(place)
+        places = list(dict.fromkeys((*self._address.hosts, *self._lines)))
+        for asked, place in enumerate(places):
+            lines, now = self._lines_to(place), time.monotonic()
+            share = max(ends - now, 0) / (len(places) - asked)
             try:
-                lines.wait_for_one(min(patience, max(ends - time.monotonic(), 0)))
-                told = lines.ask("CLUSTER", "SLOTS")
+                lines.wait_for_one(share)
+                told = lines.ask("CLUSTER", "SLOTS", ends=now + share)
             except (LostError, BusyError) as error:
                 why = error
                 continue
