@@ -57,6 +57,8 @@ class Outcome:
         label: The application's own word for it, shown in the PARKED state.
         detail: What was wrong, in a line for people, free of secrets; shown with the circuit, after the
             label, and in the log.
+        subject: With a failure: what it is about, where it may not be the service: the same for all that ask
+            the same. One subject's failures alone open no circuit.
     """
 
     verdict: Verdict
@@ -65,6 +67,7 @@ class Outcome:
     reason: Reason | None = None
     label: str | None = None
     detail: str = ""
+    subject: str = ""
 
 
 WELL, UNSAID = Outcome(Verdict.SUCCESS, ends=True), Outcome(Verdict.IGNORED, ends=True)
@@ -290,7 +293,7 @@ class ResilientTask(Task):
                 max_attempts=end.budget,
                 # Of an exception nobody has judged, the type: its text may hold anything.
                 detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(end.about).__name__,
-                subject=subject_of(self.name, args, kwargs) if outcome.verdict is Verdict.FAILURE else "",
+                subject=outcome.subject,
             )
             self.log_end(permit, outcome, started)
 
@@ -446,7 +449,9 @@ class ResilientTask(Task):
 
         The breaker's ``expected_exception`` is the service's failure, and so is a soft time limit; anything
         else is the task's own, says nothing about the service, and ends the task. Where the circuit of
-        another service refused, the task waits for that.
+        another service refused, the task waits for that. By this judgement a failure is about the task's
+        arguments, and one task alone opens no circuit; an override that gives no ``subject`` says that it
+        is the service's.
         """
         refusal = refusal_in(error)
         if refusal and refusal.reason not in NEVER_WAITS:
@@ -462,7 +467,10 @@ class ResilientTask(Task):
             verdict = Verdict.IGNORED
         else:
             verdict = get_circuit_breaker(self.request.service).verdict_of(error)
-        return Outcome(verdict, ends=verdict is not Verdict.FAILURE)
+        if verdict is not Verdict.FAILURE:
+            return Outcome(verdict, ends=True)
+        # Nobody has looked at it, and it may be the task's own trouble as well as the service's.
+        return Outcome(verdict, subject=subject_of(self.name, self.request.args, self.request.kwargs))
 
     def judged(self, error: Exception) -> Outcome:
         """As ``judge``, which is not asked about an operator's signal: that says nothing of the service."""

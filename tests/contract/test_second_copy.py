@@ -117,7 +117,7 @@ def test_parked_while_the_other_is_turned_away_it_stays(workers):
         wait = Parked(workers.service, "failures", WAIT)
         refusal = Refusal.of(workers.task, message, wait, told.append, gate=True)
         assert refusal is not None
-        workers.gate._turn_away(refusal)
+        workers.gate._turn_away(refusal, "its parking lot is full")
         assert told == [Taken.PARKED]
     assert workers.parked == [workers.id]
 

@@ -85,7 +85,7 @@ def test_the_end_of_each_call_has_its_fields(running):
     [end] = wait_for(lambda: ends(task.id), 10, "it is logged")
     assert (end["task"], end["service"]) == ("tasks.twelvedata.fetch", "twelvedata")
     assert (end["verdict"], end["label"], end["probe"]) == ("success", None, False)
-    assert end["permit"].startswith(task.id)
+    assert end["permit"].endswith(f":{task.id}")
     assert 0 < end["duration_seconds"] < 30
     [hold] = wait_for(lambda: ends(held.id), 10, "it is logged")
     assert (hold["verdict"], hold["label"]) == ("hold", "rate_limit")

@@ -147,7 +147,7 @@ def test_a_circuit_with_a_store_of_its_own_is_none_of_a_task() -> None:
     made = install(app(), store="memory://")
     CIRCUIT_BREAKERS["elsewhere"] = CircuitBreaker("elsewhere", store=MemoryStore())
     try:
-        made.task(base=ResilientTask, service="elsewhere", shared=False, name="t")(called)
+        made.task(base=ResilientTask, service="elsewhere", shared=False, name="of_elsewhere")(called)
         with pytest.raises(ConfigurationError, match="'elsewhere' has another store"):
             gate_of(made).check()
         CIRCUIT_BREAKERS["elsewhere"] = CircuitBreaker("elsewhere", store=gate_of(made).store)
@@ -164,9 +164,9 @@ def test_each_apps_tasks_have_their_own_apps_store() -> None:
         raise ConnectionError
 
     for made in (first, second):
-        made.task(base=ResilientTask, service="dead", shared=False, name="trip")(trip)
+        made.task(base=ResilientTask, service="dead", shared=False, name="of_two_stores")(trip)
         made.finalize()
-    first.tasks["trip"].apply()
+    first.tasks["of_two_stores"].apply()
     breaker = CIRCUIT_BREAKERS["dead"]
     failures = [gate_of(made).store.read(["dead"])["dead"].failures_total for made in (first, second)]
     assert failures == [1, 0]
