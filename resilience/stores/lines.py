@@ -196,6 +196,8 @@ class Lines:
 
     def __init__(self, connect: Callable[[float], Line], seconds: float, most: int) -> None:
         self.seconds = seconds
+        #: The digests of scripts that this server has been given.
+        self.loaded: set[str] = set()
         self._connect = connect
         self._most = most
         self._idle: deque[Line] = deque()

@@ -408,6 +408,8 @@ def _evalsha(
 ) -> list[Any]:
     """The answers, in one round trip; where asked, once the replicas have what was written."""
     sha = _sha(source)
+    # To find out that a server does not know a script, while replicas are waited for, costs the wait.
+    load = load or (replicas > 0 and sha not in lines.loaded)
     commands: list[tuple[Any, ...]] = [("EVALSHA", sha, keys, *arguments) for arguments in prepared]
     before = [("SCRIPT", "LOAD", source)] if load else []
     after = [("WAIT", replicas, WAIT_MILLISECONDS)] if replicas else []  # for what this very connection wrote
@@ -418,6 +420,8 @@ def _evalsha(
             raise NotReplicatedError(f"{confirmed} of {replicas} replicas have what was written")
     if load and isinstance(answers[0], ReplyError):
         return [answers[0]] * len(prepared)
+    if load and replicas:
+        lines.loaded.add(sha)
     return _followed(answers[len(before) : len(before) + len(prepared)])
 
 

@@ -10,8 +10,10 @@ from celery import Celery
 from celery.worker.request import Request
 from kombu.message import Message
 
+from resilience import install
 from resilience.messages import LARGEST, fields_of, guard
 from resilience.parking import Stored
+from tests.fleet import wait_for
 
 
 @pytest.fixture
@@ -22,6 +24,7 @@ def app() -> Celery:
     def task() -> None:
         """Does nothing."""
 
+    install(app, store="memory://")
     app.finalize()
     return app
 
@@ -74,7 +77,7 @@ def test_what_the_pool_cannot_take_ends_alone_and_leaves_its_place_to_the_next(
     )
     worker.controller._process_task(request)
     assert (worker.free, worker.left, worker.pool._pool._cache) == (1, ["rejected"], {})
-    assert app.backend.get_state("a") == "FAILURE"
+    wait_for(lambda: app.backend.get_state("a") == "FAILURE", 5, "its sender is told")
 
 
 def test_a_lost_connection_is_no_fault_of_the_message(app: Celery) -> None:
