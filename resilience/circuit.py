@@ -479,13 +479,20 @@ def count_of(text: float | str | bytes) -> int:
 
 
 def time_of(micros: float | str | bytes) -> datetime:
-    """The UTC time of so many microseconds since the epoch."""
-    return _EPOCH + timedelta(microseconds=int(micros))
+    """The UTC time of so many microseconds since the epoch; beyond the calendar its first or last.
+
+    Somebody may have put any number beside a task in the lot, and the others' circuit must still be read.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=float(micros))
+    except OverflowError:
+        return _LAST if float(micros) > 0 else _FIRST
 
 
 def from_micros(micros: float | str | bytes | None) -> datetime | None:
     """The UTC time of so many microseconds since the epoch; None for nothing or zero."""
-    return time_of(micros) if micros and int(micros) else None
+    return time_of(micros) if micros and float(micros) else None
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)

@@ -283,7 +283,7 @@ class Gate:
         if plain and all(self._shut_until.get(service, 0) <= now for service in task.services):
             return None
         try:
-            candidates = task.candidates(*args, **kwargs)
+            candidates = task.services_for(args, kwargs)
         except Exception:  # noqa: BLE001 - whatever is wrong with them, the task itself says it
             return None
         # A service that is gone for good decides nothing: the task waits for the others, or fails.

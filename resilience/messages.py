@@ -21,6 +21,7 @@ from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker import state as worker_state
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
+from redis.exceptions import DataError
 
 from resilience.errors import UNREADABLE
 
@@ -148,6 +149,7 @@ def guard(consumer: Any) -> None:
     """Have a consumer refuse what would end its worker; to be done before it takes the first message."""
     _guard_redis(consumer.task_consumer.channel)
     _guard_amqp()
+    consumer.task_consumer.on_decode_error = _telling(consumer)
     if isinstance(consumer.strategies, Strategies):
         return
     consumer.strategies = Strategies(consumer.app, consumer.strategies)
@@ -170,7 +172,7 @@ def _guard_redis(channel: Any) -> None:
     def carefully(**options: Any) -> Any:
         try:
             return read(**options)
-        except ODD as error:
+        except (*ODD, DataError) as error:
             connection = channel.client.connection
             if not (connection and connection.is_connected):
                 raise  # it is no message's fault
@@ -199,6 +201,16 @@ def _guard_amqp() -> None:
             return offset
 
     amqp.Message._load_properties = carefully  # noqa: SLF001 - as above
+
+
+def _telling(consumer: Any) -> Callable[[Any, Exception], Any]:
+    """What cannot be decompressed, say, no strategy sees: Celery only logs it."""
+
+    def on_decode_error(message: Any, error: Exception) -> Any:
+        tell(consumer.app, _ident_of(message), InvalidTaskError(f"malformed message: {error!r}"))
+        return consumer.on_decode_error(message, error)
+
+    return on_decode_error
 
 
 def _unknown(consumer: Any, unknown: Callable[..., Any]) -> Callable[..., Any]:

@@ -257,7 +257,7 @@ def _may_go(gate: Gate, message: Stored) -> bool:
     try:
         request = ResilientRequest.of(gate, message)
         args, kwargs, task = request.args, request.kwargs, request.task
-        return any(gate.lets(service) for service in task.candidates(*args, **kwargs))
+        return any(gate.lets(service) for service in task.services_for(args, kwargs))
     except Exception:  # noqa: BLE001 - another app's, or not to be read: its own service will tell
         return False
 

@@ -6,7 +6,7 @@ message is acknowledged once the end is written, and the event loop does not wai
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -203,7 +203,7 @@ class ResilientRequest(Request):
         pause = self.task.backoff(max(tries, 1))
         until = datetime.now(UTC) + timedelta(seconds=pause)
         reason = report.reason or Reason.FAILURES
-        self._park(Parked(self.task.service, reason, until, pause, behind=True))
+        self._park(Parked(self._candidates()[0], reason, until, pause, behind=True))
 
     def _park(self, wait: Parked) -> None:
         """What comes back from the pool without an end: to the lot, or to the broker."""
@@ -367,20 +367,21 @@ class ResilientRequest(Request):
 
     def _candidates(self) -> tuple[str, ...]:
         """The services it may use, as far as its arguments can be read."""
-        try:
-            return tuple(self.task.candidates(*self.args, **self.kwargs))
-        except Exception:  # noqa: BLE001 - whatever is wrong with them, the task itself says it
-            return tuple(self.task.services)
+        known: tuple[str, ...] = self.task.services
+        with suppress(Exception):  # whatever is wrong with them, the task itself says it
+            known = self.task.services_for(self.args, self.kwargs) or known
+        return known
 
     def _report(self, how: int, detail: str, verdict: Verdict = Verdict.FAILURE) -> Report:
         """Its permit died with its call; the store finds it by the task.
 
         Where the task could have been calling another service, nothing is said of any.
         """
-        gone = Permit(granted=True, service=self.task.service, state=CircuitState.CLOSED, generation=how)
-        if {*self.task.services, *self._candidates()} != {self.task.service}:
+        service, *others = self._candidates()
+        gone = Permit(granted=True, service=service, state=CircuitState.CLOSED, generation=how)
+        if others:
             verdict = Verdict.IGNORED
-        return get_circuit_breaker(self.task.service).report(
+        return get_circuit_breaker(service).report(
             gone,
             verdict,
             owner=self.id,

@@ -27,6 +27,8 @@ from resilience.retrying import ASKED_FOR, PREDICATES, Asked, Draft, pause_of
 from resilience.unwritten import BEGAN, Written, kept, traced
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from celery import Celery
     from celery.app.task import Context
 
@@ -209,8 +211,8 @@ class ResilientTask(Task):
         if "backend" in cls.__dict__:  # in the task's declaration: it would hide the one that asks it
             cls._backend = cls.__dict__["backend"]
             del cls.backend
+        cls.services = _names(cls.services) or (cls.service,)
         cls.service = cls.service or cls.services[0]
-        cls.services = cls.services or (cls.service,)
         try:
             Lane(cls.lane)
         except ValueError:
@@ -427,10 +429,14 @@ class ResilientTask(Task):
     def candidates_of(self, task_id: str, args: Any, kwargs: Any) -> tuple[str, ...]:
         """The services for these arguments; if they are wrong, a probe's place is given back."""
         try:
-            return self.candidates(*args, **kwargs)
+            return self.services_for(args, kwargs)
         except Exception:
             forget_elsewhere(task_id, "", self.services)
             raise
+
+    def services_for(self, args: Any, kwargs: Any) -> tuple[str, ...]:
+        """What ``candidates`` names for these arguments."""
+        return _names(self.candidates(*args, **kwargs))
 
     def candidates(self, *args: Any, **kwargs: Any) -> tuple[str, ...]:  # noqa: ARG002 - an override may look at the arguments
         """The services this call may use, in order."""
@@ -561,6 +567,11 @@ class ResilientTask(Task):
             f"{how} of {self.name} would call {' or '.join(self.services)} past the circuit: send a message "
             f"for each call, as in group({self.name}.s(item) for item in items)"
         )
+
+
+def _names(services: str | Iterable[str]) -> tuple[str, ...]:
+    """One may stand for itself; else each of its letters would be taken for a service."""
+    return (services,) if isinstance(services, str) else tuple(services)
 
 
 def subject_of(name: str, args: Any, kwargs: Any) -> str:

@@ -285,9 +285,9 @@ def either(self: ResilientTask, only: str | None = None) -> str:  # noqa: ARG001
     return service
 
 
-def candidates(only: str | None = None) -> tuple[str, ...]:
+def candidates(only: str | None = None) -> str | tuple[str, ...]:
     """The one its caller insists on, or both."""
-    return (only,) if only else ("dead", "other")
+    return only or ("dead", "other")
 
 
 either.candidates = candidates  # as an override in a class of its own

@@ -1047,6 +1047,18 @@ def test_a_leader_or_one_that_follows_whose_message_is_gone_keeps_no_other_back(
     assert desk.store.lot.away(desk.name, 9, 0) == []
 
 
+@pytest.mark.parametrize("odd", ["1e300", "-1e300", "inf", "1.5"])
+def test_a_time_that_is_none_keeps_nobody_from_their_circuit(desk, odd):
+    desk.park("a", delay_seconds=5)
+    with admin_of(desk) as admin:
+        for key in ("since", "due", "expires", "leases"):
+            admin.zadd(f"circuit:1:{{{desk.name}}}:lot:{key}", {"odd": odd})
+    assert desk.breaker.read().parked == 1
+    assert {entry.message.id for entry in desk.store.lot.waiting(desk.name, 9)} == {"a", "odd"}
+    desk.forward(5)
+    assert "a" in desk.take()
+
+
 def test_what_bears_a_stamp_is_found_a_part_at_a_time(desk):
     def park(ident, stamp):
         headers = {"task": "t", "stamped_headers": ["customer"], "stamps": {"customer": stamp}}

@@ -148,6 +148,7 @@ def malformed(broker: str) -> list[tuple[str, dict[str, Any], dict[str, Any], st
         *({"eta": text} for text in ("9999-12-31T23:59:59", "0001-01-01T00:00:00+14:00", "", "never")),
         *({"expires": text} for text in ("2026-01-01T00:00:00+99:99", "", "\u0663")),
         {"stamped_headers": ["x", 5], "stamps": {"x": 1}},
+        *({"compression": name} for name in ("application/x-gzip", "application/x-unknown")),
     ]
     properties: list[dict[str, Any]] = []
     if broker == "redis":  # AMQP has a type for each
@@ -226,10 +227,12 @@ def test_what_cannot_even_be_read_is_dropped_and_keeps_no_other_back(
             told = {"task": "fleet.fetch", "id": "no text", "lang": "py", "odd": b"\x8d"}
             producer.publish(embed(), exchange="", routing_key="work", serializer="json", headers=told)
     if broker == "redis":
-        good = '"properties": {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "work"}'
+        tag, place = '"1"', '{"exchange": "", "routing_key": "work"}'
+        good = f'"properties": {{"delivery_tag": {tag}, "delivery_info": {place}'
         lines = ["", "no JSON", "5", "[]", "{}", '{"properties": []}', f'{{"x": 1{"0" * 5000}}}', b"\xff"]
         lines += [f'{{"body": "x", "headers": [1], {good}}}}}']
         lines += [f'{{"body": "x", {good}, "body_encoding": "rot13"}}}}']
+        lines += [f'{{"body": "x", {good.replace(tag, odd)}}}}}' for odd in ("null", "[]", '{"x": 1}')]
         fleet.broker.lpush("work", *lines)
     assert fleet.app.fetch.delay(8).get(timeout=60) == 8
     assert worker.process.poll() is None

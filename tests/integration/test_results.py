@@ -201,6 +201,19 @@ def test_a_hard_time_limit_is_a_failed_attempt_and_waits(make_fleet: MakeFleet) 
     assert ended(tasks) == {"SUCCESS": 4}
 
 
+def test_it_is_one_of_a_service_that_only_the_arguments_name(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    fleet.worker().ready()
+    fleet.mode("hang", "tenant")
+    tasks = [fleet.app.either.apply_async(["tenant"], time_limit=1)]
+    tasks.append(fleet.app.either.apply_async(kwargs={"only": "tenant"}, time_limit=1))
+    tenant = get_circuit_breaker("tenant")
+    wait_for(lambda: tenant.read().failures_total >= 2 and tenant.read().parked == 2, 30, "both are stopped")
+    fleet.mode("ok", "tenant")
+    assert ended(tasks) == {"SUCCESS": 2}
+    assert fleet.circuit("dead")["parked_total"] == 0
+
+
 def test_a_call_that_an_operator_ends_says_nothing_of_the_service(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(threshold=1, policy='{"max_concurrent": 1}')
     fleet.worker().ready()

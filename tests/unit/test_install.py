@@ -156,6 +156,15 @@ def test_a_circuit_with_a_store_of_its_own_is_none_of_a_task() -> None:
         del CIRCUIT_BREAKERS["elsewhere"]
 
 
+def test_the_name_of_one_service_stands_for_it_alone() -> None:
+    """As a tuple of one is easily written; its letters are no services."""
+    made = install(app(), store="memory://")
+    made.task(base=ResilientTask, services="zx", shared=False, name="t")(called)
+    made.finalize()
+    assert made.tasks["t"].services == ("zx",)
+    assert not {"z", "x"} & CIRCUIT_BREAKERS.keys()
+
+
 def test_each_apps_tasks_have_their_own_apps_store() -> None:
     first = install(app(task_always_eager=True), store=MemoryStore())
     second = install(app(task_always_eager=True), store=MemoryStore())
