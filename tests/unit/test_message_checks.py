@@ -26,6 +26,8 @@ def app() -> Celery:
 
     install(app, store="memory://")
     app.finalize()
+    at_once = SimpleNamespace(do=lambda act, then: then(act()))  # in a worker beside its loop
+    app.resilience_gate = SimpleNamespace(ending=at_once)
     return app
 
 
