@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# An end with a result that cannot be written, though an error can, is that error after so many tries.
-TRIES = 5
+# A result that cannot be written, though a state can, is this error after so many tries.
+TRIES = 4
 
 
 def gate_of(app: Celery) -> Gate:
@@ -253,13 +253,16 @@ class ResilientRequest(Request):
 
         def end() -> None:
             nonlocal tries
-            tries += 1
+            backend, tries = self.task.backend, tries + 1
+            last = tries > TRIES
+            if last and unwritten.publish:  # it takes something? Then what it does not take is this end
+                backend.store_result(self.id, None, states.STARTED, request=self._context)
             try:
-                unwritten.write(self.task.backend, self._context)
+                unwritten.write(backend, self._context)
             except Exception as error:
-                if tries < TRIES:
+                if not last:
                     raise
-                self.fail(error)  # where this can be written, it is the end itself that cannot
+                self.fail(error)
                 return
             if unwritten.succeeded:
                 self.succeed(unwritten.value(self.task.backend))

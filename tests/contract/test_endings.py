@@ -21,9 +21,9 @@ from resilience.ending import end
 from resilience.outlet import Outlet
 from resilience.parking import Lane, Stored, Waiting
 from resilience.registry import CIRCUIT_BREAKERS
-from resilience.request import ResilientRequest, gate_of
+from resilience.request import TRIES, ResilientRequest, gate_of
 from resilience.task import SOFT_LIMIT
-from resilience.unwritten import BEGAN, Written
+from resilience.unwritten import BEGAN, Unwritten, Written
 
 # Celery's backend says it the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
@@ -143,6 +143,27 @@ def test_one_that_cannot_be_ended_keeps_no_other_and_is_not_released(world, monk
     assert world.end(ValueError("late"), "bad", "good") == ["good"]
     assert world.parked == ["bad"]
     assert world.gate.store.lot.take(world.service, world.breaker.policy, 9)[1] == []  # it is leased
+
+
+@pytest.mark.parametrize("refuses", ["everything for a while", "this result"])
+def test_only_a_backend_that_takes_something_else_ends_a_success_as_a_failure(world, monkeypatch, refuses):
+    write, ends, asked = type(world.app.backend)._store_result, [], []
+
+    def store(self, task_id, result, state, *rest, **options):
+        asked.append(state)
+        # It is back the moment after the last try.
+        if len(asked) <= TRIES + 1 if refuses != "this result" else state == "SUCCESS":
+            raise OSError("no room left on the device")
+        return write(self, task_id, result, state, *rest, **options)
+
+    monkeypatch.setattr(type(world.app.backend), "_store_result", store)
+    monkeypatch.setattr(world.gate, "finish", lambda _request, end, _then: ends.append(end))
+    world.request(refuses)._write_again(Unwritten("SUCCESS", "7", None, [], publish=True, problem="gone"))
+    for _ in range(TRIES if refuses == "this result" else TRIES + 1):
+        with pytest.raises(OSError, match="no room"):
+            ends[0]()
+    ends[0]()
+    assert world.state(refuses) == ("FAILURE" if refuses == "this result" else "SUCCESS")
 
 
 def test_a_hard_time_limit_spends_an_attempt_and_counts_once_however_often_it_is_told(world):
