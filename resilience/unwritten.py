@@ -156,10 +156,28 @@ def kept(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
     def trace(task_id: str, args: Any, kwargs: Any, request: Any = None) -> Any:
         before, _here.task = traced(), task
         try:
-            return tracer(task_id, args, kwargs, {**(request or {}), BEGAN: time.monotonic()})
+            began = {**(request or {}), BEGAN: time.monotonic()}
+            return tracer(task_id, args, kwargs, undoubted(task, task_id, began))
         except Unwritten as unwritten:
             return trace_ok_t(ExceptionInfo(), TraceInfo("IGNORED", unwritten), 0.0, None)
         finally:
             _here.task = before
 
     return trace
+
+
+def undoubted(task: Any, task_id: str, request: dict[str, Any]) -> dict[str, Any]:
+    """A message that has come again, as a first one where nobody can tell whether its task has ended before.
+
+    With ``worker_deduplicate_successful_tasks`` Celery's tracer looks, and where its look fails, so does the
+    task, which was never called. Whatever comes from the lot has come again.
+    """
+    delivery = request.get("delivery_info") or {}
+    if not (delivery.get("redelivered") and task.app.conf.worker_deduplicate_successful_tasks):
+        return request
+    try:
+        task.app.backend.get_state(task_id)
+    except Exception as error:  # noqa: BLE001 - any backend's
+        logger.warning("whether %s has ended before cannot be read: %r", task_id, error)
+        return request | {"delivery_info": {**delivery, "redelivered": False}}
+    return request

@@ -11,6 +11,7 @@ import types
 import pytest
 from billiard.einfo import ExceptionInfo
 from celery import Celery, signals
+from celery.app.trace import build_tracer
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.worker import state as worker_state
 
@@ -299,6 +300,29 @@ def test_a_task_with_a_backend_of_its_own_keeps_what_that_cannot_write_too(world
     task.__trace__("id", (), {}, {})
     assert isinstance(told[0], Written)
     assert told[0].url == own.url
+
+
+@pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning")
+def test_what_comes_again_is_called_though_its_state_cannot_be_read(world, monkeypatch):
+    called = []
+    world.app.conf.worker_deduplicate_successful_tasks = True
+
+    @world.app.task(base=ResilientTask, service=world.service, name=f"{world.service}-again")
+    def task(number):
+        called.append(number)
+
+    world.app.finalize()
+
+    def get(_self, _key):
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(type(world.app.backend), "get", get)
+    task.__trace__ = build_tracer(task.name, task, app=world.app)
+    request = {"id": "again", "delivery_info": {"redelivered": True}}
+    told = task.__trace__("again", (7,), {}, request).info.retval
+    assert called == [7]
+    assert isinstance(told, Unwritten)
+    assert told.succeeded
 
 
 def test_a_database_connection_that_was_dropped_is_closed_before_the_next_job(monkeypatch):
