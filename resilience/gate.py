@@ -348,13 +348,15 @@ class Gate:
 
     def _write_and_park(self, refusals: Sequence[Refusal]) -> None:
         """In this order: written later, a state could replace a final one."""
-        told = [refusal for refusal in refusals if refusal.has_state]
-        if not told or self.states.rests or self.writing.hangs or self._written >= MOST_WRITTEN:
-            self._park_all(refusals)
+        told: list[Refusal] = []
+        rest: list[Refusal] = []
+        ready = not self.writing.hangs and self._written < MOST_WRITTEN
+        for refusal in refusals:
+            tells = ready and refusal.has_state and not self.states.rests(refusal.task.backend)
+            (told if tells else rest).append(refusal)
+        self._park_all(rest)
+        if not told:
             return
-        rest = [refusal for refusal in refusals if not refusal.has_state] if len(told) < len(refusals) else []
-        if rest:
-            self._park_all(rest)
         era, enough, written = self._era, None, False
         self._written += len(told)
 

@@ -73,7 +73,7 @@ class ParkedStates:
         self.worker = ""
         self._breathe = breathe
         self._quick: dict[RedisBackend, RedisBackend] = {}
-        self._rests_until = 0.0
+        self._rests_until: dict[tuple[type, str | None], float] = {}
 
     def write(self, backend: Any, batch: Sequence[tuple[Stored, dict[str, Any]]]) -> None:
         """Write them, or log why not.
@@ -82,7 +82,7 @@ class ParkedStates:
             backend: The tasks' result backend.
             batch: The tasks' messages, and what each waits for.
         """
-        if self.rests:
+        if self.rests(backend):
             return
         started = time.monotonic()
         try:
@@ -104,7 +104,7 @@ class ParkedStates:
                         logger.warning("nor are those of %d others", len(batch) - number - 1)
                         return
         except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
-            self._leave_alone(started)
+            self._leave_alone(backend, started)
             logger.warning("state PARKED of %d tasks not written: %r", len(batch), error)
 
     def _write_one(self, backend: Any, message: Stored, meta: dict[str, Any], *, extended: bool) -> bool:
@@ -112,7 +112,7 @@ class ParkedStates:
         try:
             backend.store_result(message.id, meta, PARKED, request=request)
         except Exception as error:  # noqa: BLE001 - as above
-            self._leave_alone(started)
+            self._leave_alone(backend, started)
             logger.warning("state PARKED of %s not written: %r", message.id, error)
             return False
         return True
@@ -123,37 +123,40 @@ class ParkedStates:
         Returns:
             None while the backend does not answer, which is logged.
         """
-        if self.rests:
+        if self.rests(backend):
             return None
         started = time.monotonic()
         try:
-            if isinstance(backend, RedisBackend):
-                backend = self._quick_one(backend)
-            if isinstance(backend, KeyValueStoreBackend):  # all in one round trip
+            quick = self._quick_one(backend) if isinstance(backend, RedisBackend) else backend
+            if isinstance(quick, KeyValueStoreBackend):  # all in one round trip
                 try:
-                    return dict(backend.get_many(ids, interval=0, max_iterations=1))
+                    return dict(quick.get_many(ids, interval=0, max_iterations=1))
                 except ODD:
                     logger.warning("a state among %d cannot be read", len(ids))
-            metas = {ident: _meta(backend, ident) for ident in ids}
+            metas = {ident: _meta(quick, ident) for ident in ids}
         except Exception as error:  # noqa: BLE001 - any backend's; it is asked again
-            self._leave_alone(started)
+            self._leave_alone(backend, started)
             logger.warning("states of %d tasks not read: %r", len(ids), error)
             return None
         return {ident: meta for ident, meta in metas.items() if meta["status"] in states.READY_STATES}
 
-    @property
-    def rests(self) -> bool:
-        """Whether the backend is left alone for now."""
-        return time.monotonic() < self._rests_until
+    def rests(self, backend: Any) -> bool:
+        """Whether this backend is left alone for now."""
+        return time.monotonic() < self._rests_until.get(_place(backend), 0)
 
-    def _leave_alone(self, started: float) -> None:
+    def _leave_alone(self, backend: Any, started: float) -> None:
         now = time.monotonic()
-        self._rests_until = now + min(REST * (now - started), LONGEST_REST_SECONDS)
+        self._rests_until[_place(backend)] = now + min(REST * (now - started), LONGEST_REST_SECONDS)
 
     def _quick_one(self, backend: RedisBackend) -> RedisBackend:
         if backend not in self._quick:
             self._quick[backend] = brief(backend)
         return self._quick[backend]
+
+
+def _place(backend: Any) -> tuple[type, str | None]:
+    """Each thread has an object of its own for it."""
+    return type(backend), getattr(backend, "url", None)
 
 
 def _meta(backend: Any, ident: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from celery.app.trace import TraceInfo
 from celery.backends.rpc import RPCBackend
 from celery.exceptions import Ignore, MaxRetriesExceededError, Retry, SoftTimeLimitExceeded
 from celery.utils.log import get_logger
+from kombu.exceptions import EncodeError
 
 from resilience.calls import part_of
 from resilience.circuit import ASKED, Permit, Reason, Report, Verdict, reason_of
@@ -548,6 +549,17 @@ class ResilientTask(Task):
         if throw:
             raise answer
         return answer
+
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **options: Any
+    ) -> None:
+        """Celery's own, for information: what its backend does not take is no failure of the service."""
+        try:
+            super().update_state(task_id, state, meta, **options)
+        except (EncodeError, SoftTimeLimitExceeded):
+            raise  # the body's own
+        except Exception as error:  # noqa: BLE001 - any backend's; a missing state loses nothing
+            logger.warning("state %s of %s not written: %r", state, task_id or self.request.id, error)
 
     def chunks(self, it: Any, n: int) -> Any:  # noqa: ARG002 - Celery's signature
         """Refused: see ``not_mapped``."""

@@ -14,6 +14,7 @@ from celery import Celery, signals
 from celery.app.trace import build_tracer
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.worker import state as worker_state
+from kombu.exceptions import EncodeError
 
 from resilience import Policy, ResilientTask, get_circuit_breaker, install, set_default_store
 from resilience.background import HANGS_SECONDS, Background
@@ -323,6 +324,17 @@ def test_what_comes_again_is_called_though_its_state_cannot_be_read(world, monke
     assert called == [7]
     assert isinstance(told, Unwritten)
     assert told.succeeded
+
+
+def test_a_state_that_the_body_cannot_write_is_no_failure_of_its_service(world, monkeypatch):
+    def store(_self, _task_id, meta, *_rest, **_options):
+        raise meta
+
+    monkeypatch.setattr(type(world.app.backend), "_store_result", store)
+    world.task.update_state("id", "PROGRESS", OSError("no room left on the device"))
+    for own in (EncodeError("no JSON"), SoftTimeLimitExceeded()):
+        with pytest.raises(type(own)):
+            world.task.update_state("id", "PROGRESS", own)
 
 
 def test_a_database_connection_that_was_dropped_is_closed_before_the_next_job(monkeypatch):

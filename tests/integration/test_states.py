@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -79,3 +80,15 @@ def test_a_state_that_always_changes_is_left_to_the_others(app: Celery, caplog: 
     states.write(backend, messages("busy"))
     assert app.AsyncResult("busy").state == "STARTED"
     assert caplog.records == []
+
+
+def test_a_backend_that_is_gone_is_left_alone_and_no_other(app: Celery) -> None:
+    states, backend = ParkedStates(), app.backend
+    gone = type(backend)(app=app, url="redis://127.0.0.1:1/0")
+    assert states.final(gone, ["a"]) is None
+    states._leave_alone(gone, time.monotonic() - 1)  # as if it had hung
+    assert states.rests(type(backend)(app=app, url="redis://127.0.0.1:1/0"))  # another thread's
+    backend.store_result("a", 1, "SUCCESS")
+    found = states.final(backend, ["a"])
+    assert found is not None
+    assert found["a"]["result"] == 1
