@@ -28,7 +28,7 @@ from resilience.messages import ODD
 from resilience.parking import PUBLISHED_AGAIN, Stored, Taken
 from resilience.registry import get_circuit_breaker
 from resilience.task import SOFT_LIMIT, Parked, subject_of
-from resilience.unwritten import Unwritten
+from resilience.unwritten import HARD_LIMIT, Unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,18 +70,19 @@ class ResilientRequest(Request):
         if message.headers.get(PUBLISHED_AGAIN):
             # worker_deduplicate_successful_tasks goes by this, which otherwise only a broker sets.
             self.delivery_info["redelivered"] = True
-        # Only the main process knows the one that holds; the task tells an operator's signal by it.
-        self.request_dict[SOFT_LIMIT] = self._soft_limit()
+        # Only the main process knows those that hold. The task tells an operator's signal by the soft one.
+        self.request_dict[HARD_LIMIT] = self._limit(0, "time_limit")
+        self.request_dict[SOFT_LIMIT] = self._limit(1, "soft_time_limit")
 
     @property
     def gate(self) -> Gate:
         """The app's."""
         return gate_of(self.app)
 
-    def _soft_limit(self) -> float | None:
-        consumer = self.gate.consumer
-        of_worker = getattr(getattr(consumer, "controller", None), "soft_time_limit", None)
-        return (self.time_limits or (None, None))[1] or self.task.soft_time_limit or of_worker
+    def _limit(self, place: int, name: str) -> float | None:
+        worker = getattr(self.gate.consumer, "controller", None)
+        own = (self.time_limits or (None, None))[place]
+        return own or getattr(self.task, name) or getattr(worker, name, None)
 
     @classmethod
     def of(cls, gate: Gate, stored: Stored) -> ResilientRequest:

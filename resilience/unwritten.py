@@ -7,8 +7,10 @@ is not called again for it.
 
 from __future__ import annotations
 
+import signal
 import time
-from threading import local
+from contextlib import contextmanager
+from threading import current_thread, local, main_thread
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
@@ -20,13 +22,18 @@ from celery.utils.log import get_logger
 from kombu.exceptions import EncodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 logger = get_logger(__name__)
 
 _here = local()
 #: In a task's request: when its tracer began, on the monotonic clock.
 BEGAN = "resilience_began"
+#: In a task's request: the hard time limit that holds for it, in seconds; None: there is none.
+HARD_LIMIT = "resilience_hard_limit"
+# A write ends so long before the limit: this part of it, but no more than a second.
+MARGIN, MOST_MARGIN_SECONDS = 0.25, 1.0
+LEAST_SECONDS, MOST_SECONDS = 0.05, 86400.0
 
 
 class Unwritten(Ignore):
@@ -74,6 +81,40 @@ class Unwritten(Ignore):
             )
 
 
+class HangsError(Exception):
+    """A write is not done, and its process would be killed for it; no client takes this for its own."""
+
+
+@contextmanager
+def before_limit(request: Any) -> Iterator[None]:
+    """End a write that hangs before the hard time limit ends its process.
+
+    That would be taken for a failure of the service, which has answered. As a soft time limit, this ends what
+    waits in Python.
+    """
+    limit, began = (request.get(name) if request else None for name in (HARD_LIMIT, BEGAN))
+    if not limit or not began or current_thread() is not main_thread():
+        yield
+        return
+
+    def late(*_: object) -> None:
+        raise HangsError(f"not written within the time limit of {limit} s")
+
+    started = time.monotonic()
+    left = limit - min(limit * MARGIN, MOST_MARGIN_SECONDS) - (started - began)
+    handler = signal.signal(signal.SIGALRM, late)
+    due, interval = signal.setitimer(signal.ITIMER_REAL, min(max(left, LEAST_SECONDS), MOST_SECONDS))
+    try:
+        yield
+    finally:  # somebody else's alarm may be set
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if due:
+            signal.setitimer(
+                signal.ITIMER_REAL, max(due - (time.monotonic() - started), LEAST_SECONDS), interval
+            )
+
+
 class Written:
     """A task's result backend, while Celery's tracer has to do with it.
 
@@ -106,7 +147,8 @@ class Written:
     def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True) -> None:  # noqa: FBT001, FBT002 - Celery's signature
         """The end, or the news that it could not be written."""
         try:
-            self._backend.mark_as_done(task_id, result, request, store_result)
+            with before_limit(request):
+                self._backend.mark_as_done(task_id, result, request, store_result)
         except EncodeError:
             raise  # the result's own fault
         except Exception as error:
@@ -125,9 +167,10 @@ class Written:
         if isinstance(exc, Unwritten):
             raise exc  # the tracer would write that
         try:
-            self._backend.mark_as_failure(
-                task_id, exc, traceback, request=request, store_result=store_result, **options
-            )
+            with before_limit(request):
+                self._backend.mark_as_failure(
+                    task_id, exc, traceback, request=request, store_result=store_result, **options
+                )
         except Exception as error:
             raise self._unwritten(states.FAILURE, exc, traceback, request, store_result, error) from error
 

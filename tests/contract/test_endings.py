@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from resilience.parking import Lane, Stored, Waiting
 from resilience.registry import CIRCUIT_BREAKERS
 from resilience.request import TRIES, ResilientRequest, gate_of
 from resilience.task import SOFT_LIMIT
-from resilience.unwritten import BEGAN, Unwritten, Written
+from resilience.unwritten import BEGAN, HARD_LIMIT, Unwritten, Written
 
 # Celery's backend says it the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
@@ -301,6 +302,19 @@ def test_a_task_with_a_backend_of_its_own_keeps_what_that_cannot_write_too(world
     task.__trace__("id", (), {}, {})
     assert isinstance(told[0], Written)
     assert told[0].url == own.url
+
+
+def test_a_write_that_hangs_ends_before_its_process_is_killed_for_it(world, monkeypatch):
+    hangs, alarm = [30.0, 0.0], signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr(type(world.app.backend), "_store_result", lambda *_, **__: time.sleep(hangs.pop()))
+    backend, request = Written(world.app.backend), world.request("slow")._context
+    request.update({HARD_LIMIT: 0.4, BEGAN: time.monotonic()})
+    backend.mark_as_done("slow", 7, request)
+    with pytest.raises(Unwritten, match="HangsError") as told:
+        backend.mark_as_done("slow", 7, request)
+    assert told.value.succeeded
+    assert time.monotonic() - request.get(BEGAN) < 5
+    assert signal.getsignal(signal.SIGALRM) == alarm
 
 
 @pytest.mark.filterwarnings("ignore:Exception raised outside body:RuntimeWarning")
