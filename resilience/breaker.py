@@ -13,7 +13,7 @@ from celery.exceptions import TaskPredicate
 
 from resilience.calls import Call, innermost, protect
 from resilience.circuit import Finding, Permit, Reason, Report, Verdict, from_micros, time_of, to_micros
-from resilience.errors import ConfigurationError, ResilienceError, StoreUnavailableError
+from resilience.errors import ConfigurationError, ResilienceError, StoreUnavailableError, refusal_in
 from resilience.policy import (
     MAX_SECONDS,
     MIN_SECONDS,
@@ -270,7 +270,7 @@ class CircuitBreaker:
         if isinstance(error, TaskPredicate):  # a retry with an exception is that exception
             cause = getattr(error, "exc", None)
             return self.verdict_of(cause) if isinstance(cause, Exception) else Verdict.IGNORED
-        if isinstance(error, (ResilienceError, asyncio.CancelledError, GeneratorExit)):
+        if isinstance(error, (ResilienceError, asyncio.CancelledError, GeneratorExit)) or refusal_in(error):
             return Verdict.IGNORED
         return Verdict.FAILURE if isinstance(error, self._expected) else Verdict.IGNORED
 

@@ -5,8 +5,9 @@
     generator, async too  while it is iterated; who stops early has had an answer
     with, async with      while the block runs
 
-What a function returns to be awaited or iterated is a part of its call, too. So is every call of the same
-circuit that is made within: it runs under the permit that is there, and a failure on its way out counts once.
+What a function returns to be awaited or iterated, and a thread pool's future, is a part of its call, too.
+So is every call of the same circuit that is made within: it runs under the permit that is there, and a
+failure on its way out counts once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from contextlib import contextmanager
+from asyncio import CancelledError
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 #: The calls this context is within, the innermost last. Threads and tasks started there inherit them.
 _within: ContextVar[tuple[Call, ...]] = ContextVar("resilience_calls", default=())
+
+# What contextlib makes of a generator function: it returns before anything has run.
+_MANAGERS = frozenset({contextmanager(iter).__code__, asynccontextmanager(aiter).__code__})
 
 
 class Call:
@@ -61,7 +67,7 @@ class Call:
             return
         try:
             permit = await asyncio.to_thread(self._ask)
-        except asyncio.CancelledError:
+        except CancelledError:
             self._over = True  # the thread may be about to get one: it looks here afterwards
             self._give_back()
             raise
@@ -132,8 +138,15 @@ class Call:
             coroutine = self.wait(result)
             # What runs already, awaited or not, is told about in any case.
             return asyncio.ensure_future(coroutine) if asyncio.isfuture(result) else coroutine
+        if isinstance(result, Future):
+            result.add_done_callback(self._settle)
+            return result
         self.end(None)
         return result
+
+    def _settle(self, future: Future[Any]) -> None:
+        """A future of another thread is done; who cancelled it has waited for no answer."""
+        self.end(CancelledError() if future.cancelled() else future.exception())
 
     async def wait(self, awaitable: Awaitable[Any]) -> Any:
         """A coroutine, or whatever else can be awaited."""
@@ -249,6 +262,8 @@ def _remedy(inner: Any) -> str:
     """What to do about what cannot be protected; '' if it can."""
     if isinstance(inner, (property, functools.cached_property)):
         return "it hides its function; write @breaker.call below @property"
+    if getattr(inner, "__code__", None) in _MANAGERS:
+        return "it makes a context manager; write @breaker.call below @contextmanager"
     if inspect.isclass(inner):
         return "it is a class; decorate its methods, or a function that makes one"
     if isinstance(inner, Task):

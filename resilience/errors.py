@@ -55,13 +55,18 @@ class CircuitBreakerOpenError(ResilienceError):
 
 
 def refusal_in(error: BaseException) -> CircuitBreakerOpenError | None:
-    """The refusal an error is; of a group of nothing but refusals the one that lasts longest."""
-    if isinstance(error, CircuitBreakerOpenError):
-        return error
-    if not isinstance(error, BaseExceptionGroup):
-        return None
-    found = [refusal_in(member) for member in error.exceptions]
-    return None if None in found else max(filter(None, found), key=lambda refusal: refusal.retry_in)
+    """The refusal an error is, or was raised from; of a group of nothing but such, the longest."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, CircuitBreakerOpenError):
+            return cause
+        if isinstance(cause, BaseExceptionGroup):
+            found = [refusal_in(member) for member in cause.exceptions]
+            return None if None in found else max(filter(None, found), key=lambda refusal: refusal.retry_in)
+        seen.append(cause)
+        cause = cause.__cause__  # not __context__: what fails while a refusal is handled is news of its own
+    return None
 
 
 class ConfigurationError(ResilienceError, ValueError):

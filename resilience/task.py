@@ -166,8 +166,8 @@ class ResilientTask(Task):
         max_attempts: Failed attempts after which the task ends in FAILURE, if its circuit is closed:
             then the service is well and the task is not. A refusal, a hold and a failed probe spend
             none, so an outage of any length spends none. Where since the last success nothing has failed
-            but tasks of this name with the same arguments, the trouble is theirs: a failed probe is an
-            attempt then, and one task alone opens no circuit by trying again.
+            but tasks of this name with the same arguments, fewer than open the circuit, the trouble is
+            theirs: one task alone opens no circuit by trying again, and a failed probe is an attempt.
         max_losses: Processes it may take down before it ends in FAILURE, so that one that kills its own
             does not go on for ever.
         backoff_seconds: Pause after a first failed attempt; doubles, with jitter, up to

@@ -118,32 +118,37 @@ local function pull_back(doublings)
   redis.call('HSET', CIRCUIT, 'ramp', int(c.ramp), 'ramp_doubles', int(c.ramp_doubles), 'pulled_back', int(now))
 end
 
--- One more since the last success, and whose they all are: of one subject, while nothing else has failed; then
--- FAILING has the tasks, as many as matter. '*': of several, or nobody knows.
+local function met_by_several()
+  c.subject = '*'
+  redis.call('HSET', CIRCUIT, 'subject', c.subject)
+  redis.call('DEL', FAILING)
+end
+
+-- One more since the last success, and whose they all are: one subject's, while nothing else has failed and as
+-- many different tasks as open the circuit, or two, have not met it; until then FAILING has these. '*': not one
+-- subject's, or nobody knows.
 local function count_failure()
   if c.failures == 0 and c.subject ~= '' then -- an earlier release knew nothing of it
     clear_failures(c)
   end
   c.failures = c.failures + 1
   redis.call('HSET', CIRCUIT, 'failures', c.failures)
-  local known = redis.call('HEXISTS', FAILING, owner) == 1
   if c.subject == '*' then
     return
-  elseif subject == '' or (c.subject ~= '' and c.subject ~= subject and not known) then
-    c.subject = '*'
-    redis.call('DEL', FAILING)
-  else
+  elseif subject ~= '' and (c.subject == '' or c.subject == subject or redis.call('HEXISTS', FAILING, owner) == 1) then
     c.subject = c.subject ~= '' and c.subject or subject
-    if redis.call('HLEN', FAILING) < policy.threshold then
-      redis.call('HSET', FAILING, owner, '')
+    redis.call('HSET', CIRCUIT, 'subject', c.subject)
+    redis.call('HSET', FAILING, owner, '')
+    if redis.call('HLEN', FAILING) < math.max(policy.threshold, 2) then
+      return
     end
   end
-  redis.call('HSET', CIRCUIT, 'subject', c.subject)
+  met_by_several()
 end
 
 -- Can it be the service? What one task alone has met, however often it tried, is that task's trouble.
 local function of_several()
-  return c.subject == '*' or redis.call('HLEN', FAILING) >= policy.threshold
+  return c.subject == '*' or policy.threshold == 1
 end
 
 -- Have enough different hosts seen the trouble? This one has.
@@ -169,6 +174,7 @@ local function tripped(failed, slow)
   elseif not rated or c.window.calls < policy.minimum or c.window.whose ~= '*' then
     return nil
   elseif failed and policy.failure_rate and c.window.failed / c.window.calls >= policy.failure_rate then
+    met_by_several()
     return 'failures'
   elseif slow and policy.slow_rate and c.window.slow / c.window.calls >= policy.slow_rate then
     return 'slow_calls'

@@ -175,16 +175,19 @@ class _Machine:
             return
         subject = finding.subject if finding.owner else ""
         self.failures += 1
-        known = finding.owner in self.failing
         if self.subject == "*":
             return
-        if not subject or (self.subject not in ("", subject) and not known):
-            self.subject = "*"
-            self.failing.clear()
-            return
-        self.subject = self.subject or subject
-        if len(self.failing) < threshold:
+        if subject and (self.subject in ("", subject) or finding.owner in self.failing):
+            self.subject = self.subject or subject
             self.failing.add(finding.owner)
+            if len(self.failing) < max(threshold, 2):
+                return
+        self.met_by_several()
+
+    def met_by_several(self) -> None:
+        """It is not one subject's trouble."""
+        self.subject = "*"
+        self.failing.clear()
 
     def note_move(
         self, now: int, before: CircuitState, reason: str | None = None, actor: str = "", note: str = ""
@@ -769,13 +772,14 @@ def _tripped(
     failed = finding.verdict is Verdict.FAILURE
     if not (failed or slow) or not _confirmed(m, now, policy, finding.host):
         return None
-    several = m.subject == "*" or len(m.failing) >= policy.failure_threshold
+    several = m.subject == "*" or policy.failure_threshold == 1
     if failed and m.failures >= policy.failure_threshold and several:
         return "failures"
     whose = set(m.whose.values())
     if not seen.calls or seen.calls < policy.minimum_calls or (len(whose) == 1 and "*" not in whose):
         return None
     if failed and policy.failure_rate is not None and seen.failed / seen.calls >= policy.failure_rate:
+        m.met_by_several()
         return "failures"
     if slow and policy.slow_call_rate is not None and seen.slow / seen.calls >= policy.slow_call_rate:
         return "slow_calls"

@@ -8,6 +8,7 @@ import functools
 import gc
 import pickle
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -178,15 +179,32 @@ def test_a_method_and_a_class_method_are_protected_too(breaker: CircuitBreaker) 
         (functools.cached_property(lambda _: 1), "below @property"),
         (Service, "decorate its methods"),
         (functools.partial(Service), "decorate its methods"),
+        (contextlib.contextmanager(Service.pages), "below @contextmanager"),
+        (contextlib.asynccontextmanager(Service.stream), "below @contextmanager"),
         ("fetch", "give a function"),
         (None, "give a function"),
         (Celery("shop", set_as_current=False).task(begun, name="t"), "base=ResilientTask"),
     ],
-    ids=["property", "cached", "class", "partial", "text", "nothing", "task"],
+    ids=["property", "cached", "class", "partial", "manager", "async manager", "text", "nothing", "task"],
 )
 def test_what_cannot_be_protected_is_refused_with_the_remedy(what: Any, remedy: str) -> None:
     with pytest.raises(ConfigurationError, match=remedy):
         CircuitBreaker("refuses").call(what)
+
+
+def test_a_future_of_another_thread_is_a_part_of_its_call(lone: CircuitBreaker) -> None:
+    future: Future[int] = Future()
+    ask = lone.call(lambda: future)
+    assert ask() is future
+    assert lone.read().failures_total == 0
+    assert not lone.acquire(), "it is under way"
+    future.set_exception(OSError())
+    assert lone.read().failures_total == 1
+    future = Future()
+    ask()
+    future.cancel()
+    assert lone.read().failures_total == 1
+    assert lone.acquire(), "who cancels it gives its place back"
 
 
 def test_a_generator_keeps_what_is_sent_thrown_and_returned(breaker: CircuitBreaker) -> None:
@@ -556,7 +574,7 @@ def test_only_what_the_service_did_counts(
     assert breaker.read().failures == 1 + counts
 
 
-def test_a_refusal_that_is_wrapped_is_the_callers_own_word(
+def test_a_refusal_that_is_wrapped_counts_no_more_than_itself(
     breaker: CircuitBreaker, inner: CircuitBreaker
 ) -> None:
     inner.force_open(9)
@@ -570,6 +588,30 @@ def test_a_refusal_that_is_wrapped_is_the_callers_own_word(
 
     with pytest.raises(RuntimeError):
         fetch()
+    assert breaker.read().failures == 0
+
+
+def test_what_fails_while_a_refusal_is_handled_counts(breaker: CircuitBreaker, inner: CircuitBreaker) -> None:
+    inner.force_open(9)
+
+    @breaker.call
+    def fetch() -> None:
+        try:
+            inner.call(lambda: None)()
+        except CircuitBreakerOpenError:
+            Service().ask()
+
+    with pytest.raises(OSError):  # noqa: PT011 - of whatever kind
+        fetch()
+    assert breaker.read().failures == 1
+
+
+def test_an_error_that_is_its_own_cause_counts_as_any(breaker: CircuitBreaker) -> None:
+    error = RuntimeError()
+    error.__cause__ = error
+
+    with pytest.raises(RuntimeError), breaker:
+        raise error
     assert breaker.read().failures == 1
 
 

@@ -122,18 +122,39 @@ def test_an_operator_starts_the_evidence_again(make: Make, act: str) -> None:
     assert state(breaker) is CircuitState.CLOSED
 
 
-def test_a_failed_probe_spends_an_attempt_where_all_failures_are_about_the_same(
-    make: Make, clock: Clock
-) -> None:
-    breaker = make()
-    for task in ("one", "two", "three"):
-        attempt(breaker, task)
+def test_a_failed_probe_spends_an_attempt_of_a_task_that_alone_has_failed(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=1)
+    attempt(breaker, "one")
     for spent in range(2, BUDGET + 1):
         clock.forward(10)
         report = attempt(breaker, "one")
         assert (report.attempts, report.own, report.state) == (spent, True, CircuitState.OPEN)
     clock.forward(10)
     assert attempt(breaker, "one").attempts == 1, "it had ended with the last"
+
+
+@pytest.mark.parametrize("rules", [{"failure_threshold": 1}, {"failure_threshold": 2}, {}])
+def test_a_failed_probe_spends_none_where_as_many_tasks_about_the_same_have_failed(
+    make: Make, clock: Clock, rules: dict[str, int]
+) -> None:
+    breaker = make(**rules)
+    for task in ("one", "two", "three"):
+        attempt(breaker, task)
+        clock.forward(10)
+    for _ in range(2 * BUDGET):
+        report = attempt(breaker, "three")
+        assert (report.attempts, report.own) == (1 if rules == {} else 0, False)
+        clock.forward(10)
+
+
+def test_nor_where_a_rate_has_opened_it(make: Make, clock: Clock) -> None:
+    breaker = make(failure_threshold=1000, failure_rate=0.5, minimum_calls=2, window_seconds=100)
+    for task in ("one", "two"):
+        report = attempt(breaker, task)
+    assert (report.own, report.state) == (False, CircuitState.OPEN)
+    for _ in range(2 * BUDGET):
+        clock.forward(10)
+        assert attempt(breaker, "one").attempts == 1
 
 
 def test_a_failed_probe_spends_none_where_something_else_has_failed_too(make: Make, clock: Clock) -> None:

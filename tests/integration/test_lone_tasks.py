@@ -30,15 +30,29 @@ def test_a_lone_task_with_a_bug_ends_with_its_own_error_and_opens_nothing(make_f
     assert (circuit["state"], circuit["trips_total"], circuit["failures_total"]) == ("closed", 0, 5)
 
 
-def test_those_that_ask_the_same_in_vain_end_too_though_they_opened_it(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet(threshold=3, timeout=0.4, probes=1)
+def test_a_lone_task_with_a_bug_ends_though_its_first_attempt_opens_the_circuit(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet(threshold=1, timeout=0.4, probes=1)
     fleet.worker().ready()
-    bad = [fleet.app.buggy.delay() for _ in range(3)]
-    for result in bad:
-        with pytest.raises(NameError):
-            result.get(timeout=60)
-    assert len(fleet.calls()) == 15
+    bad = fleet.app.buggy.delay()
+    with pytest.raises(NameError):
+        bad.get(timeout=60)
+    assert fleet.calls() == [bad.id] * 5
     assert fleet.app.fetch.delay(1).get(timeout=30) == 1
+
+
+def test_as_many_as_open_it_wait_out_an_outage_of_any_length_though_they_ask_the_same(
+    make_fleet: MakeFleet,
+) -> None:
+    fleet = make_fleet(threshold=3, timeout=0.4, probes=1)
+    fleet.mode("down")
+    fleet.worker().ready()
+    results = [fleet.app.fetch.delay(7) for _ in range(3)]
+    wait_for(lambda: len(fleet.calls()) >= 3 * 6, 60, "each has failed more often than it may")
+    assert {result.state for result in results} == {PARKED}
+    fleet.mode("ok")
+    assert [result.get(timeout=60) for result in results] == [7] * 3
 
 
 def test_many_that_ask_the_same_open_it_at_the_threshold_and_none_fails_for_it(make_fleet: MakeFleet) -> None:
