@@ -27,11 +27,12 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -71,9 +72,11 @@ _STAGES = {
     "http11.send_request_headers.started": "no answer",
     "http11.receive_response_body.started": "no complete body",
 }
+_STREAMS = ("connection.connect_tcp.complete", "connection.start_tls.complete")
 _GRACE = 1.0  # seconds the loop's thread has to report a deadline that passed
-# How long one call may keep the loop to itself while bytes of its body are there.
-_TURN_SECONDS = 0.005
+# How long one call may keep the loop to itself while bytes of its body are there; and how many bytes it may
+# take at once: what comes before the body, interim replies by the hundred, the library reads without a pause.
+_TURN_SECONDS, _TURN_BYTES = 0.005, 2048
 # The loop's pulse while calls are under way. A beat that is later than the second number tells that the loop
 # stood still.
 _BEAT_SECONDS, _STILL_SECONDS = 0.1, 0.25
@@ -299,8 +302,13 @@ class _Progress:
     async def note(self, event: str, told: Mapping[str, Any]) -> None:
         """Told of everything that begins and ends."""
         self.missing = _STAGES.get(event, self.missing)
-        if event == "connection.connect_tcp.complete":
+        if event in _STREAMS:
             self._stream = told["return_value"]
+            self._stream.read = partial(self._read, self._stream.read)
+
+    @staticmethod
+    def _read(read: Callable[..., Awaitable[bytes]], most: int, **limit: float | None) -> Awaitable[bytes]:
+        return read(min(most, _TURN_BYTES), **limit)
 
     async def leave(self) -> None:
         """Close the connection of a handshake that was cancelled: the library leaves it open."""

@@ -527,25 +527,29 @@ def empty_blocks() -> bytes:
 
 
 CRUMBS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 300_000
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 300_000
 
 
 @pytest.mark.parametrize(
-    "reply",
-    [response(empty_blocks(), "Content-Encoding: gzip, gzip, gzip"), CRUMBS],
-    ids=["packed three times", "a byte at a time"],
+    ("reply", "calls"),
+    [(response(empty_blocks(), "Content-Encoding: gzip, gzip, gzip"), 1), (CRUMBS, 1), (INTERIM, 4)],
+    ids=["packed three times", "a byte at a time", "never the last"],
 )
-def test_a_reply_that_is_work_to_read_holds_up_no_other_call(reply: bytes) -> None:
+def test_a_reply_that_is_work_to_read_holds_up_no_other_call(reply: bytes, calls: int) -> None:
     quote = response(b'{"c": 261.74, "t": 1582641000}')
     with server_saying(quote) as (sound, _), server_saying(reply) as (hostile, heard):
         ask("finnhub", sound)
-        other = threading.Thread(target=ask, args=("finnhub", hostile), kwargs={"deadline_seconds": 3})
-        other.start()
+        own = {"args": ("finnhub", hostile), "kwargs": {"deadline_seconds": 3}}
+        others = [threading.Thread(target=ask, **own) for _ in range(calls)]
+        for other in others:
+            other.start()
         wait_for(lambda: heard, 10, "the other call is under way")
         started = time.monotonic()
         for _ in range(3):
             assert ask("finnhub", sound, deadline_seconds=2).verdict == "success"
         assert time.monotonic() - started < 2
-        other.join()
+        for other in others:
+            other.join()
 
 
 @pytest.mark.parametrize("seconds", [1.0, 3.0], ids=["until the deadline", "and beyond"])
