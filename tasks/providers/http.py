@@ -303,8 +303,10 @@ class _Progress:
         """Told of everything that begins and ends."""
         self.missing = _STAGES.get(event, self.missing)
         if event in _STREAMS:
-            self._stream = told["return_value"]
-            self._stream.read = partial(self._read, self._stream.read)
+            stream = told["return_value"]
+            stream.read = partial(self._read, stream.read)
+            if event == _STREAMS[0]:
+                self._stream = stream
 
     @staticmethod
     def _read(read: Callable[..., Awaitable[bytes]], most: int, **limit: float | None) -> Awaitable[bytes]:
