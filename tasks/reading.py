@@ -292,9 +292,14 @@ def _send(app: Celery, service: str, question: Question, task_id: str, results: 
 
 # KEYS  1 the flight     ARGV  1 the id of a new one  2 the id of one known to be over  3 seconds to keep it
 # out   the id of the flight that is under way now: the new one, or whom to join
+# does  keeps none longer than that from now on: the server's clock may have been set back
 _TAKE_OFF = """
 local flying = redis.call('GET', KEYS[1])
 if flying and flying ~= ARGV[2] then
+  local left = redis.pcall('TTL', KEYS[1]) -- a user may lack the right
+  if type(left) == 'number' and left > tonumber(ARGV[3]) then
+    redis.call('EXPIRE', KEYS[1], ARGV[3])
+  end
   return flying
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])

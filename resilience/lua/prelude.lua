@@ -113,7 +113,7 @@ end
 -- leapt, lag   since when the clock is not believed, and how far it is ahead
 --
 -- When it is set back, every deadline moves with it. When it is far ahead of what was seen, either nobody has looked
--- for so long, which the caller's clock confirms, or it has leapt: then the time goes on as it was for a minute. By
+-- for so long, as the callers' clocks say too, or it has leapt: then the time goes on as it was for a minute. By
 -- then it has been set right, and nothing has happened, or it is the time.
 -- kept         when the circuit was last seen to be kept, and how (see epilogue.lua)
 local NOW, THEIRS, KEPT
@@ -127,17 +127,18 @@ local function clock()
   THEIRS = tonumber(theirs) or time
   local f = redis.call('HMGET', CIRCUIT, 'seen', 'leapt', 'lag', 'there', 'kept')
   local seen, leapt, lag = tonumber(f[1]) or time, tonumber(f[2]) or math.huge, tonumber(f[3]) or 0
+  local there = tonumber(f[4]) or THEIRS
   NOW, KEPT = time, f[5] or ''
   if time >= leapt and time < leapt + DOUBT then
     NOW = time - lag
-  elseif time < leapt and time - seen > LEAP and THEIRS < (time + seen) / 2 then
+  elseif time < leapt and time - seen > LEAP and THEIRS - there < (time - seen) / 2 then
     NOW = seen
     redis.pcall('HSET', CIRCUIT, 'leapt', int(time), 'lag', int(time - seen))
   elseif f[2] then
     redis.call('HDEL', CIRCUIT, 'leapt', 'lag')
   end
   if NOW < seen - SECOND then
-    set_back(NOW, seen, math.max(THEIRS - (tonumber(f[4]) or THEIRS), 0))
+    set_back(NOW, seen, math.max(THEIRS - there, 0))
   end
   if not f[1] or math.abs(NOW - seen) > SECOND then -- a server without memory left may refuse it
     redis.pcall('HSET', CIRCUIT, 'seen', int(NOW), 'there', int(THEIRS))

@@ -290,8 +290,8 @@ class Lines:
         left = ends - time.monotonic()
         if line.round_trip > left / 4:  # no time for both a trial and the command
             return True
-        try:
-            [answer] = line.ask(PING, 1, time.monotonic() + left / 2)
+        try:  # most of the time is for a new connection
+            [answer] = line.ask(PING, 1, time.monotonic() + max(left / 4, line.round_trip * 2))
         except BROKEN:
             self._drop_idle()
             return False
@@ -400,7 +400,7 @@ def connect(
         OSError: It cannot be reached in time.
         LostError: It does not take the greeting.
     """
-    connected = _open(_addresses(host, port), ends)
+    connected = _open(_addresses(host, port, ends), ends)
     try:
         if context is not None:
             connected.settimeout(max(ends - time.monotonic(), LEAST_SECONDS))
@@ -427,42 +427,51 @@ def told(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-#: What names resolved to: the last good answers.
-_resolved: dict[tuple[str, int], list[Any]] = {}
-#: Who asks for them again; in a forked child none of them is alive.
+#: What names resolved to: the last good answers, or why there is none.
+_resolved: dict[tuple[str, int], list[Any] | OSError] = {}
+#: Who asks for them; in a forked child none of them is alive.
 _resolving: dict[tuple[str, int], threading.Thread] = {}
 
 
-def _addresses(host: str, port: int) -> list[Any]:
-    """Where a name leads; its last good answer, where there is none at once."""
+def _addresses(host: str, port: int, ends: float) -> list[Any]:
+    """Where a name leads; its last good answer, where there is none at once.
+
+    Raises:
+        OSError: It leads nowhere, or nobody says so in time.
+    """
     try:
         ipaddress.ip_address(host)
     except ValueError:
         pass
     else:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    if (host, port) not in _resolved:
-        _resolve(host, port)
-        return _resolved[host, port]
+    known = isinstance(_resolved.get((host, port)), list)
     asking = _resolving.get((host, port))
     if asking is None or not asking.is_alive():
-        asking = threading.Thread(target=_resolve_again, args=(host, port), daemon=True)
+        asking = threading.Thread(
+            target=_resolve, args=(host, port), name="breaker-store-resolve", daemon=True
+        )
         try:
             asking.start()
         except RuntimeError:  # no thread can be started now
-            return _resolved[host, port]
-        _resolving[host, port] = asking
-    asking.join(RESOLVE_SECONDS)
-    return _resolved[host, port]
+            if not known:
+                _resolve(host, port)
+        else:
+            _resolving[host, port] = asking
+    if asking.is_alive():
+        asking.join(RESOLVE_SECONDS if known else max(ends - time.monotonic(), 0))
+    found = _resolved.get((host, port), TimeoutError("the name was not resolved in time"))
+    if isinstance(found, OSError):
+        raise found
+    return found
 
 
 def _resolve(host: str, port: int) -> None:
-    _resolved[host, port] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-def _resolve_again(host: str, port: int) -> None:
-    with contextlib.suppress(OSError):
-        _resolve(host, port)
+    try:
+        _resolved[host, port] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        if not isinstance(_resolved.get((host, port)), list):
+            _resolved[host, port] = error
 
 
 def _open(addresses: Sequence[Any], ends: float) -> socket.socket:

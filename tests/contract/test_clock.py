@@ -167,6 +167,23 @@ def test_a_day_ahead_for_six_seconds_nothing_ends(url, kind):
     assert over(desk), "no later than without"
 
 
+def test_set_back_for_a_while_and_set_right_nothing_ends(url, kind):
+    make, seconds, policy = kind
+    desk = TwoClocks(url, **policy)
+    over = make(desk)
+    desk.set_clock(-HOUR)
+    assert not over(desk)
+    desk.forward(seconds / 4)
+    assert not over(desk)
+    desk.set_clock(HOUR)
+    for _ in range(2):
+        assert not over(desk), "set right again"
+        desk.forward(seconds / 4)
+    assert not over(desk)
+    desk.forward(seconds / 4 + 1.1)
+    assert over(desk), "no later than without"
+
+
 def test_what_is_shut_while_the_clock_is_ahead_is_so_no_longer_than_it_was_told(url):
     desk = TwoClocks(url)
     unseen = TwoClocks(url, known=False)

@@ -84,6 +84,8 @@ def make_clients(library: Path, server: Server) -> Iterator[Callable[..., dict[i
     def make(**policy: Any) -> dict[int, Client]:
         url = f"redis://127.0.0.1:{server.port}/0"
         made.extend(Client(library, skew, url, "p", json.dumps(policy)) for skew in SKEWS)
+        for client in made:  # on a busy machine a process's first question may find no connection in time
+            wait_for(lambda client=client: client.ask("acquire")["shared"], 20, "it is connected")
         return {client.skew: client for client in made}
 
     yield make
