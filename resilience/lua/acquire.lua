@@ -53,7 +53,7 @@ end
 -- Takes what the call needs of the service's limits; returns how long it has to wait for its turn.
 local function take_room()
   if policy.concurrent then
-    redis.call('ZADD', CALLS, now + policy.lease, token)
+    grow('ZADD', CALLS, now + policy.lease, token)
   end
   local interval, burst = pace(c, policy, now)
   if not interval then
@@ -65,7 +65,7 @@ local function take_room()
   if policy.counted then
     turn = math.max(turn, countable_at(policy))
     redis.call('ZREMRANGEBYSCORE', COUNTED, '-inf', now)
-    redis.call('ZADD', COUNTED, turn + policy.lease + policy.counted_for, token)
+    grow('ZADD', COUNTED, turn + policy.lease + policy.counted_for, token)
   end
   return turn - now
 end
@@ -126,5 +126,5 @@ if place then
   redis.call('ZREM', PROBES, place)
 end
 local ends = now + wait + policy.probe_lease
-redis.call('ZADD', PROBES, ends, token)
+grow('ZADD', PROBES, ends, token)
 return grant(1, ends, nil, wait)

@@ -19,7 +19,7 @@ for i = 5, #ARGV do
       t.order = last
       keep_trail(id, t)
       local pause = math.min(math.max((now - t.since) / 8, tonumber(ARGV[3])), tonumber(ARGV[4]))
-      redis.call('ZADD', DUE, int(now + pause), id)
+      grow('ZADD', DUE, int(now + pause), id)
     end
     deferred = deferred + 1
   end

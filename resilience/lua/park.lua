@@ -32,7 +32,7 @@ local function no_room(id, message)
     return false
   end
   -- Does nothing, but for a server without memory left, which refuses it and with it the script.
-  redis.call('ZADD', SINCE, 'XX', now, id)
+  grow('ZADD', SINCE, 'XX', now, id)
   local bytes = tonumber(redis.call('HGET', CIRCUIT, 'bytes') or 0)
   return redis.call('HLEN', MESSAGES) >= policy.most or bytes + #message >= policy.bytes
 end
@@ -50,8 +50,8 @@ local function follows(id, group, place)
   end
   local leader = redis.call('HGET', LEADERS, group)
   if not leader or leader == id then
-    redis.call('HSET', LEADERS, group, id)
-    redis.call('HSET', GROUPED, id, group)
+    grow('HSET', LEADERS, group, id)
+    grow('HSET', GROUPED, id, group)
     redis.call('ZREM', AWAY, id)
     redis.call('HDEL', ENDED, id)
     return false
@@ -59,10 +59,10 @@ local function follows(id, group, place)
     return false
   end
   member = following(group, place, id)
-  redis.call('ZADD', FOLLOWERS, 0, member)
-  redis.call('HSET', GROUPED, id, member)
+  grow('ZADD', FOLLOWERS, 0, member)
+  grow('HSET', GROUPED, id, member)
   if redis.call('HEXISTS', MESSAGES, leader) == 0 then
-    redis.call('ZADD', AWAY, 'NX', now, leader)
+    grow('ZADD', AWAY, 'NX', now, leader)
   end
   if not before then
     redis.call('HINCRBY', CIRCUIT, 'coalesced', 1)
@@ -100,16 +100,16 @@ for i = 5, #ARGV, 7 do
     t.behind = t.behind or behind == '1'
     keep_trail(id, t)
     redis.call('HINCRBY', CIRCUIT, 'bytes', #message + 1 - redis.call('HSTRLEN', MESSAGES, id))
-    redis.call('HSET', MESSAGES, id, lane .. message)
-    redis.call('ZADD', SINCE, t.since, id)
+    grow('HSET', MESSAGES, id, lane .. message)
+    grow('ZADD', SINCE, t.since, id)
     if expires > 0 then
-      redis.call('ZADD', EXPIRES, expires, id)
+      grow('ZADD', EXPIRES, expires, id)
     end
     if not follows(id, group, t.order) then -- else its leader's delay is enough
       if delay > 0 then
-        redis.call('ZADD', DUE, now + delay, id)
+        grow('ZADD', DUE, now + delay, id)
       else
-        redis.call('ZADD', lane_of(lane), t.order, id)
+        grow('ZADD', lane_of(lane), t.order, id)
       end
     end
     parked = parked + 1

@@ -7,19 +7,6 @@
 --       3 the fingerprint of the caller's key or '' where that matters, then the script's own
 -- time  microseconds since the epoch, from the server's clock; see clock()
 
--- What a script has written to, and whether what decides how long all is kept may have changed (see epilogue.lua).
-local server, written, altered = redis, {}, false
-local GROWS = { HSET = true, HSETNX = true, HINCRBY = true, ZADD = true, RPUSH = true, XADD = true }
-local redis = {
-  pcall = server.pcall,
-  call = function(command, ...)
-    if GROWS[command] then
-      written[(...)] = true
-    end
-    return server.call(command, ...)
-  end,
-}
-
 local CIRCUIT = KEYS[1]
 local PROBES, TRANSITIONS = CIRCUIT .. ':probes', CIRCUIT .. ':transitions'
 local WINDOW, REPORTERS, CALLS = CIRCUIT .. ':window', CIRCUIT .. ':reporters', CIRCUIT .. ':calls'
@@ -60,6 +47,14 @@ local LEAP, DOUBT = 2 * MINUTE, MINUTE
 -- What waiting alone does not mend is refused with a time so far away.
 local REEXAMINE = 300 * SECOND
 
+-- What a script has put something in beside the circuit, and whether what decides how long all is kept may have
+-- changed (see epilogue.lua). Each key but the circuit's grows by this alone.
+local grown, altered = {}, false
+local function grow(command, key, ...)
+  grown[key] = true
+  return redis.call(command, key, ...)
+end
+
 -- tostring() and .. round a time to 14 digits; this does not.
 local function int(number)
   return string.format('%.0f', number)
@@ -95,7 +90,7 @@ local function set_back(now, seen, passed)
   for _, set in ipairs({ PROBES, CALLS, COUNTED, REPORTERS, LEASES, DUE, AWAY }) do
     local found = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES')
     for i = 1, #found, 2 do
-      redis.call('ZADD', set, moved_back(tonumber(found[i + 1]), set), found[i])
+      grow('ZADD', set, moved_back(tonumber(found[i + 1]), set), found[i])
     end
   end
   local last = redis.call('LINDEX', SAMPLES, -1)
@@ -163,7 +158,7 @@ local function record(c, now, from, to, reason, actor, note)
   local seen = c.window or { calls = 0, failed = 0, slow = 0 }
   -- Numbered, so that it shows when some are missing: only the latest are kept.
   local number = redis.call('HINCRBY', CIRCUIT, 'moves', 1)
-  redis.call('XADD', TRANSITIONS, 'MAXLEN', '~', TRANSITIONS_KEPT, '*', 'number', number,
+  grow('XADD', TRANSITIONS, 'MAXLEN', '~', TRANSITIONS_KEPT, '*', 'number', number,
     'at', int(now), 'from', from, 'to', to, 'reason', reason, 'failures', int(c.failures),
     'calls', seen.calls, 'failed', seen.failed, 'slow', seen.slow,
     'retry_at', int(c.retry_at), 'actor', actor or '', 'note', note or '')
@@ -347,7 +342,7 @@ local function room(c, policy, now, ahead)
     local latest = now + AHEAD + policy.lease + policy.counted_for
     -- What a longer window has noted, or a clock that was set back since, is no matter to this one.
     for _, call in ipairs(redis.call('ZRANGEBYSCORE', COUNTED, '(' .. int(latest), '+inf')) do
-      redis.call('ZADD', COUNTED, latest, call)
+      grow('ZADD', COUNTED, latest, call)
     end
   end
   if interval then -- GCRA: the time at which a steady stream would have used up what has been used
@@ -455,7 +450,7 @@ local function trail(id)
 end
 
 local function keep_trail(id, t)
-  redis.call('HSET', TRAIL, id,
+  grow('HSET', TRAIL, id,
     int(t.since) .. ':' .. int(t.order) .. ':' .. int(t.attempts) .. ':' .. int(t.losses) .. (t.behind and ':1' or ''))
 end
 
@@ -478,8 +473,8 @@ end
 
 -- Until then nobody else is handed this message, and who has the token may settle it.
 local function lease(id, token, ends)
-  redis.call('ZADD', LEASES, ends, id)
-  redis.call('HSET', TOKENS, id, token)
+  grow('ZADD', LEASES, ends, id)
+  grow('HSET', TOKENS, id, token)
 end
 
 local function end_lease(id)
@@ -523,7 +518,7 @@ end
 local function into_lane(id)
   local _, member = group_of(id)
   if not member then
-    redis.call('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
+    grow('ZADD', lane_of(redis.call('HGET', MESSAGES, id)), trail(id).order, id)
   end
 end
 
@@ -543,8 +538,8 @@ local function succeed(group)
     return
   end
   redis.call('ZREM', FOLLOWERS, members[1])
-  redis.call('HSET', GROUPED, id, group)
-  redis.call('HSET', LEADERS, group, id)
+  grow('HSET', GROUPED, id, group)
+  grow('HSET', LEADERS, group, id)
   if not redis.call('ZSCORE', LEASES, id) then -- else it is about to end, or its lease lapses
     into_lane(id)
   end
@@ -571,7 +566,7 @@ local function leave_group(id, dropped)
   elseif group and dropped then
     succeed(group)
   elseif group and #followers(group, 1) > 0 then
-    redis.call('ZADD', AWAY, clock(), id)
+    grow('ZADD', AWAY, clock(), id)
   end
 end
 
@@ -583,8 +578,8 @@ local function forget_trail(id, verdict)
   if not group or member then
     return
   elseif #followers(group, 1) > 0 then
-    if redis.call('HSETNX', ENDED, id, verdict or '') == 1 then
-      redis.call('ZADD', AWAY, clock(), id)
+    if grow('HSETNX', ENDED, id, verdict or '') == 1 then
+      grow('ZADD', AWAY, clock(), id)
     end
   else
     succeed(group)

@@ -32,7 +32,7 @@ local c = load(now)
 reexamined(c, now) -- so that the time shown is one to come, also where nobody asks for a permit
 local last = redis.call('LINDEX', SAMPLES, -1)
 if not last or math.floor(string.match(last, '^%d+') / MINUTE) ~= math.floor(now / MINUTE) then
-  redis.call('RPUSH', SAMPLES, sample(now))
+  grow('RPUSH', SAMPLES, sample(now))
   redis.call('LTRIM', SAMPLES, -SAMPLES_KEPT, -1)
 end
 local function first(set)

@@ -85,13 +85,13 @@ local function tally(failed, slow)
   local width = math.floor(policy.window / 10)
   local bucket = math.floor(now / width)
   local sums = { calls = 0, failed = 0, slow = 0 }
-  redis.call('HINCRBY', WINDOW, int(bucket) .. ':calls', 1)
-  redis.call('HINCRBY', WINDOW, int(bucket) .. ':failed', failed and 1 or 0)
-  redis.call('HINCRBY', WINDOW, int(bucket) .. ':slow', slow and 1 or 0)
+  grow('HINCRBY', WINDOW, int(bucket) .. ':calls', 1)
+  grow('HINCRBY', WINDOW, int(bucket) .. ':failed', failed and 1 or 0)
+  grow('HINCRBY', WINDOW, int(bucket) .. ':slow', slow and 1 or 0)
   if failed or slow then -- by which task; '*' by more than one, or nobody knows
     local field, who = int(bucket) .. ':whose', subject ~= '' and owner or '*'
     local before = redis.call('HGET', WINDOW, field) or who
-    redis.call('HSET', WINDOW, field, before == who and who or '*')
+    grow('HSET', WINDOW, field, before == who and who or '*')
   end
   local all = redis.call('HGETALL', WINDOW)
   for i = 1, #all, 2 do
@@ -138,7 +138,7 @@ local function count_failure()
   elseif subject ~= '' and (c.subject == '' or c.subject == subject or redis.call('HEXISTS', FAILING, owner) == 1) then
     c.subject = c.subject ~= '' and c.subject or subject
     redis.call('HSET', CIRCUIT, 'subject', c.subject)
-    redis.call('HSET', FAILING, owner, '')
+    grow('HSET', FAILING, owner, '')
     if redis.call('HLEN', FAILING) < math.max(policy.threshold, 2) then
       return
     end
@@ -156,7 +156,7 @@ local function confirmed()
   if not policy.reporters then
     return true
   end
-  redis.call('ZADD', REPORTERS, now, host)
+  grow('ZADD', REPORTERS, now, host)
   redis.call('ZREMRANGEBYSCORE', REPORTERS, '-inf', now - policy.window)
   return redis.call('ZCARD', REPORTERS) >= policy.reporters
 end
@@ -217,7 +217,7 @@ if lost and owner ~= '' then
 else
   redis.call('ZREM', CALLS, token)
   if policy.counted then -- it has arrived by now
-    redis.call('ZADD', COUNTED, 'XX', now + policy.counted_for, token)
+    grow('ZADD', COUNTED, 'XX', now + policy.counted_for, token)
   end
 end
 
@@ -299,7 +299,7 @@ if owner ~= '' then
   if trouble or asked then
     -- What was let through and has asked for more waits anew.
     keep_trail(owner, trouble and t or { since = 0, order = 0, attempts = 0, losses = 0 })
-    redis.call('ZADD', RETURNING, now, owner)
+    grow('ZADD', RETURNING, now, owner)
     drop_old_trails(now)
   else
     -- The task ends here: a copy of it still in the lot is a duplicate delivery's.

@@ -14,7 +14,7 @@ for i = 4, #ARGV do
       redis.call('ZREM', PROBES, reservation(id)) -- it ends here, and tries no circuit
       forget_trail(id)
     elseif redis.call('HEXISTS', TRAIL, id) == 1 then -- it has not ended meanwhile
-      redis.call('ZADD', RETURNING, now, id)
+      grow('ZADD', RETURNING, now, id)
     end
     settled = settled + 1
   end

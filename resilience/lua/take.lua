@@ -66,7 +66,7 @@ for _, lane in ipairs(lanes) do
       leave_lanes(id)
       lease(id, token, ends)
       if reserved then
-        redis.call('ZADD', PROBES, now + reserve, reservation(id))
+        grow('ZADD', PROBES, now + reserve, reservation(id))
       end
       out[#out + 1] = id
       out[#out + 1] = text_of(id)

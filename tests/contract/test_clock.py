@@ -8,6 +8,7 @@ from resilience import CircuitState, Verdict
 from resilience.parking import RELEASE_LEASE_SECONDS, Lane
 from resilience.policy import LEASE_GRACE_SECONDS
 from resilience.stores.redis import RedisStore
+from tasks.reading import _TAKE_OFF
 from tests.circuits import fail, granted
 from tests.contract.test_lot import Desk
 from tests.store_user import url_of
@@ -319,3 +320,12 @@ def test_a_strict_quota_is_kept_over_a_leap(url):
             calls += passes(desk)
         desk.forward(1)
     assert calls == 2
+
+
+def test_a_refresh_under_way_is_waited_for_no_longer_than_its_length(url):
+    """Its key would expire a day later where the clock is set back by one."""
+    scripts, key = RedisStore(url).scripts, "refresh:1:quote:CLOCK:"
+    scripts.evaluate("return redis.call('SET', KEYS[1], 'first', 'EX', ARGV[1])", (key,), HOUR + DAY)
+    assert scripts.evaluate(_TAKE_OFF, (key,), "second", "", HOUR) == b"first"
+    assert scripts.evaluate("return redis.call('TTL', KEYS[1])", (key,)) <= HOUR
+    scripts.evaluate("return redis.call('DEL', KEYS[1])", (key,))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
+from importlib.resources import files
+
 import pytest
 import redis
 
@@ -45,7 +49,9 @@ def desk(port):
 def lives(admin, name):
     """Of each key there is, how long it will be there without being used, in milliseconds."""
     found = {key: admin.pttl(key) for key in keys_of(name)}
-    return {key.rpartition("}")[2]: left for key, left in found.items() if left != -2}
+    return {
+        key.rpartition("}")[2]: left if left > 0 else math.inf for key, left in found.items() if left != -2
+    }
 
 
 def is_a_month(left):
@@ -111,11 +117,12 @@ def parked(desk):
 
 
 def forced(desk):
-    desk.breaker.force_open(60)
+    desk.breaker.force_open(20 * 86_400)
 
 
 def changed(desk):
-    desk.breaker.override({"failure_threshold": 2}, 60)
+    desk.breaker.override({"failure_threshold": 2}, 20 * 86_400)
+    desk.breaker.override({"timeout_seconds": 2}, 60)
 
 
 def refused(desk):
@@ -126,7 +133,7 @@ def retired(desk):
     desk.breaker.report(granted(desk.breaker), Verdict.HOLD, hold_seconds=5, reason="retired")
 
 
-@pytest.mark.parametrize("hold", [parked, forced, changed, refused, retired])
+@pytest.mark.parametrize("hold", [parked, refused, retired])
 def test_what_waits_and_what_only_somebody_can_end_stays(desk, admin, hold):
     fail(desk.breaker, 0)
     desk.breaker.report(granted(desk.breaker), Verdict.FAILURE, owner="t", max_attempts=9)
@@ -138,8 +145,17 @@ def test_what_waits_and_what_only_somebody_can_end_stays(desk, admin, hold):
         desk.take()
     else:
         desk.breaker.reset()
-        desk.breaker.end_override()
     desk.breaker.read()
+    assert all(map(is_a_month, lives(admin, desk.name).values()))
+
+
+@pytest.mark.parametrize("order", [forced, changed])
+def test_a_circuit_stays_a_month_longer_than_an_operators_word_lasts(desk, admin, order):
+    order(desk)
+    desk.breaker.read()
+    assert is_a_month(lives(admin, desk.name)[""] - 20 * 86_400_000)
+    desk.breaker.reset()
+    desk.breaker.end_override()
     assert all(map(is_a_month, lives(admin, desk.name).values()))
 
 
@@ -202,3 +218,12 @@ def test_what_was_registered_only_because_it_was_asked_for_is_registered_no_more
         assert CIRCUIT_BREAKERS.pop(own)
     finally:
         set_default_store(None)
+
+
+def test_what_a_script_puts_beside_the_circuit_is_noted():
+    """Or a key of it would stay for ever."""
+    raw = re.compile(
+        r"redis\.p?call\('(?:HSET|HSETNX|HINCRBY|ZADD|RPUSH|XADD)', (?!CIRCUIT\b|KEYS\[1\])[^)]*"
+    )
+    for path in (files("resilience") / "lua").iterdir():
+        assert raw.findall(path.read_text()) == [], path

@@ -207,7 +207,16 @@ def test_a_resolver_that_hangs_keeps_nobody_and_its_last_answer_counts(server, o
     hangs.set()
 
 
-def test_frozen_sentinels_cost_no_time_out_each(server, open_store, door, tmp_path):
+def test_frozen_sentinels_cost_no_time_out_each(server, open_store, door, tmp_path, monkeypatch):
+    over = threading.Event()
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *rest: object, **options: object) -> list:
+        if host == "unresolved.internal":
+            over.wait(20)
+        return real(host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     port = free_port()
     (tmp_path / "sentinel").mkdir()
     (tmp_path / "sentinel.conf").write_text(
@@ -220,9 +229,10 @@ def test_frozen_sentinels_cost_no_time_out_each(server, open_store, door, tmp_pa
     sentinel.start()
     frozen = [door(lambda _: time.sleep(60)) for _ in range(2)]
     hosts = ",".join(f"127.0.0.1:{each}" for each in (*(one.port for one in frozen), port))
-    store = open_store(f"sentinel://{hosts}/m/0")
+    store = open_store(f"sentinel://unresolved.internal:1,{hosts}/m/0")
     assert first_question(store) < ONE_BUDGET
-    wait_for(lambda: CircuitBreaker("s", store=store).acquire().shared, 10, "the third one knows")
+    wait_for(lambda: CircuitBreaker("s", store=store).acquire().shared, 10, "the last one knows")
+    over.set()
     sentinel.kill()
 
 
