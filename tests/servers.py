@@ -184,7 +184,12 @@ class Rabbit:
                 command = [str(installed("epmd")), "-port", str(self._names), "-address", "127.0.0.1"]
                 self._epmd = subprocess.Popen(command, stdout=log, stderr=log)
             self._process = process = subprocess.Popen(
-                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command,
+                cwd=self.folder,  # where it leaves what it writes when it crashes
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
         def answers() -> bool:
