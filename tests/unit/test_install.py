@@ -159,9 +159,9 @@ def test_a_circuit_with_a_store_of_its_own_is_none_of_a_task() -> None:
 def test_the_name_of_one_service_stands_for_it_alone() -> None:
     """As a tuple of one is easily written; its letters are no services."""
     made = install(app(), store="memory://")
-    made.task(base=ResilientTask, services="zx", shared=False, name="t")(called)
+    made.task(base=ResilientTask, services="zx", shared=False, name="of_one_service")(called)
     made.finalize()
-    assert made.tasks["t"].services == ("zx",)
+    assert made.tasks["of_one_service"].services == ("zx",)
     assert not {"z", "x"} & CIRCUIT_BREAKERS.keys()
 
 
