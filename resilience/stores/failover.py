@@ -161,10 +161,9 @@ class FailoverStore:
             with contextlib.suppress(StoreUnavailableError):
                 permit = self.shared.acquire(service, policy, owner, key)
                 self.views.asked(permit, key)
-                if self._lacks(service, permit):
+                if self._lacks(service, permit) and self._reminds(service):
                     if permit:
                         self.shared.report(permit, policy, Finding(Verdict.IGNORED))
-                    self.read([service])
                     permit = self.shared.acquire(service, policy, owner, key)
                 self._see(service, permit, permit.at_micros, key, policy)
                 return permit
@@ -298,6 +297,11 @@ class FailoverStore:
             or (permit.order is None and seen.ordered)
             or (not permit.override and seen.changed)
         )
+
+    def _reminds(self, service: str) -> bool:
+        """Look at the circuit, and tell the store what it lacks; whether there was anything."""
+        circuit = _readable(self.shared.circuits([service])).get(service)
+        return circuit is not None and self._remind(service, circuit)
 
     def _remind(self, service: str, circuit: Circuit) -> bool:
         """Tell the store what it should know and does not; whether there was anything."""
