@@ -444,7 +444,7 @@ def test_a_message_that_cannot_be_published_holds_up_no_other(make_fleet: MakeFl
     parked(fleet, 6)
     get_circuit_breaker("dead").reset("it is well again")
     assert final(others) == {"SUCCESS": 5}
-    wait_for(lambda: f"{odd.id} stays where it is" in worker.text(), 30, "it is told")
+    wait_for(lambda: f"{odd.id} is kept" in worker.text(), 30, "it is told")
     assert odd.state == PARKED
 
 
