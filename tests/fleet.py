@@ -224,3 +224,19 @@ def fleet(folder: Path, rabbit: Rabbit | None = None, **settings: Any) -> Iterat
         yield made
     finally:
         made.close()
+
+
+def shut(make_fleet: Callable[..., Fleet], *options: str, **settings: Any) -> Fleet:
+    """A fleet with a worker whose provider nobody may call until an operator says so."""
+    fleet = make_fleet(**settings)
+    fleet.worker(*options).ready()
+    fleet.app  # noqa: B018 - registers the circuits
+    from resilience import get_circuit_breaker  # noqa: PLC0415 - after the app
+
+    get_circuit_breaker("dead").force_open(600)
+    return fleet
+
+
+def parked(fleet: Fleet, count: int) -> None:
+    """Wait until so many tasks are."""
+    wait_for(lambda: fleet.circuit()["parked"] == count, 30, f"{count} parked: {fleet.circuit()}")

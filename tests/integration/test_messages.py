@@ -14,7 +14,7 @@ from resilience import get_circuit_breaker
 from resilience.errors import ResilienceError
 from resilience.parking import Lane, Stored, Waiting
 from resilience.release import drop
-from tests.fleet import wait_for
+from tests.fleet import parked, shut, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,19 +33,6 @@ MESSAGES = "circuit:1:{dead}:lot:messages"
 def broker(request: pytest.FixtureRequest) -> str:
     """The rules of the lot, the same whatever brought the message: once is enough."""
     return request.param
-
-
-def shut(make_fleet: MakeFleet, *options: str, **settings: Any) -> Fleet:
-    """A fleet whose provider nobody may call until an operator says so."""
-    fleet = make_fleet(**settings)
-    fleet.worker(*options).ready()
-    fleet.app  # noqa: B018 - registers the circuits
-    get_circuit_breaker("dead").force_open(600)
-    return fleet
-
-
-def parked(fleet: Fleet, count: int) -> None:
-    wait_for(lambda: fleet.circuit()["parked"] == count, 30, f"{count} parked: {fleet.circuit()}")
 
 
 def test_what_speaks_the_older_protocol_waits_and_ends_like_any_other(make_fleet: MakeFleet) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from resilience import get_circuit_breaker
 from resilience.states import PARKED
-from tests.fleet import wait_for
+from tests.fleet import parked, shut, wait_for
 from tests.servers import Server, installed
 
 if TYPE_CHECKING:
@@ -32,19 +32,6 @@ def results(tmp_path: Path) -> Iterator[Server]:
     yield server
     server.thaw()
     server.kill()
-
-
-def shut_fleet(make_fleet: MakeFleet, *options: str, **settings: Any) -> Fleet:
-    """A fleet whose provider nobody may call until an operator says so."""
-    fleet = make_fleet(**settings)
-    fleet.worker(*options).ready()
-    fleet.app  # noqa: B018 - registers the circuits
-    get_circuit_breaker("dead").force_open(600)
-    return fleet
-
-
-def parked(fleet: Fleet, count: int) -> None:
-    wait_for(lambda: fleet.circuit()["parked"] == count, 30, f"{count} parked: {fleet.circuit()}")
 
 
 def healthy(fleet: Fleet, count: int) -> None:
@@ -76,7 +63,7 @@ SUCCEEDED = ["on_success", "after_return SUCCESS"]
 def test_a_backend_that_hangs_holds_up_neither_healthy_tasks_nor_parking(
     make_fleet: MakeFleet, results: Server
 ) -> None:
-    fleet = shut_fleet(make_fleet, backend=f"redis://127.0.0.1:{results.port}/0")
+    fleet = shut(make_fleet, backend=f"redis://127.0.0.1:{results.port}/0")
     expiring = [fleet.app.fetch.apply_async((n,), expires=3) for n in range(20)]
     parked(fleet, 20)
     results.freeze()
@@ -93,7 +80,7 @@ def test_a_backend_that_hangs_holds_up_neither_healthy_tasks_nor_parking(
 
 
 def test_a_message_whose_state_is_being_written_cannot_run_before(make_fleet: MakeFleet) -> None:
-    fleet = shut_fleet(make_fleet, backend=SLOW)
+    fleet = shut(make_fleet, backend=SLOW)
     fleet.provider.set("backend", "hangs")
     first = fleet.app.fetch.delay(0)
     wait_for(lambda: fleet.provider.llen("hanging") == 1, 10, "its state is being written")
@@ -116,7 +103,7 @@ def test_a_message_whose_state_is_being_written_cannot_run_before(make_fleet: Ma
 def test_a_result_that_could_not_be_written_is_written_later_and_its_task_not_run_again(
     make_fleet: MakeFleet, pool: str
 ) -> None:
-    fleet = shut_fleet(make_fleet, "-P", pool, backend=SLOW, threshold=100)
+    fleet = shut(make_fleet, "-P", pool, backend=SLOW, threshold=100)
     good = [fleet.app.hooked.delay(number) for number in range(10)]
     bad = [fleet.app.hooked.delay(number) for number in range(-10, 0)]
     parked(fleet, 20)
@@ -137,7 +124,7 @@ def test_a_result_that_could_not_be_written_is_written_later_and_its_task_not_ru
 
 
 def test_a_backend_gone_for_a_while_costs_no_result(make_fleet: MakeFleet, results: Server) -> None:
-    fleet = shut_fleet(make_fleet, backend=f"redis://127.0.0.1:{results.port}/0")
+    fleet = shut(make_fleet, backend=f"redis://127.0.0.1:{results.port}/0")
     tasks = [fleet.app.fetch.delay(number) for number in range(20)]
     parked(fleet, 20)
     results.kill()
@@ -151,7 +138,7 @@ def test_a_backend_gone_for_a_while_costs_no_result(make_fleet: MakeFleet, resul
 
 
 def test_what_cannot_be_ended_stays_in_its_lot_until_it_can(make_fleet: MakeFleet) -> None:
-    fleet = shut_fleet(make_fleet, backend=SLOW, policy='{"max_parked_seconds": 5}')
+    fleet = shut(make_fleet, backend=SLOW, policy='{"max_parked_seconds": 5}')
     tasks = [fleet.app.fetch.delay(number) for number in range(3)]
     parked(fleet, 3)
     fleet.provider.set("backend", "raises")
@@ -164,7 +151,7 @@ def test_what_cannot_be_ended_stays_in_its_lot_until_it_can(make_fleet: MakeFlee
 
 
 def test_hooks_are_called_for_what_ends_in_the_lot_however_slow_they_are(make_fleet: MakeFleet) -> None:
-    fleet = shut_fleet(make_fleet, policy='{"max_parked_seconds": 2, "max_parked": 3}')
+    fleet = shut(make_fleet, policy='{"max_parked_seconds": 2, "max_parked": 3}')
     tasks = [fleet.app.hooked.delay(number) for number in range(3)]
     parked(fleet, 3)
     full = fleet.app.hooked.delay(9)
@@ -180,7 +167,7 @@ def test_hooks_are_called_for_what_ends_in_the_lot_however_slow_they_are(make_fl
 
 
 def test_hooks_are_called_for_each_of_those_that_end_as_their_leader_has(make_fleet: MakeFleet) -> None:
-    fleet = shut_fleet(make_fleet)
+    fleet = shut(make_fleet)
     tasks = [fleet.app.hooked.delay(1) for _ in range(5)]
     parked(fleet, 5)
     get_circuit_breaker("dead").reset()
