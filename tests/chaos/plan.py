@@ -96,9 +96,9 @@ def _draw(chance: random.Random, seconds: float, faults: list[str]) -> Iterator[
         [fault] = chance.choices(faults, [FAULTS[name][0] for name in faults])
         _, shortest, longest, part = FAULTS[fault]
         lasts = min(chance.uniform(shortest, longest), seconds - QUIET_SECONDS - at)
-        choice = chance.random()
+        choice = int(chance.random() * 1000) / 1000  # never 1, which no number of victims has
         mode = chance.choice(WAYS[fault]) if fault in WAYS else ""
         if part and at < free.get(part, 0):
             continue
         free[part] = at + lasts + APART_SECONDS
-        yield Strike(round(at, 1), round(lasts, 1), fault, round(choice, 3), mode)
+        yield Strike(round(at, 1), round(lasts, 1), fault, choice, mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tomllib
 from collections import defaultdict
@@ -50,6 +51,11 @@ def test_ten_seeds_have_every_fault_on_each_broker():
         struck = {strike.fault for seed in range(1, 11) for strike in plan(f"{seed}-{broker}", SECONDS)}
         assert struck == set(FAULTS)
     assert set(MODES) <= set(Mode)
+
+
+def test_a_strike_always_has_a_victim():
+    strikes = itertools.chain.from_iterable(plan(f"{seed}-{b}", SECONDS) for seed in range(100) for b in "rq")
+    assert all(0 <= strike.choice < 1 for strike in strikes)
 
 
 def test_a_fault_nobody_knows_is_named():
