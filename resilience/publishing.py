@@ -220,15 +220,33 @@ def publish(app: Celery) -> dict[str, Any]:
             store.shared.scripts.set(SNAPSHOT_KEY, json.dumps(snapshot))
         except StoreFullError as error:  # the changes are told all the same
             logger.warning("states not published: %s", error)
+    states = {row["service"]: row["state"] for row in snapshot["circuit_breakers"]}
     with app.events.default_dispatcher() as dispatcher:
-        dispatcher.send(
-            "breaker-states", states={row["service"]: row["state"] for row in snapshot["circuit_breakers"]}
-        )
-        announce(dispatcher, [row["service"] for row in snapshot["circuit_breakers"]])
+        events = Events(dispatcher)
+        events.send("breaker-states", states=states)
+        announce(events, list(states))
     return snapshot
 
 
-def announce(dispatcher: Any, services: list[str]) -> None:
+class Events:
+    """Sends events while it can: a broker that takes none keeps no listener from hearing of a change."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+        self._fails = False
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """One event; none after one that failed, because each may have taken a time-out."""
+        if self._fails:
+            return
+        try:
+            self._dispatcher.send(kind, **fields)
+        except Exception:  # whatever a transport raises
+            self._fails = True
+            logger.exception("the event %s cannot be sent; no other is in this run", kind)
+
+
+def announce(events: Events, services: list[str]) -> None:
     """What has changed and nobody has heard of: to the listeners, and as ``circuit-transition`` events."""
     store = default_store()
     news = store.transitions(services) if store else []
@@ -240,7 +258,7 @@ def announce(dispatcher: Any, services: list[str]) -> None:
         for listener in _listeners:
             listener.tell(change)
         lost = {"lost": change.lost} if change.lost else {}
-        dispatcher.send("circuit-transition", **as_event(change), **lost)
+        events.send("circuit-transition", **as_event(change), **lost)
         if store:
             store.heard([change])
 

@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.resources import files
 from itertools import groupby
 from operator import attrgetter
@@ -88,13 +88,17 @@ SUFFIXES = (
 )
 
 
-@cache
+#: A process may meet one service for each tenant: the names of so many are kept ready.
+KEPT_NAMES = 1024
+
+
+@lru_cache(maxsize=KEPT_NAMES)
 def circuit_of(service: str) -> str:
     """The key of a service's circuit, from which the scripts derive the others."""
     return f"{PREFIX}{{{service}}}"
 
 
-@cache
+@lru_cache(maxsize=KEPT_NAMES)
 def keys_of(service: str) -> tuple[str, ...]:
     """All keys of a service, under one hash tag.
 

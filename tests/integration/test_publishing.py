@@ -164,6 +164,27 @@ def test_a_listener_that_hangs_holds_up_nobody_else(
     assert "has returned; it has missed 5 changes" in caplog.text
 
 
+def test_events_that_cannot_be_sent_keep_no_listener_from_hearing(
+    listeners: CircuitBreaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard, tried = [], []
+
+    class Refuses(Sink):
+        def send(self, kind: str, **_: object) -> None:
+            tried.append(kind)
+            raise PermissionError("celeryev")
+
+    on_transition(lambda change: heard.append(change.after.value))
+    listeners.force_open(60)
+    listeners.reset()
+    publishing.announce(publishing.Events(Refuses()), ["x"])
+    assert heard == ["forced_open", "closed"]
+    assert tried == ["circuit-transition"]
+    assert caplog.text.count("cannot be sent") == 1
+    publishing.announce(publishing.Events(Refuses()), ["x"])
+    assert len(heard) == 2, "each was heard of once"
+
+
 def test_a_gap_is_said_and_sent(listeners: CircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:
     sent: list[dict[str, Any]] = []
 
