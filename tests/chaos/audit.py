@@ -61,20 +61,28 @@ class Call:
     status: int | None
 
 
+#: Celery looks at a task's state before it writes another, not at once with it.
+LOOKS_AND_WRITES_SECONDS = 5.0
+
+
 class Recorder:
     """Writes down what happens while it happens.
 
     Attributes:
+        began: When the run did, Unix time.
         states: Task id → the states written for it, in order.
         last_heard: Task id → when the last of them was written, Unix time.
+        first_ended: Task id → when the first final one was.
         moves: Service → (time, state after), in order, of the circuits' own transitions.
         above: Service → when calls above its quota were first seen: Unix times.
     """
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        self.began = time.time()
         self.states: defaultdict[str, list[str]] = defaultdict(list)
         self.last_heard: dict[str, float] = {}
+        self.first_ended: dict[str, float] = {}
         self._calls: defaultdict[str, dict[tuple[float, str], Call]] = defaultdict(dict)
         self.moves: defaultdict[str, dict[str, tuple[float, str]]] = defaultdict(dict)
         self.above: defaultdict[str, list[float]] = defaultdict(list)
@@ -109,6 +117,8 @@ class Recorder:
                 meta = json.loads(message["data"])
                 self.states[meta["task_id"]].append(meta["status"])
                 self.last_heard[meta["task_id"]] = time.time()
+                if meta["status"] in FINAL:
+                    self.first_ended.setdefault(meta["task_id"], time.time())
 
     def _forget_what_was_lost(self) -> None:
         """Moves written to a primary that was replaced in that moment: no circuit goes by them any more."""
@@ -296,22 +306,31 @@ class Auditor:
     def overwritten(self) -> None:
         """No final state is followed by another one.
 
-        But for a copy that expires while the task runs, which Celery itself notes as REVOKED, and the end of
-        the run over it: after a kill without its pool, or where a late clock has kombu give it out again.
+        But for a copy that expires while the task runs, which Celery itself notes as REVOKED, before or after
+        the end of the run, as it first looks and then writes: after a kill without its pool, or where a late
+        clock has kombu give it out again.
         """
         bad, expired = [], 0
         for ident, states in self.recorder.states.items():
             ends = [state for state in states if state in FINAL]
             first = next((place for place, state in enumerate(states) if state in FINAL), len(states))
-            if states[first:] == ["REVOKED", "SUCCESS"] and ident not in self.load.sent:  # those never expire
+            if ident not in self.load.sent and self._expired_beside(
+                ident, states[first:]
+            ):  # ours never expire
                 expired += 1
             elif set(states[first:]) - FINAL or len(set(ends)) > 1:
                 bad.append(f"{ident} {states}")
         self.account.figures["expired_beside"] = expired
         self.account.tell(
-            f"{expired} copies expired, by Celery's word REVOKED, of a task that ended well then"
+            f"{expired} copies expired, by Celery's word REVOKED, of a task that ran elsewhere and ended well"
         )
         self.account.holds("no final state was overwritten", bad)
+
+    def _expired_beside(self, ident: str, ends: list[str]) -> bool:
+        recorder = self.recorder
+        if ends == ["SUCCESS", "REVOKED"]:  # it looked before the one, and wrote after it
+            return recorder.last_heard[ident] - recorder.first_ended[ident] < LOOKS_AND_WRITES_SECONDS
+        return ends == ["REVOKED", "SUCCESS"]
 
     def again(self, parked: Iterable[str]) -> None:
         """How often a task ran again that had succeeded.
@@ -348,7 +367,11 @@ class Auditor:
                 if call.at - times[place] <= UNDER_WAY_SECONDS or self._on_its_own(call.at):
                     allowed += 1
                 else:
-                    bad.append(f"{service} {call.at - times[place]:.1f} s after it opened")
+                    seen = ", ".join(f"{at - self.recorder.began:.1f} {to}" for at, to in moves[place:][:3])
+                    when = f"{call.at - self.recorder.began:.1f} s into the run"
+                    bad.append(
+                        f"{service} {call.at - times[place]:.1f} s after it opened, {when} (moves: {seen})"
+                    )
         self.account.figures |= {
             "calls": sum(len(calls) for calls in self.recorder.calls.values()),
             "opened": sum(to == "open" for moves in self.recorder.moves.values() for _, to in moves.values()),

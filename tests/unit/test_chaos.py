@@ -79,6 +79,7 @@ def auditor(
     store_struck: Iterable[list[float]] = (),
     children_killed: int = 0,
     reads: Iterable[Read] = (),
+    apart: float = 0,
     **happened: Any,
 ) -> Auditor:
     """One that has been told this, of a circuit of Finnhub's that opened at OPENED."""
@@ -90,7 +91,9 @@ def auditor(
         },
         moves=defaultdict(dict, finnhub={"1-0": (OPENED, "open")}),
         above={"finnhub": list(above)},
-        last_heard={"ours": OPENED + 5},
+        last_heard={"ours": OPENED + 5, "a task": OPENED + 5},
+        first_ended={"a task": OPENED + 5 - apart},
+        began=OPENED - 60,
     )
     stage = SimpleNamespace(
         killed=0,
@@ -119,12 +122,18 @@ def auditor(
         (["SUCCESS", "PARKED"], 1),
         (["REVOKED", "SUCCESS"], 0),  # a copy had expired
         (["REVOKED", "PARKED", "SUCCESS"], 1),
-        (["SUCCESS", "REVOKED"], 1),
         (["FAILURE", "STARTED", "FAILURE"], 1),
     ],
 )
 def test_it_notices_an_end_that_was_overwritten(states, broken):
     audit = auditor(states={"a task": states})
+    audit.overwritten()
+    assert len(audit.account.broken) == broken
+
+
+@pytest.mark.parametrize(("apart", "broken"), [(1, 0), (60, 1)])
+def test_a_copy_may_expire_in_the_very_moment_in_which_the_task_ends(apart, broken):
+    audit = auditor(states={"a task": ["SUCCESS", "REVOKED"]}, apart=apart)
     audit.overwritten()
     assert len(audit.account.broken) == broken
 
