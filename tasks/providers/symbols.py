@@ -1,36 +1,168 @@
-"""What may stand for a symbol: checked before it gets near a URL, so it can break out of none.
+"""One text for a symbol, whatever its writer is used to, and how a provider's row spells it.
 
-A provider that spells symbols in its own way has a function for that in its row (`Endpoint.spell`).
+A symbol here is one of these (`Kind`); all else goes out as it was typed:
+
+    AAPL, BRK.B         a share or fund listed in the US; its class behind a dot
+    VOD.L, NOVO.B.CO    one listed elsewhere, by the exchange's suffix (`tasks.exchanges`), or its MIC
+    ^GSPC               an index (`tasks.providers.indices`)
+    EUR/USD             two currencies, both of ISO 4217
+    BTC-USD             a coin, and what it is paid in
+
+Checked before it gets near a URL, so it can break out of none.
 """
 
 import re
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
 
 from tasks.errors import InvalidSymbolError
+from tasks.exchanges import US, Exchange, exchange_of
+from tasks.providers.indices import INDICES, OTHER_NAMES
 from tasks.records import LONGEST_SYMBOL
 
 SYMBOL = re.compile(
-    rf"(?=.*[A-Za-z0-9])(?:[A-Za-z0-9._\-^=]{{1,32}}|(?=[^:]*:)[A-Za-z0-9._\-^=:]{{1,{LONGEST_SYMBOL}}})"
+    r"(?=.*[A-Za-z0-9])(?!.*/.*/)"
+    rf"(?:[A-Za-z0-9._\-^=/]{{1,32}}|(?=[^:]*:)[A-Za-z0-9._\-^=:/]{{1,{LONGEST_SYMBOL}}})"
 )
-"""ASCII only; the first look-ahead refuses "." and "..", which a path would take for a step.
+"""What may be looked at as a symbol. ASCII only; the first look-ahead refuses "." and "..", which a path would
+take for a step. A slash is in a pair of currencies, or a class of shares (BRK/B), and in no other.
 
 No ticker is longer than 32. What has a colon names a provider's own thing, and those go by long words: a
 coin's id at CoinGecko, an indicator at the World Bank. They document no bound; the one here keeps what is
 made of a symbol, keys and log lines, short.
 """
 
-_CIK = re.compile(r"[0-9]{10}")
+# ISO 4217, with the metals, and with those that ended lately: their rates of before are still asked for.
+CURRENCIES = frozenset(
+    ["AED", "AFN", "ALL", "AMD", "ANG", "AOA", "ARS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BGN", "BHD", "BIF", "BMD", "BND", "BOB", "BRL", "BSD", "BTN", "BWP", "BYN", "BZD", "CAD", "CDF", "CHF", "CLF", "CLP", "CNY", "COP", "CRC", "CUP", "CVE", "CZK", "DJF", "DKK", "DOP", "DZD", "EGP", "ERN", "ETB", "EUR", "FJD", "FKP", "GBP", "GEL", "GHS", "GIP", "GMD", "GNF", "GTQ", "GYD", "HKD", "HNL", "HRK", "HTG", "HUF", "IDR", "ILS", "INR", "IQD", "IRR", "ISK", "JMD", "JOD", "JPY", "KES", "KGS", "KHR", "KMF", "KPW", "KRW", "KWD", "KYD", "KZT", "LAK", "LBP", "LKR", "LRD", "LSL", "LYD", "MAD", "MDL", "MGA", "MKD", "MMK", "MNT", "MOP", "MRU", "MUR", "MVR", "MWK", "MXN", "MYR", "MZN", "NAD", "NGN", "NIO", "NOK", "NPR", "NZD", "OMR", "PAB", "PEN", "PGK", "PHP", "PKR", "PLN", "PYG", "QAR", "RON", "RSD", "RUB", "RWF", "SAR", "SBD", "SCR", "SDG", "SEK", "SGD", "SHP", "SLE", "SOS", "SRD", "SSP", "STN", "SVC", "SYP", "SZL", "THB", "TJS", "TMT", "TND", "TOP", "TRY", "TTD", "TWD", "TZS", "UAH", "UGX", "USD", "UYU", "UZS", "VES", "VND", "VUV", "WST", "XAF", "XCD", "XCG", "XOF", "XPF", "YER", "ZAR", "ZMW", "ZWG", "XAG", "XAU", "XPD", "XPT"]
+)
+
+_PAID_IN = CURRENCIES | {"USDT", "USDC", "BTC", "ETH"}  # coins are paid in these, too
+_PAIR = re.compile(r"([A-Z0-9]{1,10})[-/]([A-Z]{3,4})")
+_YAHOO_PAIR = re.compile(r"([A-Z]{3})?([A-Z]{3})=X")
+_INDEX = re.compile(r"\^([A-Z0-9][A-Z0-9._\-]*)")
+_SHARE = re.compile(r"([A-Z0-9]+)(?:[.\-/]([A-Z]{1,3}))?(?:\.([A-Z]{1,5}))?")
+
+
+class Kind(StrEnum):
+    """What a symbol is of."""
+
+    SHARE = "share"
+    INDEX = "index"
+    FX = "fx"
+    COIN = "coin"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A symbol, taken apart.
+
+    Attributes:
+        kind: What it is of; OTHER where that cannot be told.
+        text: The whole of it, the same for all of its spellings.
+        root: A share's or an index's name alone.
+        share_class: A share's class, empty for none.
+        mic: The exchange of a share or an index; empty in the US, and where it is not known.
+        base: A currency, or a coin;
+        quote_currency: what one of it is paid in.
+    """
+
+    kind: Kind
+    text: str
+    root: str = ""
+    share_class: str = ""
+    mic: str = ""
+    base: str = ""
+    quote_currency: str = ""
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """Where it is traded; None where that is not known, or is no exchange."""
+        known = self.kind is Kind.SHARE or (self.kind is Kind.INDEX and self.root in INDICES)
+        return (exchange_of(self.mic) or US) if known else None
 
 
 def clean_symbol(symbol: str) -> str:
-    """The symbol in upper case.
+    """The one text of a symbol, in upper case.
+
+    Raises:
+        InvalidSymbolError: It can be no symbol.
+    """
+    return parse(symbol).text
+
+
+def parse(text: str) -> Symbol:
+    """A symbol from any of its spellings; see the module.
 
     Raises:
         InvalidSymbolError: Not 1 to 32 letters, digits or . _ - ^ = with a letter or digit among them, nor up
-            to LONGEST_SYMBOL of them with a colon, too.
+            to LONGEST_SYMBOL of them with a colon, too; or a slash in what is no pair and no class.
     """
-    if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
-        raise InvalidSymbolError(symbol)
-    return symbol.upper()
+    if not isinstance(text, str) or not SYMBOL.fullmatch(text):
+        raise InvalidSymbolError(text)
+    return _parse(text.upper())
+
+
+@lru_cache(maxsize=10_000)
+def _parse(text: str) -> Symbol:
+    found = _pair(text) or _index(text) or _share(text)
+    if found is None and "/" in text:
+        raise InvalidSymbolError(text)
+    return found or Symbol(Kind.OTHER, text)
+
+
+def _pair(text: str) -> Symbol | None:
+    if found := _YAHOO_PAIR.fullmatch(text):
+        base, paid_in = found[1] or "USD", found[2]
+        return _currencies(base, paid_in) if {base, paid_in} <= CURRENCIES and base != paid_in else None
+    if found := _PAIR.fullmatch(text):
+        base, paid_in = found.groups()
+        if base == paid_in:
+            return None
+        if {base, paid_in} <= CURRENCIES:
+            return _currencies(base, paid_in)
+        if base not in CURRENCIES and paid_in in _PAID_IN:
+            base = "BTC" if base == "XBT" else base  # the one coin that is widely known by two names
+            return Symbol(Kind.COIN, f"{base}-{paid_in}", base=base, quote_currency=paid_in)
+    return None
+
+
+def _currencies(base: str, paid_in: str) -> Symbol:
+    return Symbol(Kind.FX, f"{base}/{paid_in}", base=base, quote_currency=paid_in)
+
+
+def _index(text: str) -> Symbol | None:
+    found = _INDEX.fullmatch(text)
+    if found is None:
+        return None
+    root = OTHER_NAMES.get(found[1], found[1])
+    return Symbol(Kind.INDEX, f"^{root}", root, mic=INDICES[root].mic if root in INDICES else "")
+
+
+def _share(text: str) -> Symbol | None:
+    found = _SHARE.fullmatch(text)
+    if found is None:
+        return None
+    root, share_class, suffix = found[1], found[2] or "", found[3] or ""
+    if share_class and not suffix and text[len(root)] == ".":
+        # VOD.L names an exchange, BRK.B a class.
+        exchange = exchange_of(share_class)
+        share_class, suffix = ("", share_class) if exchange else (share_class, "")
+    exchange = exchange_of(suffix) if suffix else US
+    unclear = exchange is None or (exchange is US and (len(share_class) > 1 or not re.search("[A-Z]", root)))
+    if exchange is None or unclear:
+        return None
+    # MKC-V is a class, MKC.V would be an exchange.
+    dash = exchange is US and exchange_of(share_class)
+    written = root + (f"{'-' if dash else '.'}{share_class}" if share_class else "")
+    if exchange is US:
+        return Symbol(Kind.SHARE, written, root, share_class)
+    return Symbol(Kind.SHARE, f"{written}.{exchange.suffix or exchange.mic}", root, share_class, exchange.mic)
+
+
+_CIK = re.compile(r"[0-9]{10}")
 
 
 def cik(symbol: str) -> str:

@@ -1,0 +1,143 @@
+"""The exchanges a symbol may name: their codes, clocks and currencies. Data, and how to find a row of it.
+
+The codes are MICs (ISO 10383), the currencies ISO 4217's. The suffixes are the most familiar there are, those
+of Yahoo Finance (its help page "Exchanges and data providers"); an exchange without one is written by its MIC.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One exchange.
+
+    Attributes:
+        mic: Its Market Identifier Code (ISO 10383).
+        suffix: What stands behind the dot in a symbol of it.
+        zone: Its clock.
+        currency: What most of its shares are traded in.
+        minor: The unit their prices are usually quoted in, where that is a part of the currency: see
+            `MINOR_UNITS`.
+        also: Other suffixes that can mean nothing else. They are read, never written.
+    """
+
+    mic: str
+    suffix: str
+    zone: str
+    currency: str
+    minor: str = ""
+    also: tuple[str, ...] = ()
+
+
+MINOR_UNITS: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {
+        **dict.fromkeys(("GBX", "GBp", "GBx"), ("GBP", 100)),
+        **dict.fromkeys(("ILA", "ILa"), ("ILS", 100)),
+        **dict.fromkeys(("ZAC", "ZAc"), ("ZAR", 100)),
+        "KWF": ("KWD", 1_000),
+    }
+)
+"""As providers write it, its case included (GBp is pence, GBP pounds) → the currency, and how many make one."""
+
+_BERLIN, _NEW_YORK, _TORONTO = "Europe/Berlin", "America/New_York", "America/Toronto"
+
+US = Exchange("XNYS", "", _NEW_YORK, "USD", also=("US", "XNAS", "XASE", "ARCX", "BATS", "IEXG"))
+"""All US exchanges: they share a symbol's name, so it has no suffix. AAPL.XNAS is AAPL."""
+
+EXCHANGES: tuple[Exchange, ...] = (
+    US,
+    # Americas.
+    Exchange("XTSE", "TO", _TORONTO, "CAD", also=("TRT",)),
+    Exchange("XTSX", "V", _TORONTO, "CAD", also=("TRV",)),
+    Exchange("XCNQ", "CN", _TORONTO, "CAD"),
+    Exchange("NEOE", "NE", _TORONTO, "CAD"),
+    Exchange("XMEX", "MX", "America/Mexico_City", "MXN"),
+    Exchange("BVMF", "SA", "America/Sao_Paulo", "BRL", also=("SAO",)),
+    Exchange("XBUE", "BA", "America/Argentina/Buenos_Aires", "ARS"),
+    Exchange("XSGO", "SN", "America/Santiago", "CLP"),
+    Exchange("XBOG", "CL", "America/Bogota", "COP"),
+    Exchange("XLIM", "LM", "America/Lima", "PEN"),
+    Exchange("BVCA", "CR", "America/Caracas", "VES"),
+    # Europe.
+    Exchange("XLON", "L", "Europe/London", "GBP", minor="GBX", also=("LON", "LSE")),
+    Exchange("XDUB", "IR", "Europe/Dublin", "EUR"),
+    Exchange("XETR", "DE", _BERLIN, "EUR", also=("DEX", "XETRA")),
+    Exchange("XFRA", "F", _BERLIN, "EUR", also=("FRK",)),
+    Exchange("XBER", "BE", _BERLIN, "EUR"),
+    Exchange("XBRE", "BM", _BERLIN, "EUR"),
+    Exchange("XDUS", "DU", _BERLIN, "EUR"),
+    Exchange("XHAM", "HM", _BERLIN, "EUR"),
+    Exchange("XHAN", "HA", _BERLIN, "EUR"),
+    Exchange("XMUN", "MU", _BERLIN, "EUR"),
+    Exchange("XSTU", "SG", _BERLIN, "EUR"),
+    Exchange("XPAR", "PA", "Europe/Paris", "EUR", also=("PAR",)),
+    Exchange("XAMS", "AS", "Europe/Amsterdam", "EUR", also=("AMS",)),
+    Exchange("XBRU", "BR", "Europe/Brussels", "EUR"),
+    Exchange("XLIS", "LS", "Europe/Lisbon", "EUR"),
+    Exchange("XMAD", "MC", "Europe/Madrid", "EUR"),
+    Exchange("XMIL", "MI", "Europe/Rome", "EUR", also=("MTAA",)),
+    Exchange("XSWX", "SW", "Europe/Zurich", "CHF"),
+    Exchange("XWBO", "VI", "Europe/Vienna", "EUR"),
+    Exchange("XSTO", "ST", "Europe/Stockholm", "SEK"),
+    Exchange("XCSE", "CO", "Europe/Copenhagen", "DKK"),
+    Exchange("XOSL", "OL", "Europe/Oslo", "NOK"),
+    Exchange("XHEL", "HE", "Europe/Helsinki", "EUR"),
+    Exchange("XICE", "IC", "Atlantic/Reykjavik", "ISK"),
+    Exchange("XTAL", "TL", "Europe/Tallinn", "EUR"),
+    Exchange("XRIS", "RG", "Europe/Riga", "EUR"),
+    Exchange("XLIT", "VS", "Europe/Vilnius", "EUR"),
+    Exchange("XWAR", "WA", "Europe/Warsaw", "PLN"),
+    Exchange("XPRA", "PR", "Europe/Prague", "CZK"),
+    Exchange("XBUD", "BD", "Europe/Budapest", "HUF"),
+    Exchange("XBSE", "RO", "Europe/Bucharest", "RON"),
+    Exchange("ASEX", "AT", "Europe/Athens", "EUR", also=("XATH",)),
+    Exchange("XIST", "IS", "Europe/Istanbul", "TRY"),
+    Exchange("MISX", "ME", "Europe/Moscow", "RUB"),
+    # Africa and the Middle East.
+    Exchange("XJSE", "JO", "Africa/Johannesburg", "ZAR", minor="ZAC"),
+    Exchange("XCAI", "CA", "Africa/Cairo", "EGP"),
+    Exchange("XNAI", "", "Africa/Nairobi", "KES"),
+    Exchange("XNSA", "", "Africa/Lagos", "NGN"),
+    Exchange("XCAS", "", "Africa/Casablanca", "MAD"),
+    Exchange("XTAE", "TA", "Asia/Jerusalem", "ILS", minor="ILA"),
+    Exchange("XSAU", "SR", "Asia/Riyadh", "SAR"),
+    Exchange("DSMD", "QA", "Asia/Qatar", "QAR"),
+    Exchange("XKUW", "KW", "Asia/Kuwait", "KWD", minor="KWF"),
+    Exchange("XDFM", "AE", "Asia/Dubai", "AED"),
+    Exchange("XADS", "", "Asia/Dubai", "AED"),
+    # Asia and Oceania.
+    Exchange("XTKS", "T", "Asia/Tokyo", "JPY", also=("XJPX",)),
+    Exchange("XHKG", "HK", "Asia/Hong_Kong", "HKD"),
+    Exchange("XSHG", "SS", "Asia/Shanghai", "CNY", also=("SHH", "SHG")),
+    Exchange("XSHE", "SZ", "Asia/Shanghai", "CNY", also=("SHZ", "SHE")),
+    Exchange("XTAI", "TW", "Asia/Taipei", "TWD"),
+    Exchange("ROCO", "TWO", "Asia/Taipei", "TWD"),
+    Exchange("XKRX", "KS", "Asia/Seoul", "KRW"),
+    Exchange("XKOS", "KQ", "Asia/Seoul", "KRW"),
+    Exchange("XNSE", "NS", "Asia/Kolkata", "INR", also=("NSE",)),
+    Exchange("XBOM", "BO", "Asia/Kolkata", "INR", also=("BSE",)),
+    Exchange("XKAR", "KA", "Asia/Karachi", "PKR"),
+    Exchange("XCOL", "CM", "Asia/Colombo", "LKR"),
+    Exchange("XSES", "SI", "Asia/Singapore", "SGD"),
+    Exchange("XKLS", "KL", "Asia/Kuala_Lumpur", "MYR"),
+    Exchange("XBKK", "BK", "Asia/Bangkok", "THB"),
+    Exchange("XIDX", "JK", "Asia/Jakarta", "IDR"),
+    Exchange("XPHS", "PS", "Asia/Manila", "PHP"),
+    Exchange("XSTC", "VN", "Asia/Ho_Chi_Minh", "VND"),
+    Exchange("XASX", "AX", "Australia/Sydney", "AUD"),
+    Exchange("XNZE", "NZ", "Pacific/Auckland", "NZD"),
+)
+
+_BY_NAME = {
+    name: exchange
+    for exchange in EXCHANGES
+    for name in (exchange.mic, exchange.suffix, *exchange.also)
+    if name
+}
+
+
+def exchange_of(name: str) -> Exchange | None:
+    """The exchange of a suffix or a MIC, in upper case; None where the table has none."""
+    return _BY_NAME.get(name)
