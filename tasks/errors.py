@@ -95,7 +95,8 @@ class InvalidSymbolError(InputError):
         self,
         symbol: object,
         remedy: str = "use 1 to 32 letters, digits or . _ - ^ = with at least one letter or digit, as in "
-        "AAPL, BRK.B or ^GSPC, or up to 128 of them and : in a name such as COINGECKO:BITCOIN",
+        "AAPL, BRK.B or ^GSPC, or up to 128 of them and : in a name such as COINGECKO:BITCOIN; a pair of "
+        "currencies has a slash, as in EUR/USD",
     ) -> None:
         super().__init__(symbol, remedy)
         self.symbol, self.remedy = symbol, remedy

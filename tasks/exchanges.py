@@ -1,7 +1,8 @@
 """The exchanges a symbol may name: their codes, clocks and currencies. Data, and how to find a row of it.
 
-The codes are MICs (ISO 10383), the currencies ISO 4217's. The suffixes are the most familiar there are, those
-of Yahoo Finance (its help page "Exchanges and data providers"); an exchange without one is written by its MIC.
+The codes are MICs (ISO 10383), the currencies ISO 4217's. The suffixes are the most familiar there are,
+those of Yahoo Finance (its help page "Exchanges and data providers", SLN2310); an exchange without one is
+written by its MIC.
 """
 
 from collections.abc import Mapping
@@ -39,11 +40,13 @@ MINOR_UNITS: Mapping[str, tuple[str, int]] = MappingProxyType(
         "KWF": ("KWD", 1_000),
     }
 )
-"""As providers write it, its case included (GBp is pence, GBP pounds) → the currency, and how many make one."""
+"""As providers write it, case included (GBp is pence, GBP pounds) → the currency, and how many make one."""
 
 _BERLIN, _NEW_YORK, _TORONTO = "Europe/Berlin", "America/New_York", "America/Toronto"
 
-US = Exchange("XNYS", "", _NEW_YORK, "USD", also=("US", "XNAS", "XASE", "ARCX", "BATS", "IEXG"))
+US = Exchange(
+    "XNYS", "", _NEW_YORK, "USD", also=("US", "XNAS", "XNGS", "XNMS", "XNCM", "XASE", "ARCX", "BATS", "IEXG")
+)
 """All US exchanges: they share a symbol's name, so it has no suffix. AAPL.XNAS is AAPL."""
 
 EXCHANGES: tuple[Exchange, ...] = (

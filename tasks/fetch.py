@@ -435,7 +435,7 @@ def end_flight(
     task_id: str, dataset: str, symbol: str, provider: str | None = None, adjustment: str | None = None
 ) -> None:
     """Forget a refresh, unless another has taken its place."""
-    key = flight_key(dataset, symbol.upper(), provider, adjustment)
+    key = flight_key(dataset, clean_symbol(symbol), provider, adjustment)
     try:
         shared_scripts().evaluate(_FORGET, (key,), task_id)
     except StoreUnavailableError:

@@ -1,5 +1,7 @@
 """Alpaca's market data. Objects by symbol with keys of a letter; a symbol that is not among them is unknown.
 
+It has US shares, BRK.B as here; its coins (BTC/USD) have endpoints of their own.
+
 The setting is `id:secret`. Feeds are those of the plan: quotes of IEX where it has no live consolidated ones,
 bars up to 15 minutes ago.
 """

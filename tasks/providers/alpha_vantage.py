@@ -1,7 +1,13 @@
-"""Alpha Vantage. Every error is HTTP 200, told apart by its text; numbers are strings."""
+"""Alpha Vantage. Every error is HTTP 200, told apart by its text; numbers are strings.
+
+Its symbols, by its documentation's examples (TSCO.LON, SHOP.TRT, GPV.TRV, MBG.DEX, RELIANCE.BSE, 600104.SHH,
+000002.SHZ) and by what its search and its LISTING_STATUS answer: BRK-B. No index is served as a share is.
+Currencies and coins have functions of their own; in its news a coin is CRYPTO:BTC.
+"""
 
 from tasks.providers.documents import NEW_YORK, Fields, Node, SchemaDriftError
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.symbols import Spelling
 
 
 def quote(reply: Node) -> Fields | None:
@@ -63,23 +69,45 @@ def news(reply: Node) -> list[Fields]:
     ]
 
 
+_SPELL = Spelling(
+    dash="-",
+    exchanges={
+        "": "",
+        "XLON": ".LON",
+        "XTSE": ".TRT",
+        "XTSX": ".TRV",
+        "XETR": ".DEX",
+        "XFRA": ".FRK",
+        "XPAR": ".PAR",
+        "XAMS": ".AMS",
+        "BVMF": ".SAO",
+        "XBOM": ".BSE",
+        "XSHG": ".SHH",
+        "XSHE": ".SHZ",
+    },
+)
+
 ROW = Provider(
     service="alpha_vantage",
     name="Alpha Vantage",
     base_url="https://www.alphavantage.co",
     auth=Auth("query", "apikey"),
     endpoints={
-        "quote": Endpoint("/query", quote, params={"function": "GLOBAL_QUOTE", "symbol": "{symbol}"}),
+        "quote": Endpoint(
+            "/query", quote, params={"function": "GLOBAL_QUOTE", "symbol": "{symbol}"}, spell=_SPELL
+        ),
         "bars": Endpoint(
             "/query",
             bars,
             params={"function": "TIME_SERIES_DAILY", "symbol": "{symbol}", "outputsize": "compact"},
+            spell=_SPELL,
             adjustment="raw",
         ),
         "news": Endpoint(
             "/query",
             news,
             params={"function": "NEWS_SENTIMENT", "tickers": "{symbol}", "sort": "LATEST", "limit": "50"},
+            spell=Spelling(dash="-", coin="CRYPTO:{base}", own=":"),
         ),
     },
     matchers=(

@@ -1,4 +1,7 @@
-"""Benzinga. A licence says what a key may ask for; one refused for news is a list with a text, as 200."""
+"""Benzinga. A licence says what a key may ask for; one refused for news is a list with a text, as 200.
+
+US shares are written as here, BRK.B, as on its own pages (benzinga.com/quote/BRK.B).
+"""
 
 from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Reset, Verdict

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from tasks.errors import InvalidSymbolError, UnknownAdjustmentError, UnknownDatasetError, UnknownServiceError
 from tasks.providers.rows import Endpoint, Provider
+from tasks.providers.symbols import ELSEWHERE
 from tasks.records import DATASETS
 
 _MODULES = (
@@ -120,15 +121,16 @@ def providers_of(dataset: str, symbol: str | None = None, adjustment: str | None
         return services
     endpoints = {service: PROVIDERS[service].endpoints[dataset] for service in services}
     owners = [name for name, row in endpoints.items() if row.prefix and symbol.startswith(row.prefix)]
-    able, problem = [], None
+    able, problems = [], []
     for service in owners or services:
         try:
             endpoints[service].spelling(symbol)
             able.append(service)
         except InvalidSymbolError as error:
-            problem = problem or error
-    if problem and not able:
-        raise problem
+            problems.append(error)
+    if problems and not able:
+        told = (error for error in problems if not error.remedy.endswith(ELSEWHERE))
+        raise next(told, InvalidSymbolError(symbol, f"no provider of {dataset} has such a symbol"))
     return _equivalent(dataset, able, adjustment)
 
 

@@ -1,7 +1,13 @@
-"""CoinGecko. Coins by their ids, bitcoin and not BTC; an unknown one is an empty object."""
+"""CoinGecko. Coins by their ids, bitcoin and not BTC; an unknown one is an empty object.
 
+Many coins share a name such as BTC, so it is translated only for the best known, by its list /coins/list; all
+others are asked for by their id, as in COINGECKO:BITCOIN.
+"""
+
+from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.symbols import Kind, Symbol
 
 _PREFIX = "COINGECKO:"
 _STATUSES = (("status",), ("error", "status"))  # an error stands in either
@@ -24,6 +30,60 @@ def quote(reply: Node) -> Fields | None:
     }
 
 
+_IDS = {
+    "AAVE": "aave",
+    "ADA": "cardano",
+    "ALGO": "algorand",
+    "APT": "aptos",
+    "ARB": "arbitrum",
+    "ATOM": "cosmos",
+    "AVAX": "avalanche-2",
+    "BCH": "bitcoin-cash",
+    "BNB": "binancecoin",
+    "BTC": "bitcoin",
+    "DAI": "dai",
+    "DOGE": "dogecoin",
+    "DOT": "polkadot",
+    "ETC": "ethereum-classic",
+    "ETH": "ethereum",
+    "FIL": "filecoin",
+    "HBAR": "hedera-hashgraph",
+    "ICP": "internet-computer",
+    "LINK": "chainlink",
+    "LTC": "litecoin",
+    "NEAR": "near",
+    "OP": "optimism",
+    "PEPE": "pepe",
+    "POL": "polygon-ecosystem-token",
+    "SHIB": "shiba-inu",
+    "SOL": "solana",
+    "SUI": "sui",
+    "TON": "the-open-network",
+    "TRX": "tron",
+    "UNI": "uniswap",
+    "USDC": "usd-coin",
+    "USDT": "tether",
+    "XLM": "stellar",
+    "XMR": "monero",
+    "XRP": "ripple",
+    "XTZ": "tezos",
+    "ZEC": "zcash",
+}
+
+
+def coin(symbol: Symbol) -> str:
+    """A coin's id; prices are asked for in dollars.
+
+    Raises:
+        InvalidSymbolError: None of the best known, or not in dollars.
+    """
+    if symbol.kind is not Kind.COIN:
+        return symbol.text.lower()
+    if symbol.base not in _IDS or symbol.quote_currency != "USD":
+        raise InvalidSymbolError(symbol.text, "coingecko has BTC-USD and the like, and COINGECKO:BITCOIN")
+    return _IDS[symbol.base]
+
+
 ROW = Provider(
     service="coingecko",
     name="CoinGecko",
@@ -34,13 +94,15 @@ ROW = Provider(
             "/simple/price",
             quote,
             params={
-                "ids": "{symbol_lower}",
+                "ids": "{symbol}",
                 "vs_currencies": "usd",
                 "include_24hr_change": "true",
                 "include_last_updated_at": "true",
                 "precision": "full",
             },
+            spell=coin,
             prefix=_PREFIX,
+            beside=frozenset({Kind.COIN}),
             example="COINGECKO:BITCOIN",
         ),
         # /coins/{id}/ohlc (bars) is daily in paid plans only; free are candles of 30 minutes to 4 days.

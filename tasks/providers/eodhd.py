@@ -1,7 +1,13 @@
-"""EODHD. Its errors are plain text; a symbol has its exchange behind a dot, and these are the US ones."""
+"""EODHD. Its errors are plain text; a symbol has its exchange behind a dot.
+
+Its symbols, by its list of exchanges (https://eodhd.com/list-of-stock-markets) and its pages of indices,
+currencies and coins: BRK-B.US, VOD.LSE, GSPC.INDX, EURUSD.FOREX, BTC-USD.CC.
+"""
 
 from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+from tasks.providers.symbols import FAMILIAR, Spelling
 
 _US = ".US"
 _NONE = "NA"  # what stands for a value there is none of
@@ -11,10 +17,8 @@ def quote(reply: Node) -> Fields | None:
     """Delayed; `change_p` in percent. Of a symbol it does not know, every value is NA."""
     if reply.child("close").value == _NONE:
         return None
-    code = reply.symbol("code").removesuffix(_US)
     return {
-        # A class of shares may have been asked for with the dot.
-        **({} if "-" in code else {"symbol": code}),
+        "symbol": reply.symbol("code").removesuffix(_US),
         "last_price": reply.price("close"),
         "last_timestamp": reply.seconds("timestamp"),
         "open": reply.maybe(Node.number, "open", _NONE),
@@ -66,10 +70,43 @@ def _polarity(row: Node, key: str) -> str:
     return str(row.child(key).number("polarity"))
 
 
-def us(symbol: str) -> str:
-    """A share listed in the US, a class of shares behind a dash."""
-    return f"{symbol.replace('.', '-')}{_US}"
-
+# Named as everywhere; then those with a name of its own. It has no Milan, Tokyo, Singapore or New Zealand.
+_FAMILIAR = (
+    *("XTSE", "XTSX", "XMEX", "BVMF", "XBUE", "XSGO", "XDUB", "XFRA", "XBER", "XDUS", "XHAM", "XHAN", "XMUN"),
+    *("XPAR", "XAMS", "XBRU", "XLIS", "XMAD", "XSWX", "XWBO", "XSTO", "XCSE", "XOSL", "XHEL", "XICE", "XPRA"),
+    *("XBSE", "ASEX", "XIST", "XTAE", "XHKG", "XTAI", "ROCO", "XKOS", "XBKK", "XIDX", "XSTC"),
+)
+_EXCHANGES = {mic: FAMILIAR[mic] for mic in _FAMILIAR} | {
+    "": _US,
+    "NEOE": ".NEO",
+    "XLIM": ".LIM",
+    "XLON": ".LSE",
+    "XETR": ".XETRA",
+    "XSTU": ".STU",
+    "XWAR": ".WAR",
+    "XBUD": ".BUD",
+    "XCAI": ".EGX",
+    "XJSE": ".JSE",
+    "XNAI": ".XNAI",
+    "XNSA": ".XNSA",
+    "XSHG": ".SHG",
+    "XSHE": ".SHE",
+    "XKRX": ".KO",
+    "XNSE": ".NSE",
+    "XBOM": ".BSE",
+    "XKAR": ".KAR",
+    "XCOL": ".CM",
+    "XKLS": ".KLSE",
+    "XPHS": ".PSE",
+    "XASX": ".AU",
+}
+_SPELL = Spelling(
+    dash="-",
+    exchanges=_EXCHANGES,
+    index=Names("eodhd", "{}.INDX"),
+    fx="{base}{quote}.FOREX",
+    coin="{base}-{quote}.CC",
+)
 
 ROW = Provider(
     service="eodhd",
@@ -78,16 +115,16 @@ ROW = Provider(
     auth=Auth("query", "api_token"),
     endpoints={
         # The free plan has the bars alone, of the last year.
-        "quote": Endpoint("/real-time/{symbol}", quote, params={"fmt": "json"}, spell=us),
+        "quote": Endpoint("/real-time/{symbol}", quote, params={"fmt": "json"}, spell=_SPELL),
         "bars": Endpoint(
             "/eod/{symbol}",
             bars,
             params={"fmt": "json", "period": "d", "from": "{start}", "to": "{end}"},
-            spell=us,
+            spell=_SPELL,
             window_days=150,
             adjustment="raw",
         ),
-        "news": Endpoint("/news", news, params={"s": "{symbol}", "limit": "50", "fmt": "json"}, spell=us),
+        "news": Endpoint("/news", news, params={"s": "{symbol}", "limit": "50", "fmt": "json"}, spell=_SPELL),
     },
     matchers=(
         Matcher(

@@ -1,10 +1,16 @@
-"""Finnhub. An unknown symbol is HTTP 200 with zeros; times are Unix seconds."""
+"""Finnhub. An unknown symbol is HTTP 200 with zeros; times are Unix seconds.
+
+Its symbols, by its lists of them (/stock/symbol, /index/constituents): BRK.B, VOD.L, NOVO-B.CO, ^GSPC, with
+the familiar suffixes. Currencies and coins (OANDA:EUR_USD, BINANCE:BTCUSDT) have endpoints of their own. Its
+company news are documented for North America alone, its filings for the US.
+"""
 
 from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import Fields, Node
+from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
-from tasks.providers.symbols import ticker
+from tasks.providers.symbols import FAMILIAR, Spelling
 
 _UTC = ZoneInfo("UTC")  # a filing's times name no zone; this one makes them rather too old than too fresh
 
@@ -72,18 +78,22 @@ def _accepted(row: Node, key: str) -> object:
     return row.instant(key, _UTC)
 
 
+_SPELL = Spelling(exchanges=FAMILIAR, index=Names("finnhub", "^{}"), own=":")
+_NORTH_AMERICA = {mic: FAMILIAR[mic] for mic in ("", "XTSE", "XTSX", "XCNQ", "NEOE")}
+
 ROW = Provider(
     service="finnhub",
     name="Finnhub",
     base_url="https://finnhub.io/api/v1",
     auth=Auth("header", "X-Finnhub-Token"),
     endpoints={
-        "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}),
+        "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}, spell=_SPELL),
         # In no free plan. Its days are adjusted for splits; only minutes and hours are not.
         "bars": Endpoint(
             "/stock/candle",
             bars,
             params={"symbol": "{symbol}", "resolution": "D", "from": "{start_unix}", "to": "{end_unix}"},
+            spell=_SPELL,
             window_days=140,
             adjustment="split",
         ),
@@ -92,13 +102,13 @@ ROW = Provider(
             "/company-news",
             news,
             params={"symbol": "{symbol}", "from": "{start}", "to": "{end}"},
+            spell=Spelling(exchanges=_NORTH_AMERICA),
             window_days=7,
         ),
         "filings": Endpoint(
             "/stock/filings",
             filings,
             params={"symbol": "{symbol}", "from": "{start}", "to": "{end}"},
-            spell=ticker,
             window_days=365,
         ),
     },

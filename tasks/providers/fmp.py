@@ -1,9 +1,16 @@
-"""Financial Modeling Prep. A used-up limit may be HTTP 200; 402 is what the plan does not have."""
+"""Financial Modeling Prep. A used-up limit may be HTTP 200; 402 is what the plan does not have.
+
+Its symbols, by its documentation (https://site.financialmodelingprep.com/developer/docs/stable): BRK-B,
+VOD.L, ^GSPC, EURUSD, BTCUSD, with the familiar suffixes. News of currencies and of coins have endpoints of
+their own.
+"""
 
 from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.symbols import FAMILIAR, Spelling
 
 _UTC = ZoneInfo("UTC")  # an article's time names no zone; this one makes it rather too old than too fresh
 _MESSAGE = ("Error Message",)
@@ -59,22 +66,37 @@ def news(reply: Node) -> list[Fields]:
     ]
 
 
+_SPELL = Spelling(
+    dash="-",
+    exchanges=FAMILIAR,
+    index=Names("fmp", "^{}"),
+    fx="{base}{quote}",
+    coin="{base}{quote}",
+    paid_in=frozenset({"USD"}),
+)
+
 ROW = Provider(
     service="fmp",
     name="Financial Modeling Prep",
     base_url="https://financialmodelingprep.com/stable",
     auth=Auth("header", "apikey"),
     endpoints={
-        "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}),
+        "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}, spell=_SPELL),
         "bars": Endpoint(
             "/historical-price-eod/full",
             bars,
             params={"symbol": "{symbol}", "from": "{start}", "to": "{end}"},
+            spell=_SPELL,
             window_days=150,
             no_rows=Verdict.NOT_FOUND,  # what an unknown symbol is
             adjustment="split",
         ),
-        "news": Endpoint("/news/stock", news, params={"symbols": "{symbol}", "page": "0", "limit": "50"}),
+        "news": Endpoint(
+            "/news/stock",
+            news,
+            params={"symbols": "{symbol}", "page": "0", "limit": "50"},
+            spell=Spelling(dash="-", exchanges=FAMILIAR),
+        ),
     },
     matchers=(
         Matcher(Verdict.QUOTA, "the day's requests are used up", _MESSAGE, "Limit Reach"),

@@ -1,10 +1,14 @@
 """FRED. Whatever the caller did wrong is 400, the key included; its message tells which."""
 
+import re
+
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.symbols import Symbol
 
 _WRONG = frozenset({400})
+_SERIES = re.compile(r"[A-Z0-9_]+")
 
 
 def observations(reply: Node) -> list[Fields]:
@@ -20,15 +24,15 @@ def observations(reply: Node) -> list[Fields]:
     ]
 
 
-def series(symbol: str) -> str:
+def series(symbol: Symbol) -> str:
     """A series' name.
 
     Raises:
-        InvalidSymbolError: It has a colon, as another provider's do.
+        InvalidSymbolError: It has more than letters and digits, as another provider's do, and symbols.
     """
-    if ":" in symbol:
-        raise InvalidSymbolError(symbol, "FRED's names have no colon, as in UNRATE")
-    return symbol
+    if not _SERIES.fullmatch(symbol.text):
+        raise InvalidSymbolError(symbol.text, "FRED's names are of letters and digits, as in UNRATE")
+    return symbol.text
 
 
 ROW = Provider(

@@ -174,7 +174,8 @@ def _request(
     key: str | None,
     contact: str | None,
 ) -> httpx2.Request:
-    params = {name: value.format_map(words) for name, value in endpoint.params.items()}
+    filled = {name: value.format_map(words) for name, value in endpoint.params.items()}
+    params = {name: value for name, value in filled.items() if value}
     headers = {**_HEADERS, "Accept": _ACCEPT[endpoint.reply], **provider.headers}
     if contact is not None:
         headers["User-Agent"] = contact

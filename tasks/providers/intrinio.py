@@ -1,4 +1,8 @@
-"""Intrinio. Errors are in `error` and `message`; it lets a call take 25 seconds before it answers 503."""
+"""Intrinio. Errors are in `error` and `message`; it lets a call take 25 seconds before it answers 503.
+
+US shares are written as here, BRK.B; its companies are those traded in the US
+(https://help.intrinio.com/companies-securities).
+"""
 
 from tasks.providers.documents import NEW_YORK, Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Provider, Quota

@@ -1,10 +1,15 @@
-"""Marketstack. Two limits are 429, told apart by a code: five calls a second, and the month's."""
+"""Marketstack. Two limits are 429, told apart by a code: five calls a second, and the month's.
+
+Its symbols, by its documentation of version 2 (https://marketstack.com/documentation_v2) and its users:
+BRK-B, VOD.L, with the familiar suffixes. Indices have endpoints of their own; it has no currencies, no coins.
+"""
 
 from datetime import datetime, time
 from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import NEW_YORK, Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+from tasks.providers.symbols import FAMILIAR, Spelling
 
 _CODE = ("error", "code")
 _UTC = ZoneInfo("UTC")  # a quote's time names no zone; of US exchanges this makes it too old, never too fresh
@@ -40,6 +45,8 @@ def quote(reply: Node) -> Fields | None:
     }
 
 
+_SPELL = Spelling(dash="-", exchanges=FAMILIAR)
+
 ROW = Provider(
     service="marketstack",
     name="Marketstack",
@@ -50,12 +57,13 @@ ROW = Provider(
             "/eod",
             bars,
             params={"symbols": "{symbol}", "date_from": "{start}", "date_to": "{end}", "limit": "1000"},
+            spell=_SPELL,
             window_days=150,
             no_rows=Verdict.NOT_FOUND,  # what an unknown symbol may be
             adjustment="raw",
         ),
         # In the professional plan and higher ones.
-        "quote": Endpoint("/stockprice", quote, params={"ticker": "{symbol}"}),
+        "quote": Endpoint("/stockprice", quote, params={"ticker": "{symbol}"}, spell=_SPELL),
     },
     matchers=(
         Matcher(Verdict.RATE_LIMIT, "five requests a second", _CODE, equals="rate_limit_reached"),

@@ -1,7 +1,11 @@
-"""NewsAPI. It knows no symbols: an article is found by the word in it. A limit and a bad key have a code."""
+"""NewsAPI. It knows no symbols: an article is found by the word in it. A limit and a bad key have a code.
+
+The word is what the press writes: a US ticker, one from elsewhere with its suffix (VOD.L), a pair (EUR/USD).
+"""
 
 from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.symbols import FAMILIAR, Spelling
 
 
 def news(reply: Node) -> list[Fields]:
@@ -39,6 +43,7 @@ ROW = Provider(
                 "sortBy": "publishedAt",
                 "pageSize": "100",
             },
+            spell=Spelling(exchanges=FAMILIAR, fx="{base}/{quote}"),
             window_days=7,  # the free plan's articles come a day late, and go back a month
         )
     },

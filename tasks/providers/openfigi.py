@@ -1,12 +1,52 @@
-"""OpenFIGI. A POST of mapping jobs, answered job by job: of one job, a list of one answer."""
+"""OpenFIGI. A POST of mapping jobs, answered job by job: of one job, a list of one answer.
 
-import re
+A ticker is Bloomberg's, BRK/B for BRK.B, and so is the code of an exchange, of the composite where a country
+has one (https://www.openfigi.com/api, values of exchCode). Indices are not asked for: of their tickers there
+are many. It has no pairs of currencies and no coins by such names.
+"""
 
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
+from tasks.providers.symbols import Kind, Symbol
 
-_SHARE = re.compile(r"[A-Z0-9]+(\.[A-Z0-9]+)?")
+_EXCHANGES = {
+    "": "US",
+    "XTSE": "CN",
+    "XTSX": "CN",
+    "XLON": "LN",
+    "XDUB": "ID",
+    "XETR": "GR",
+    "XPAR": "FP",
+    "XAMS": "NA",
+    "XBRU": "BB",
+    "XLIS": "PL",
+    "XMAD": "SM",
+    "XMIL": "IM",
+    "XSWX": "SW",
+    "XWBO": "AV",
+    "XSTO": "SS",
+    "XCSE": "DC",
+    "XOSL": "NO",
+    "XHEL": "FH",
+    "XWAR": "PW",
+    "XJSE": "SJ",
+    "XTAE": "IT",
+    "BVMF": "BZ",
+    "XMEX": "MM",
+    "XTKS": "JP",
+    "XHKG": "HK",
+    "XSHG": "CH",
+    "XSHE": "CH",
+    "XTAI": "TT",
+    "XKRX": "KS",
+    "XNSE": "IN",
+    "XBOM": "IN",
+    "XSES": "SP",
+    "XASX": "AU",
+    "XNZE": "NZ",
+}
+_WITH_CLASS = ("", "XTSE", "XTSX")
 
 
 def reference(reply: Node) -> Fields | None:
@@ -34,15 +74,16 @@ def _is_composite(listing: Node) -> bool:
     return listing.text("figi") == listing.maybe(Node.text, "compositeFIGI")
 
 
-def us_share(symbol: str) -> str:
-    """A share traded in the US: BRK.B is BRK/B.
+def share(symbol: Symbol) -> str:
+    """A share: BRK.B is BRK/B.
 
     Raises:
-        InvalidSymbolError: It is none.
+        InvalidSymbolError: It is none, or its exchange's code or its class is not known here.
     """
-    if not _SHARE.fullmatch(symbol):
-        raise InvalidSymbolError(symbol, "openfigi is asked for shares traded in the US only, as in AAPL")
-    return symbol.replace(".", "/")
+    known = symbol.kind is Kind.SHARE and symbol.mic in _EXCHANGES
+    if not known or (symbol.share_class and symbol.mic not in _WITH_CLASS):
+        raise InvalidSymbolError(symbol.text, "openfigi is asked for shares only, as in AAPL or VOD.L")
+    return f"{symbol.root}/{symbol.share_class}".rstrip("/")
 
 
 ROW = Provider(
@@ -55,8 +96,9 @@ ROW = Provider(
             "/mapping",
             reference,
             # US is all exchanges there: without it a share comes once for each exchange of the world.
-            body=[{"idType": "TICKER", "idValue": "{symbol}", "exchCode": "US"}],
-            spell=us_share,
+            body=[{"idType": "TICKER", "idValue": "{symbol}", "exchCode": "{venue}"}],
+            spell=share,
+            venue=lambda symbol: _EXCHANGES[symbol.mic],
         )
     },
     matchers=(

@@ -1,10 +1,15 @@
 """Polygon, named Massive since 2025-10-30: both hosts answer, and its keys stay.
 
+Its symbols, by its documentation (https://massive.com/docs): BRK.B, I:SPX, C:EURUSD, X:BTCUSD. The snapshots
+and the news here are those of shares; it has no share listed outside the US.
+
 A plan that is behind the market says so in `status` ("DELAYED") beside a good reply.
 """
 
 from tasks.providers.documents import Fields, Node
+from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+from tasks.providers.symbols import Spelling
 
 
 def quote(reply: Node) -> Fields | None:
@@ -83,6 +88,7 @@ ROW = Provider(
             "/v2/aggs/ticker/{symbol}/range/1/day/{start}/{end}",
             bars,
             params={"adjusted": "false", "sort": "asc", "limit": "5000"},  # adjusted: for splits
+            spell=Spelling(index=Names("polygon"), fx="C:{base}{quote}", coin="X:{base}{quote}", own=":"),
             window_days=140,
             adjustment="raw",
         ),

@@ -7,6 +7,7 @@ their own each, and no kind of record in common.
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, SchemaDriftError
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.symbols import Symbol
 
 _CODE = ("quandl_error", "code")
 
@@ -33,15 +34,15 @@ def observations(reply: Node) -> list[Fields]:
 _OTHERS = ("WB", "UST")
 
 
-def dataset(symbol: str) -> str:
+def dataset(symbol: Symbol) -> str:
     """A time series' path. The one colon tells it from a series of FRED's, which has none.
 
     Raises:
         InvalidSymbolError: Not a database and a dataset with a colon between them.
     """
-    database, _, code = symbol.partition(":")
+    database, _, code = symbol.text.partition(":")
     if not database or not code or ":" in code or database in _OTHERS:
-        raise InvalidSymbolError(symbol, "Quandl's are database:dataset, as in LBMA:GOLD")
+        raise InvalidSymbolError(symbol.text, "Quandl's are database:dataset, as in LBMA:GOLD")
     return f"{database}/{code}"
 
 

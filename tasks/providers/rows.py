@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, at
+from tasks.providers.symbols import Kind, Spelling, Symbol, parse
 from tasks.records import Adjustment
 
 
@@ -196,6 +197,7 @@ class Endpoint:
 
         {symbol}        the symbol, as `spell` spells it
         {symbol_lower}  the same in lower case
+        {venue}         where it is traded, as `venue` spells it; a parameter that is empty is left out
         {start} {end}   the window's first and last day, YYYY-MM-DD
         {start_compact} {end_compact}  the same, YYYYMMDD
         {start_unix} {end_unix}        the first day's midnight (UTC) and now, as Unix time in seconds
@@ -207,11 +209,15 @@ class Endpoint:
             the provider knows no such thing; raises SchemaDriftError.
         params: The query parameters.
         body: Sent as JSON, with POST.
-        spell: Turns a clean symbol into the provider's spelling; raises InvalidSymbolError for one it cannot
-            have. It may add slashes. A reply may name the symbol in either spelling.
+        spell: Turns a symbol into the provider's spelling, mostly a `symbols.Spelling`; raises
+            InvalidSymbolError for one it cannot have. It may add slashes. A reply may name the symbol in
+            either spelling. With nothing said, the endpoint has shares listed in the US.
+        venue: The exchange, where the provider wants it apart from the symbol.
         prefix: How the symbols start that are this provider's alone, as in "WB:", which others know nothing
-            of; it is taken off before `spell`. A provider with one is asked for no other symbol: where GME is
-            a share to some and a coin to another, nobody gets the price of the wrong one.
+            of; it is taken off before `spell`, which then gets a text of no kind. A provider with one is
+            asked for no other symbol: where GME is a share to some and a coin to another, nobody gets the
+            price of the wrong one.
+        beside: Kinds that it has beside those with its prefix, where nothing else can be meant.
         example: A symbol it serves, with the prefix.
         window_days: From {start} to {end}.
         reply: What a success is written in. Of CSV, `parse` gets a list of objects by the header's names.
@@ -224,8 +230,10 @@ class Endpoint:
     parse: Callable[[Node], Fields | Sequence[Fields] | None]
     params: Mapping[str, str] = field(default_factory=dict)
     body: object = None
-    spell: Callable[[str], str] = str
+    spell: Callable[[Symbol], str] = Spelling()  # noqa: RUF009 - frozen
+    venue: Callable[[Symbol], str] = lambda symbol: symbol.mic
     prefix: str = ""
+    beside: frozenset[Kind] = frozenset()
     example: str = "AAPL"
     window_days: int = 30
     reply: Literal["json", "csv"] = "json"
@@ -244,9 +252,15 @@ class Endpoint:
         Raises:
             InvalidSymbolError: The provider cannot have such a symbol.
         """
-        if not symbol.startswith(self.prefix):
+        return self.spell(self._own(symbol))
+
+    def _own(self, symbol: str) -> Symbol:
+        if self.prefix and symbol.startswith(self.prefix):
+            return Symbol(Kind.OTHER, symbol.removeprefix(self.prefix))
+        parsed = parse(symbol)
+        if self.prefix and parsed.kind not in self.beside:
             raise InvalidSymbolError(symbol, f"write it with {self.prefix} before it, as in {self.example}")
-        return self.spell(symbol.removeprefix(self.prefix))
+        return parsed
 
     def words(self, symbol: str, now: datetime) -> dict[str, str]:
         """What the placeholders stand for.
@@ -258,11 +272,13 @@ class Endpoint:
         Raises:
             InvalidSymbolError: The provider cannot have such a symbol.
         """
-        spelled, end = self.spelling(symbol), now.astimezone(UTC)
+        own, end = self._own(symbol), now.astimezone(UTC)
+        spelled = self.spell(own)
         start = end.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=self.window_days)
         return {
             "symbol": spelled,
             "symbol_lower": spelled.lower(),
+            "venue": self.venue(own),
             "start": f"{start:%Y-%m-%d}",
             "end": f"{end:%Y-%m-%d}",
             "start_compact": f"{start:%Y%m%d}",

@@ -1,12 +1,9 @@
 """Stooq. CSV, and errors are HTTP 200. Not recommended: undocumented, and its keys are behind a CAPTCHA."""
 
-import re
-
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import NEW_YORK, Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict
-
-_SHARE = re.compile(r"[A-Z0-9]+([.-][A-Z0-9]+)?")
+from tasks.providers.symbols import Kind, Symbol
 
 
 def bars(reply: Node) -> list[Fields]:
@@ -24,15 +21,15 @@ def bars(reply: Node) -> list[Fields]:
     ]
 
 
-def us_share(symbol: str) -> str:
+def us_share(symbol: Symbol) -> str:
     """A share traded in the US: BRK.B is BRK-B.US.
 
     Raises:
         InvalidSymbolError: It is none, and would have its days on another clock.
     """
-    if not _SHARE.fullmatch(symbol):
-        raise InvalidSymbolError(symbol, "stooq is asked for shares traded in the US only, as in AAPL")
-    return f"{symbol.replace('.', '-')}.US"
+    if symbol.kind is not Kind.SHARE or symbol.mic:
+        raise InvalidSymbolError(symbol.text, "stooq is asked for shares traded in the US only, as in AAPL")
+    return f"{symbol.root}-{symbol.share_class}".rstrip("-") + ".US"
 
 
 ROW = Provider(

@@ -12,21 +12,23 @@ Checked before it gets near a URL, so it can break out of none.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 
 from tasks.errors import InvalidSymbolError
-from tasks.exchanges import US, Exchange, exchange_of
-from tasks.providers.indices import INDICES, OTHER_NAMES
+from tasks.exchanges import EXCHANGES, US, Exchange, exchange_of
+from tasks.providers.indices import INDICES, OTHER_NAMES, Names
 from tasks.records import LONGEST_SYMBOL
 
 SYMBOL = re.compile(
-    r"(?=.*[A-Za-z0-9])(?!.*/.*/)"
+    r"(?=.*[A-Za-z0-9])(?=[^/]*(?:[A-Za-z0-9]/[A-Za-z0-9][^/]*)?\Z)"
     rf"(?:[A-Za-z0-9._\-^=/]{{1,32}}|(?=[^:]*:)[A-Za-z0-9._\-^=:/]{{1,{LONGEST_SYMBOL}}})"
 )
-"""What may be looked at as a symbol. ASCII only; the first look-ahead refuses "." and "..", which a path would
-take for a step. A slash is in a pair of currencies, or a class of shares (BRK/B), and in no other.
+"""What may be looked at as a symbol. ASCII only; the first look-ahead refuses "." and "..", which a path
+would take for a step. A slash is in a pair of currencies, or of a coin and a currency, and in no other.
 
 No ticker is longer than 32. What has a colon names a provider's own thing, and those go by long words: a
 coin's id at CoinGecko, an indicator at the World Bank. They document no bound; the one here keeps what is
@@ -34,15 +36,22 @@ made of a symbol, keys and log lines, short.
 """
 
 # ISO 4217, with the metals, and with those that ended lately: their rates of before are still asked for.
-CURRENCIES = frozenset(
-    ["AED", "AFN", "ALL", "AMD", "ANG", "AOA", "ARS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BGN", "BHD", "BIF", "BMD", "BND", "BOB", "BRL", "BSD", "BTN", "BWP", "BYN", "BZD", "CAD", "CDF", "CHF", "CLF", "CLP", "CNY", "COP", "CRC", "CUP", "CVE", "CZK", "DJF", "DKK", "DOP", "DZD", "EGP", "ERN", "ETB", "EUR", "FJD", "FKP", "GBP", "GEL", "GHS", "GIP", "GMD", "GNF", "GTQ", "GYD", "HKD", "HNL", "HRK", "HTG", "HUF", "IDR", "ILS", "INR", "IQD", "IRR", "ISK", "JMD", "JOD", "JPY", "KES", "KGS", "KHR", "KMF", "KPW", "KRW", "KWD", "KYD", "KZT", "LAK", "LBP", "LKR", "LRD", "LSL", "LYD", "MAD", "MDL", "MGA", "MKD", "MMK", "MNT", "MOP", "MRU", "MUR", "MVR", "MWK", "MXN", "MYR", "MZN", "NAD", "NGN", "NIO", "NOK", "NPR", "NZD", "OMR", "PAB", "PEN", "PGK", "PHP", "PKR", "PLN", "PYG", "QAR", "RON", "RSD", "RUB", "RWF", "SAR", "SBD", "SCR", "SDG", "SEK", "SGD", "SHP", "SLE", "SOS", "SRD", "SSP", "STN", "SVC", "SYP", "SZL", "THB", "TJS", "TMT", "TND", "TOP", "TRY", "TTD", "TWD", "TZS", "UAH", "UGX", "USD", "UYU", "UZS", "VES", "VND", "VUV", "WST", "XAF", "XCD", "XCG", "XOF", "XPF", "YER", "ZAR", "ZMW", "ZWG", "XAG", "XAU", "XPD", "XPT"]
+_CODES = (
+    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD "
+    "CAD CDF CHF CLF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP "
+    "GMD GNF GTQ GYD HKD HNL HRK HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD "
+    "KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO "
+    "NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS "
+    "SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF "
+    "XCD XCG XOF XPF YER ZAR ZMW ZWG XAG XAU XPD XPT"
 )
+CURRENCIES = frozenset(_CODES.split())
 
 _PAID_IN = CURRENCIES | {"USDT", "USDC", "BTC", "ETH"}  # coins are paid in these, too
 _PAIR = re.compile(r"([A-Z0-9]{1,10})[-/]([A-Z]{3,4})")
 _YAHOO_PAIR = re.compile(r"([A-Z]{3})?([A-Z]{3})=X")
 _INDEX = re.compile(r"\^([A-Z0-9][A-Z0-9._\-]*)")
-_SHARE = re.compile(r"([A-Z0-9]+)(?:[.\-/]([A-Z]{1,3}))?(?:\.([A-Z]{1,5}))?")
+_SHARE = re.compile(r"([A-Z0-9]+)(?:[.\-]([A-Z]{1,3}))?(?:\.([A-Z]{1,5}))?")
 
 
 class Kind(StrEnum):
@@ -83,6 +92,9 @@ class Symbol:
         known = self.kind is Kind.SHARE or (self.kind is Kind.INDEX and self.root in INDICES)
         return (exchange_of(self.mic) or US) if known else None
 
+    def __str__(self) -> str:
+        return self.text
+
 
 def clean_symbol(symbol: str) -> str:
     """The one text of a symbol, in upper case.
@@ -98,19 +110,19 @@ def parse(text: str) -> Symbol:
 
     Raises:
         InvalidSymbolError: Not 1 to 32 letters, digits or . _ - ^ = with a letter or digit among them, nor up
-            to LONGEST_SYMBOL of them with a colon, too; or a slash in what is no pair and no class.
+            to LONGEST_SYMBOL of them with a colon, too; or a slash in what is no pair.
     """
     if not isinstance(text, str) or not SYMBOL.fullmatch(text):
         raise InvalidSymbolError(text)
-    return _parse(text.upper())
+    found = _parse(text.upper())
+    if found.kind is Kind.OTHER and "/" in text:
+        raise InvalidSymbolError(text)
+    return found
 
 
 @lru_cache(maxsize=10_000)
 def _parse(text: str) -> Symbol:
-    found = _pair(text) or _index(text) or _share(text)
-    if found is None and "/" in text:
-        raise InvalidSymbolError(text)
-    return found or Symbol(Kind.OTHER, text)
+    return _pair(text) or _index(text) or _share(text) or Symbol(Kind.OTHER, text)
 
 
 def _pair(text: str) -> Symbol | None:
@@ -162,30 +174,107 @@ def _share(text: str) -> Symbol | None:
     return Symbol(Kind.SHARE, f"{written}.{exchange.suffix or exchange.mic}", root, share_class, exchange.mic)
 
 
+FAMILIAR: Mapping[str, str] = MappingProxyType(
+    {"": "", **{exchange.mic: f".{exchange.suffix}" for exchange in EXCHANGES if exchange.suffix}}
+)
+"""MIC → what stands behind a share's name at those who use the familiar suffixes."""
+
+ELSEWHERE = "ask another provider"
+_LONGEST_US = 5  # letters of a ticker there, without the class
+_UNMARKED = "{base}{quote}"  # nothing tells such a pair from a ticker
 _CIK = re.compile(r"[0-9]{10}")
 
 
-def cik(symbol: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a provider writes symbols. Of a kind that is left out it has none; with nothing said, US shares.
+
+    Attributes:
+        dash: Between the name of a US share and its class,
+        abroad: and of one listed elsewhere; None: there it has no classes.
+        exchanges: MIC, empty for the US → what stands behind the name of a share; it has none of another.
+        index: What it calls the indices.
+        fx: A pair of currencies, as in "{base}/{quote}".
+        coin: The same, of a coin and what it is paid in,
+        paid_in: which is one of these; empty for any.
+        own: Characters beside letters, digits and ._- in texts that may be its own, as the colon in I:SPX.
+    """
+
+    dash: str = "."
+    abroad: str | None = "-"
+    exchanges: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+    index: Names | None = None
+    fx: str = ""
+    coin: str = ""
+    paid_in: frozenset[str] = frozenset()
+    own: str = ""
+
+    def __call__(self, symbol: Symbol) -> str:
+        """The provider's spelling.
+
+        Raises:
+            InvalidSymbolError: It has no such symbol.
+        """
+        spelled = self._spelled(symbol)
+        if spelled:
+            return spelled
+        if _CIK.fullmatch(symbol.text):
+            raise InvalidSymbolError(
+                symbol.text, "a CIK is known to sec_edgar only; ask for a ticker, as in AAPL"
+            )
+        raise InvalidSymbolError(symbol.text, f"{_NONE[symbol.kind]} there: {ELSEWHERE}")
+
+    def _spelled(self, symbol: Symbol) -> str:
+        """Empty where there is none."""
+        match symbol.kind:
+            case Kind.SHARE:
+                return self._share(symbol)
+            case Kind.INDEX:
+                return self.index.of(symbol.root) if self.index else ""
+            case Kind.FX:
+                return self.fx.format(base=symbol.base, quote=symbol.quote_currency)
+            case Kind.COIN:
+                if self.paid_in and symbol.quote_currency not in self.paid_in:
+                    return ""
+                return self.coin.format(base=symbol.base, quote=symbol.quote_currency)
+        own = re.fullmatch(rf"[A-Z0-9._\-{re.escape(self.own)}]+", symbol.text)
+        return symbol.text if own and not _CIK.fullmatch(symbol.text) else ""
+
+    def _share(self, symbol: Symbol) -> str:
+        dash, behind = self.abroad if symbol.mic else self.dash, self.exchanges.get(symbol.mic)
+        if behind is None or (symbol.share_class and dash is None):
+            return ""
+        spelled = symbol.root + (f"{dash}{symbol.share_class}" if symbol.share_class else "") + behind
+        # Where an index or a pair has the name of a share, nobody gets the price of the wrong one.
+        is_index = self.index is not None and spelled in self.index.all()
+        return "" if is_index or self._is_pair(spelled) else spelled
+
+    def _is_pair(self, spelled: str) -> bool:
+        base, paid_in = spelled[:-3], spelled[-3:]
+        is_fx = self.fx == _UNMARKED and {base, paid_in} <= CURRENCIES
+        is_coin = self.coin == _UNMARKED and len(spelled) > _LONGEST_US and paid_in in self.paid_in
+        return is_fx or is_coin
+
+
+_NONE = {
+    Kind.SHARE: "no shares of this exchange, or of this form,",
+    Kind.INDEX: "no such index",
+    Kind.FX: "no pairs of currencies",
+    Kind.COIN: "no coins",
+    Kind.OTHER: "no symbol of this form",
+}
+
+
+def cik(symbol: Symbol) -> str:
     """A company's number at the SEC.
 
     Raises:
         InvalidSymbolError: Not ten digits.
     """
-    if not _CIK.fullmatch(symbol):
+    if not _CIK.fullmatch(symbol.text):
         raise InvalidSymbolError(
-            symbol,
+            symbol.text,
             "filings are asked for by CIK, ten digits, as in 0000320193 for AAPL; "
             "https://www.sec.gov/files/company_tickers.json lists them (fill up with zeros on the left)",
         )
-    return symbol
-
-
-def ticker(symbol: str) -> str:
-    """A symbol of an exchange, where a CIK could be meant.
-
-    Raises:
-        InvalidSymbolError: Ten digits.
-    """
-    if _CIK.fullmatch(symbol):
-        raise InvalidSymbolError(symbol, "a CIK is known to sec_edgar only; ask for a ticker, as in AAPL")
-    return symbol
+    return symbol.text

@@ -1,12 +1,14 @@
 """Tiingo. Prices of IEX; errors are in `detail`, or plain text, and may come as 200.
 
-A class of shares has a hyphen: BRK-B is asked for where BRK.B is meant.
+A class of shares has a hyphen: BRK-B is asked for where BRK.B is meant. Beside US shares it has Chinese ones,
+by names that tell no exchange; currencies and coins have endpoints of their own.
 """
 
 from datetime import datetime, time
 
 from tasks.providers.documents import NEW_YORK, Fields, Node
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Until, Verdict, Window
+from tasks.providers.symbols import Spelling
 
 _SPENT = frozenset({200, 429})
 
@@ -64,10 +66,7 @@ def news(reply: Node) -> list[Fields]:
     ]
 
 
-def hyphenated(symbol: str) -> str:
-    """BRK-B for BRK.B."""
-    return symbol.replace(".", "-")
-
+_SPELL = Spelling(dash="-")
 
 ROW = Provider(
     service="tiingo",
@@ -75,12 +74,12 @@ ROW = Provider(
     base_url="https://api.tiingo.com",
     auth=Auth("header", prefix="Token "),
     endpoints={
-        "quote": Endpoint("/iex/", quote, params={"tickers": "{symbol}"}, spell=hyphenated),
+        "quote": Endpoint("/iex/", quote, params={"tickers": "{symbol}"}, spell=_SPELL),
         "bars": Endpoint(
             "/tiingo/daily/{symbol}/prices",
             bars,
             params={"startDate": "{start}", "endDate": "{end}"},
-            spell=hyphenated,
+            spell=_SPELL,
             window_days=140,
             adjustment="raw",
         ),
@@ -89,7 +88,7 @@ ROW = Provider(
             "/tiingo/news",
             news,
             params={"tickers": "{symbol}", "limit": "50", "sortBy": "publishedDate"},
-            spell=hyphenated,
+            spell=_SPELL,
         ),
     },
     matchers=(

@@ -1,10 +1,13 @@
 """Tradier. What would be a list of one element is the element alone; a brokerage account is needed.
 
-A class of shares has a slash: BRK/B is asked for where BRK.B is meant.
+A class of shares has a slash: BRK/B is asked for where BRK.B is meant. It has US shares, and the indices that
+have options, by their names alone (SPX); its documentation of quotes has the type index.
 """
 
 from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
+from tasks.providers.symbols import Spelling
 
 
 def quote(reply: Node) -> Fields | None:
@@ -47,10 +50,7 @@ def _each(node: Node) -> list[Node]:
     return node.rows() if isinstance(node.value, list) else [node]
 
 
-def slashed(symbol: str) -> str:
-    """BRK/B for BRK.B."""
-    return symbol.replace(".", "/")
-
+_SPELL = Spelling(dash="/", index=Names("tradier"))
 
 ROW = Provider(
     service="tradier",
@@ -58,12 +58,12 @@ ROW = Provider(
     base_url="https://api.tradier.com/v1",
     auth=Auth("header", prefix="Bearer "),
     endpoints={
-        "quote": Endpoint("/markets/quotes", quote, params={"symbols": "{symbol}"}, spell=slashed),
+        "quote": Endpoint("/markets/quotes", quote, params={"symbols": "{symbol}"}, spell=_SPELL),
         "bars": Endpoint(
             "/markets/history",
             bars,
             params={"symbol": "{symbol}", "interval": "daily", "start": "{start}", "end": "{end}"},
-            spell=slashed,
+            spell=_SPELL,
             window_days=140,
             # Its documentation says that dividends may be left out, and of splits nothing.
             adjustment="split",

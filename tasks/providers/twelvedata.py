@@ -1,12 +1,19 @@
 """Twelve Data. An error tells its HTTP status in the body's `code` and may come as 200; numbers are strings.
 
 Its press releases are no news here: they have no URL.
+
+Its symbols, by its documentation (https://twelvedata.com/docs) and its lists /stocks, /indices, /forex_pairs
+and /cryptocurrencies: BRK.B, VOD with mic_code=XLON, SPX, EUR/USD, BTC/USD. Of indices those of the US are
+asked for whose names no US share has.
 """
 
 from zoneinfo import ZoneInfo
 
+from tasks.exchanges import EXCHANGES, US, exchange_of
 from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+from tasks.providers.symbols import Spelling
 
 _UTC = ZoneInfo("UTC")  # currencies are traded on no exchange, and have its days
 _PLAIN = frozenset({200})
@@ -22,7 +29,7 @@ _DAYS = ("1d", "1W", "1M")
 def quote(reply: Node) -> Fields:
     """`close` is the last price, `percent_change` in percent."""
     return {
-        "symbol": reply.symbol("symbol"),
+        "symbol": _symbol(reply),
         "last_price": reply.price_numeral("close"),
         "last_timestamp": reply.maybe(Node.seconds, "last_quote_at") or reply.seconds("timestamp"),
         "open": reply.maybe(Node.numeral, "open"),
@@ -40,7 +47,7 @@ def quote(reply: Node) -> Fields:
 def bars(reply: Node) -> list[Fields]:
     """`/time_series`: on the exchange's clock; what spans a day or more has no time of day."""
     told = reply.child("meta")
-    symbol, zone = told.symbol("symbol"), told.maybe(Node.zone, "exchange_timezone") or _UTC
+    symbol, zone = _symbol(told), told.maybe(Node.zone, "exchange_timezone") or _UTC
     interval = _INTERVALS.get(told.text("interval"))
     if interval is None:
         raise SchemaDriftError(f"{told.path}.interval is none that bars have here")
@@ -60,17 +67,42 @@ def bars(reply: Node) -> list[Fields]:
     ]
 
 
+def _symbol(named: Node) -> str:
+    """With its exchange: the name alone may be that of a share elsewhere."""
+    symbol, exchange = named.symbol("symbol"), exchange_of(named.maybe(Node.text, "mic_code", "") or "")
+    return symbol if exchange is None or symbol in _INDICES.all() else f"{symbol}.{exchange.mic}"
+
+
+_INDICES = Names("twelvedata")
+_SPELL = Spelling(
+    abroad=".",
+    exchanges={"": "", **{exchange.mic: "" for exchange in EXCHANGES if exchange is not US}},
+    index=_INDICES,
+    fx="{base}/{quote}",
+    coin="{base}/{quote}",
+    own=":",
+)
+
 ROW = Provider(
     service="twelvedata",
     name="Twelve Data",
     base_url="https://api.twelvedata.com",
     auth=Auth("header", prefix="apikey "),
     endpoints={
-        "quote": Endpoint("/quote", quote, params={"symbol": "{symbol}"}),
+        "quote": Endpoint(
+            "/quote", quote, params={"symbol": "{symbol}", "mic_code": "{venue}"}, spell=_SPELL
+        ),
         "bars": Endpoint(
             "/time_series",
             bars,
-            params={"symbol": "{symbol}", "interval": "1day", "outputsize": "100", "adjust": "none"},
+            params={
+                "symbol": "{symbol}",
+                "mic_code": "{venue}",
+                "interval": "1day",
+                "outputsize": "100",
+                "adjust": "none",
+            },
+            spell=_SPELL,
             adjustment="raw",
         ),
     },

@@ -2,6 +2,7 @@
 
 from tasks.providers.documents import Fields, Node
 from tasks.providers.rows import Endpoint, Provider, Verdict
+from tasks.providers.symbols import Symbol
 
 _PREFIX = "UST:"
 # The others are the words of their names, with hyphens; these are no words with a capital each, or too long.
@@ -35,9 +36,9 @@ def _series(name: str) -> str:
     return _PREFIX + (_SYMBOLS.get(name) or name.replace(" ", "-").upper())
 
 
-def security(symbol: str) -> str:
+def security(symbol: Symbol) -> str:
     """A security's name, of its words with hyphens between them."""
-    return _NAMES.get(symbol) or symbol.replace("-", " ").title()
+    return _NAMES.get(symbol.text) or symbol.text.replace("-", " ").title()
 
 
 ROW = Provider(

@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from pydantic import ValidationError
 
+from tasks.errors import InvalidSymbolError
 from tasks.providers import documents
 from tasks.providers.catalogue import find_endpoint, find_provider
 from tasks.providers.documents import ABSENT, Fields, Node, SchemaDriftError, UnreadableError
@@ -233,13 +234,15 @@ def _complete(
     provider: Provider, endpoint: Endpoint, kind: type[Record], fields: Fields, symbol: str | None
 ) -> Fields | None:
     """The fields, and what only the caller or the row knows; None where nobody says what they are about."""
-    named = [fields[name] for name in kind.subjects if fields.get(name) is not None]
+    named = [str(fields[name]) for name in kind.subjects if fields.get(name) is not None]
     known: dict[str, object] = {"provider": provider.service}
     if symbol is not None and named and symbol not in named:
-        if endpoint.spelling(symbol) != named[0]:
-            other = excerpt(str(named[0])) or "another"
+        if not _names(endpoint, named[0], symbol):
+            other = excerpt(named[0]) or "another"
             raise SchemaDriftError(f"the reply is about {other}, not {symbol}")
         fields = {**fields, kind.subjects[0]: symbol}  # named as its provider spells it
+    if symbol is None and fields.get("symbol") is not None:
+        fields = {**fields, "symbol": _ours(str(fields["symbol"]))}
     if kind.subjects and kind.subjects[0] not in fields:
         if symbol is None:
             return None
@@ -253,6 +256,20 @@ def _complete(
     if kind is NewsArticle and "article_id" not in fields:
         known["article_id"] = sha256(str(fields["url"]).encode()).hexdigest()
     return {**known, **fields}
+
+
+def _names(endpoint: Endpoint, name: str, symbol: str) -> bool:
+    """Whether a reply's name is the symbol's, in the provider's spelling or in any that means the same."""
+    spelled = endpoint.spelling(symbol).upper()
+    return name.upper() in (spelled, f"{endpoint.prefix}{spelled}") or _ours(name) == symbol
+
+
+def _ours(name: str) -> str:
+    """A reply's name of a symbol as it is written here, where that can be told."""
+    try:
+        return clean_symbol(name)
+    except InvalidSymbolError:
+        return name
 
 
 def _record(kind: type[Record], fields: Fields) -> Record:

@@ -6,6 +6,7 @@ from datetime import date
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, SchemaDriftError
 from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
+from tasks.providers.symbols import Symbol
 
 _SERIES = re.compile(r"(?!ALL:)[A-Z0-9]+:[A-Z0-9._]+")  # all is every country: many series in one
 _PERIOD = re.compile(r"([0-9]{4})(Q[1-4]|M[01][0-9])?")
@@ -37,17 +38,17 @@ def _first_day(row: Node) -> date:
     return Node({"date": f"{year}-{month:02}-01"}, row.path).date("date")
 
 
-def series(symbol: str) -> str:
+def series(symbol: Symbol) -> str:
     """A country and an indicator, as they stand in the path.
 
     Raises:
         InvalidSymbolError: Not one country and an indicator.
     """
-    if not _SERIES.fullmatch(symbol):
+    if not _SERIES.fullmatch(symbol.text):
         raise InvalidSymbolError(
-            symbol, "write one country's code and the indicator's, as in WB:USA:NY.GDP.MKTP.CD"
+            symbol.text, "write one country's code and the indicator's, as in WB:USA:NY.GDP.MKTP.CD"
         )
-    return symbol.replace(":", "/indicator/")
+    return symbol.text.replace(":", "/indicator/")
 
 
 ROW = Provider(

@@ -1,13 +1,16 @@
 """Yahoo Finance, unofficial: no contract, and no key. What needs its cookie and crumb is not asked for.
 
-Index and currency symbols are its own (^GSPC, EURUSD=X); a class of shares has a hyphen (BRK-B).
+Its symbols, by its help page "Exchanges and data providers" (SLN2310) and its pages of indices, currencies
+and coins: BRK-B, VOD.L, NOVO-B.CO, ^GSPC, EURUSD=X, BTC-USD; futures are GC=F.
 """
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.indices import Names
 from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
+from tasks.providers.symbols import FAMILIAR, Spelling
 
 _PRICES = ("open", "high", "low", "close", "volume")
 
@@ -81,6 +84,14 @@ def _zone(head: Node) -> ZoneInfo:
 
 
 _PATH = "/v8/finance/chart/{symbol}"
+_SPELL = Spelling(
+    dash="-",
+    exchanges=FAMILIAR,
+    index=Names("yahoo", "^{}"),
+    fx="{base}{quote}=X",
+    coin="{base}-{quote}",
+    own="=",
+)
 
 ROW = Provider(
     service="yahoo",
@@ -88,8 +99,10 @@ ROW = Provider(
     base_url="https://query2.finance.yahoo.com",
     auth=None,
     endpoints={
-        "quote": Endpoint(_PATH, quote, params={"interval": "1d", "range": "1d"}),
-        "bars": Endpoint(_PATH, bars, params={"interval": "1d", "range": "6mo"}, adjustment="split"),
+        "quote": Endpoint(_PATH, quote, params={"interval": "1d", "range": "1d"}, spell=_SPELL),
+        "bars": Endpoint(
+            _PATH, bars, params={"interval": "1d", "range": "6mo"}, spell=_SPELL, adjustment="split"
+        ),
     },
     matchers=(
         Matcher(

@@ -38,6 +38,7 @@ from tasks.settings import ProviderSettings
 from tests.contract.replies.polygon import BARS
 from tests.fleet import wait_for
 from tests.simulator_fixture import KEYS
+from tests.spellings import SPELLED, SYMBOLS, VENUES
 from tests.wire import response, server_saying
 from workers.simulator import Mode, SimulatorClient
 
@@ -137,41 +138,29 @@ def test_an_unknown_symbol_is_not_found_or_an_empty_list(
     assert judgement.verdict == "not_found" or not DATASETS[dataset].alone
 
 
-@pytest.mark.parametrize(
-    "service",
-    [name for name in QUOTES if (row := PROVIDERS[name].endpoints["quote"]).spell is str and not row.prefix],
-)
-@pytest.mark.parametrize("symbol", ["^GSPC", "EURUSD=X", "BINANCE:BTC-USD", "brk.b"])
-def test_a_symbol_arrives_as_it_was_asked(
-    service: str, symbol: str, simulator: SimulatorClient, simulated_settings: ProviderSettings
-) -> None:
-    simulator.set_mode(service, Mode.OK)
-    judgement = ask(service, simulated_settings, symbol, dataset="quote")
-    assert judgement.record.symbol == symbol.upper()
-    assert [entry["symbol"] for entry in simulator.calls(service)] == [symbol.upper()]
-
-
-@pytest.mark.parametrize(
-    ("service", "dataset", "sent"),
-    [
-        ("tiingo", "quote", "BRK-B"),
-        ("tiingo", "bars", "BRK-B"),
-        ("tradier", "quote", "BRK/B"),
-        ("tradier", "bars", "BRK/B"),
-        ("openfigi", "reference", "BRK/B"),
-    ],
-)
-def test_a_class_of_shares_is_asked_for_in_the_providers_spelling_and_kept_in_ours(
+@pytest.mark.parametrize(("symbol", "place"), [(symbol, n) for n, symbol in enumerate(SYMBOLS)])
+@pytest.mark.parametrize(("service", "dataset"), SERVED)
+def test_a_symbol_is_asked_for_in_the_providers_spelling_and_kept_in_ours(
     service: str,
     dataset: str,
-    sent: str,
+    symbol: str,
+    place: int,
     simulator: SimulatorClient,
     simulated_settings: ProviderSettings,
 ) -> None:
-    record = ask(service, simulated_settings, "brk.b", dataset=dataset).record
-    newest = record if DATASETS[dataset].alone else record[-1]
-    assert newest.symbol == "BRK.B"
-    assert [entry["symbol"] for entry in simulator.calls(service)] == [sent]
+    spelled = SPELLED[service, dataset][place]
+    if spelled is None:
+        with pytest.raises(InvalidSymbolError):
+            ask(service, simulated_settings, symbol, dataset=dataset)
+        assert simulator.calls(service) == []
+        return
+    simulator.set_mode(service, Mode.OK)
+    judgement = ask(service, simulated_settings, symbol.lower(), dataset=dataset)
+    assert judgement.verdict == "success", judgement
+    record = judgement.record if DATASETS[dataset].alone else judgement.record[-1]
+    assert dataset == "news" or record.symbol == symbol
+    sent = ":".join(filter(None, (spelled, VENUES.get((service, symbol)))))
+    assert [entry["symbol"] for entry in simulator.calls(service)] == [sent.upper()]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +223,7 @@ def test_dates_and_spellings_stand_where_the_row_says(monkeypatch: pytest.Monkey
         "b": "{end_unix}",
         "s": "{symbol_lower}",
     }
+    params |= {"empty": "{venue}", "venue": "{venue}x"}
     endpoint = Endpoint(
         "/x/{symbol}/{start}", Node.rows, params, spell=lambda symbol: f"{symbol}.US/a b", window_days=30
     )
@@ -241,7 +231,7 @@ def test_dates_and_spellings_stand_where_the_row_says(monkeypatch: pytest.Monkey
     line = sent().partition("\r\n")[0]
     assert line == (
         "GET /x/BRK.B.US/a%20b/2026-10-24?from=2026-10-24&to=2026-11-23&d1=20261024T0000&d2=20261123"
-        "&a=1792800000&b=1795469415&s=brk.b.us%2Fa+b HTTP/1.1"
+        "&a=1792800000&b=1795469415&s=brk.b.us%2Fa+b&venue=x HTTP/1.1"
     )
 
 

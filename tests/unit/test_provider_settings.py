@@ -255,7 +255,7 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     assert "fred" not in providers_of("observations", "LBMA:GOLD")
     assert "quandl" not in providers_of("observations", "UNRATE")
     assert "stooq" not in providers_of("bars", "^GSPC")
-    with pytest.raises(InvalidSymbolError, match="openfigi is asked for shares traded in the US only"):
+    with pytest.raises(InvalidSymbolError, match="openfigi is asked for shares only"):
         providers_of("reference", "COINGECKO:BITCOIN")
     assert providers_of("filings") == ORDER["filings"]
     assert providers_of("quote", "AAPL") == tuple(
@@ -315,7 +315,9 @@ def test_a_symbol_with_a_providers_prefix_is_its_alone_and_it_is_asked_for_no_ot
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     row = PROVIDERS["finnhub"]
-    quote = replace(row.endpoints["quote"], prefix="FH:", example="FH:AAPL", spell=str.lower)
+    quote = replace(
+        row.endpoints["quote"], prefix="FH:", example="FH:AAPL", spell=lambda symbol: symbol.text.lower()
+    )
     rows = {**PROVIDERS, "finnhub": replace(row, endpoints={"quote": quote})}
     monkeypatch.setattr(catalogue, "PROVIDERS", rows)
     assert providers_of("quote", "FH:GME") == ("finnhub",)

@@ -174,7 +174,17 @@ def test_lists_have_the_newest_where_it_belongs() -> None:
 @pytest.mark.parametrize(
     "symbol",
     [
-        *("AAPL", "brk.b", "^GSPC", "EURUSD=X", "BINANCE:BTCUSDT", "RDS-A", "7203.T", "CHRIS:CME_CL1"),
+        *(
+            "AAPL",
+            "brk.b",
+            "^GSPC",
+            "EUR/USD",
+            "BTC-USD",
+            "BINANCE:BTCUSDT",
+            "RDS.A",
+            "7203.T",
+            "CHRIS:CME_CL1",
+        ),
         *("A" * 32, f"{'A' * 32}:{'B' * 95}"),
     ],
 )

@@ -264,7 +264,10 @@ class Station:
         return found.removeprefix(prefix) if found.startswith(prefix) else ""
 
     def symbol_of(self, request: HTTPServerRequest) -> str:
-        """What a request asks about, in its own spelling but for the case; empty where it does not say."""
+        """What a request asks about, in its own spelling but for the case; empty where it does not say.
+
+        Where the query has the exchange apart, it is behind a colon.
+        """
         return self._asked(request)[1]
 
     def _refusal(self, request: HTTPServerRequest) -> Reply | None:
@@ -391,6 +394,8 @@ def _pattern(template: str) -> str:
 
 
 def _stands_for(placeholder: str) -> str:
+    if placeholder == "{venue}":
+        return "[A-Z]*"
     return "(?P<symbol>.+)" if placeholder in ("{symbol}", "{symbol_lower}") else "[0-9-]+"
 
 
@@ -409,7 +414,10 @@ def _symbol(provider: Provider, endpoint: Endpoint, request: HTTPServerRequest) 
             return ""
         found.append(filled)
     symbols = [match["symbol"] for match in found if "symbol" in match.re.groupindex]
-    return unquote(symbols[0]).upper() if symbols else ""
+    if not symbols:
+        return ""
+    venue = next((query.get(name, "") for name, value in endpoint.params.items() if value == "{venue}"), "")
+    return unquote(symbols[0]).upper() + (f":{venue}" if venue else "")
 
 
 def _document(body: bytes) -> object:

@@ -9,9 +9,11 @@ from workers.simulator.replies.reply import DAY, MINUTE, Answers, Limit, Replies
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
     close = Decimal(str(sample["previous_close"]))
+    name, _, exchange = symbol.partition(":")
     return {
         **sample,
-        "symbol": symbol,
+        "symbol": name,
+        "mic_code": exchange or sample["mic_code"],
         "datetime": now.date().isoformat(),
         "timestamp": int(now.timestamp()),
         "last_quote_at": int(now.timestamp()),
@@ -23,8 +25,9 @@ def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: dateti
 
 def bars(sample: Mapping[str, str], symbol: str, price: Decimal, now: datetime) -> object:
     days = last_days(now, 100)
+    name, _, exchange = symbol.partition(":")
     return {
-        "meta": {"symbol": symbol, **META},
+        "meta": {"symbol": name, **META, "mic_code": exchange or META["mic_code"]},
         "values": [
             {
                 "datetime": day.isoformat(),
