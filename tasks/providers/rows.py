@@ -252,7 +252,13 @@ class Endpoint:
         Raises:
             InvalidSymbolError: The provider cannot have such a symbol.
         """
-        return self.spell(self._own(symbol))
+        return self._spelled(self._own(symbol))
+
+    def _spelled(self, own: Symbol) -> str:
+        spelled = self.spell(own)
+        if {".", ".."} & set(spelled.split("/")):  # a path would take it for a step
+            raise InvalidSymbolError(own.text)
+        return spelled
 
     def _own(self, symbol: str) -> Symbol:
         if self.prefix and symbol.startswith(self.prefix):
@@ -273,7 +279,7 @@ class Endpoint:
             InvalidSymbolError: The provider cannot have such a symbol.
         """
         own, end = self._own(symbol), now.astimezone(UTC)
-        spelled = self.spell(own)
+        spelled = self._spelled(own)
         start = end.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=self.window_days)
         return {
             "symbol": spelled,

@@ -68,9 +68,10 @@ def bars(reply: Node) -> list[Fields]:
 
 
 def _symbol(named: Node) -> str:
-    """With its exchange: the name alone may be that of a share elsewhere."""
+    """Of a share with its exchange: the name alone may be that of one listed elsewhere."""
     symbol, exchange = named.symbol("symbol"), exchange_of(named.maybe(Node.text, "mic_code", "") or "")
-    return symbol if exchange is None or symbol in _INDICES.all() else f"{symbol}.{exchange.mic}"
+    is_share = exchange is not None and "/" not in symbol and symbol not in _INDICES.all()
+    return f"{symbol}.{exchange.mic}" if exchange and is_share else symbol
 
 
 _INDICES = Names("twelvedata")
