@@ -132,6 +132,28 @@ def test_a_value_from_a_time_to_come_by_the_stores_clock_is_not_passed_off_as_fr
     assert "clock was set back" in reading.reason
 
 
+# By any of its names
+
+
+def test_a_value_is_asked_for_and_kept_once_whatever_its_symbol_is_called(system):
+    fresh = refresh("quote", "vod.xlon", provider="finnhub", wait=15)
+    assert (fresh.outcome, fresh.value["symbol"]) == ("fresh", "VOD.L")
+    for name in ("VOD.L", "VOD.LON", "vod.lse"):
+        assert latest("quote", name).value == fresh.value
+    system.app.send_task("tasks.finnhub.refresh", ("quote", "VOD.XLON", "finnhub")).get(timeout=30)
+    assert [call["symbol"] for call in system.simulator.calls("finnhub")] == ["VOD.L"] * 2
+    assert [key.decode() for key in system.store.scan_iter("last_good:*quote:*")] == [
+        "last_good:1:{all}:quote:VOD.L"
+    ]
+
+
+def test_a_pair_of_currencies_is_a_symbol_like_any_other(system):
+    fresh = refresh("quote", "eurusd=x", provider="yahoo", wait=15)
+    assert (fresh.outcome, fresh.value["symbol"]) == ("fresh", "EUR/USD")
+    assert latest("quote", "EUR-USD").value == latest("quote", "EUR/USD").value == fresh.value
+    assert [call["symbol"] for call in system.simulator.calls("yahoo")] == ["EURUSD=X"]
+
+
 # What nobody knows
 
 

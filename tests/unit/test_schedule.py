@@ -127,6 +127,11 @@ BAD = {
     "no text symbol": (changed('"brk.b"', "7"), 6, ["7", "AAPL"]),
     "symbols in symbols": (changed('"brk.b"', '["brk.b"]'), 6, ["['brk.b']"]),
     "twice in a list": (changed('"brk.b"', '"aapl"'), 6, ["quote/finnhub/AAPL", "twice", "remove one"]),
+    "twice by another name": (
+        changed('"brk.b"', '"AAPL.XNAS"'),
+        6,
+        ["quote/finnhub/AAPL", "twice", "remove one"],
+    ),
     "twice in the file": (
         changed("\"IBM\",\n]\nprovider = 'alpha_vantage'", '"AAPL",\n]\nprovider = "finnhub"'),
         11,
