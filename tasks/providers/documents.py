@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -27,8 +27,10 @@ NEW_YORK = ZoneInfo("America/New_York")
 _T = TypeVar("_T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-_NUMERAL = re.compile(r"[+-]?[0-9]{1,28}(\.[0-9]{1,28})?")
+_NUMERAL = re.compile(r"[+-]?([0-9]{1,28}(\.[0-9]{0,28})?|\.[0-9]{1,28})([eE][+-]?[0-9]{1,2})?")
 _ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NO_TEXT = frozenset(("", "none", "null"))
+_NO_NUMBER = _NO_TEXT | {"na", "n/a", "nan", "-", "--"}  # of a text these may be all there is to say
 _MAX_DIGITS = 28  # decimal's default precision: what fits is exact under every operation used here
 _MAX_MAGNITUDE = Decimal(10) ** 15  # above any price, and above any day's volume
 _MAX_AMOUNT = Decimal(10) ** 21  # above any economy, in any currency
@@ -40,6 +42,7 @@ _NOT_ENCODED = "%:/?#[]@!$&'()*+,;="  # beside letters, digits and -._~ (RFC 398
 _ISO_INSTANT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
+_PLACE = re.compile(r"\[[0-9]+\]")
 _CIK = re.compile(r"[0-9]{1,10}")
 _COMPACT_INSTANT = re.compile(r"[0-9]{8}T[0-9]{6}")
 
@@ -49,20 +52,69 @@ class UnreadableError(ValueError):
 
 
 class SchemaDriftError(ValueError):
-    """The document has not the documented shape; the message starts with the JSON path."""
+    """The document, or a row of it, has not the documented shape; the message starts with the JSON path.
+
+    Args:
+        message: What is wrong.
+        why: In a word, for a counter.
+        shape: The message without any text of the provider's, where it has some.
+    """
+
+    def __init__(self, message: str, why: str = "malformed", shape: str = "") -> None:
+        super().__init__(message)
+        self.why = why
+        self.shape = _PLACE.sub("[]", shape or message)
+
+
+class NothingError(SchemaDriftError):
+    """There is nothing where something is needed: null, a blank, a price of zero. Of a row, no drift."""
+
+    def __init__(self, message: str, why: str = "blank") -> None:
+        super().__init__(message, why)
+
+
+class Rows(list[Fields]):
+    """The usable rows of a list, and why the others were left out.
+
+    Args:
+        usable: Their fields.
+        left_out: What was wrong with each of the others.
+    """
+
+    def __init__(self, usable: Iterable[Fields] = (), left_out: Iterable[SchemaDriftError] = ()) -> None:
+        super().__init__(usable)
+        self.left_out = list(left_out)
+
+
+def each(nodes: Iterable["Node"], read: Callable[["Node"], Fields | None]) -> Rows:
+    """Read every row; one that cannot be read is left out.
+
+    Args:
+        nodes: The rows.
+        read: A row's fields; None where it is no row, but a provider's word to its caller.
+    """
+    rows = Rows()
+    for node in nodes:
+        try:
+            fields = read(node)
+        except SchemaDriftError as error:
+            rows.left_out.append(error)
+        else:
+            rows += [] if fields is None else [fields]
+    return rows
 
 
 def parse(body: bytes) -> object:
     """Parse a body, numbers exactly.
 
     Raises:
-        UnreadableError: Not UTF-8, not JSON, NaN or Infinity, a key twice, nested or long beyond reason.
+        UnreadableError: Not UTF-8, not JSON, a key twice, nested or long beyond reason.
     """
     try:
         return json.loads(
             body.decode("utf-8-sig"),
             parse_float=_decimal,
-            parse_constant=_refuse_constant,
+            parse_constant=_constant,
             object_pairs_hook=_without_duplicates,
         )
     except UnicodeDecodeError:
@@ -101,8 +153,8 @@ def _decimal(numeral: str) -> Decimal:
         raise UnreadableError("a number is out of range") from None
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise UnreadableError(f"{name} is no JSON number")
+def _constant(name: str) -> None:
+    """NaN and Infinity are no JSON, yet sent where there is no value: taken for null, they spoil one row."""
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -160,16 +212,25 @@ class Node:
         return Node(found.value, f"{self.path}[{prefix!r}]")
 
     def maybe(self, read: Callable[["Node", str], _T], key: str, *nothing: str) -> _T | None:
-        """Read `key` where it is there, and neither null nor one of the texts that mean `nothing` here."""
+        """Read `key` where there is something: not null, nor blank, nor a text that means `nothing`."""
         if isinstance(self.value, dict) and (self.value.get(key) is None or self.value[key] in nothing):
             return None
-        return read(self, key)
+        try:
+            return read(self, key)
+        except NothingError:
+            return None
 
     def rows(self) -> list["Node"]:
-        """The elements of the array here."""
+        """The elements of the array here; null is an array without any."""
+        if self.value is None:
+            return []
         if not isinstance(self.value, list):
             raise SchemaDriftError(f"{self.path} is {_kind(self.value)}, not an array")
         return [Node(value, f"{self.path}[{place}]") for place, value in enumerate(self.value)]
+
+    def each(self, read: Callable[["Node"], Fields | None]) -> Rows:
+        """Read every element of the array here; see `each`."""
+        return each(self.rows(), read)
 
     def columns(self, *names: str) -> list["Node"]:
         """Arrays of one length, side by side in the object here, as an object for each place."""
@@ -182,10 +243,12 @@ class Node:
         ]
 
     def items(self) -> list[tuple[str, "Node"]]:
-        """The members of the object here, each with its key.
+        """The members of the object here, each with its key; null is an object without any.
 
         Their paths count them: a key that no documentation names is the provider's text, which may echo ours.
         """
+        if self.value is None:
+            return []
         if not isinstance(self.value, dict):
             raise SchemaDriftError(f"{self.path} is {_kind(self.value)}, not an object")
         return [
@@ -205,34 +268,49 @@ class Node:
     def text(self, key: str) -> str:
         """A string of 1 to 200 printable characters."""
         text = self._string(key)
-        if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
-            raise SchemaDriftError(f"{self.child(key).path} is empty, too long or not printable")
+        if len(text) > _MAX_TEXT or not text.isprintable():
+            raise SchemaDriftError(f"{self.child(key).path} is too long or not printable")
         return text
 
     def texts(self, key: str) -> list[str]:
         """An array of strings, blank ones left out."""
         rows = [Node({key: row.value}, row.path) for row in self.child(key).rows()]
-        return [row.text(key) for row in rows if row.value != {key: ""}]
+        return [text for row in rows if (text := row.maybe(Node.text, key)) is not None]
 
     def split(self, key: str, separator: str = ",") -> list[str]:
         """A string with a list in it; the parts, blank ones left out."""
         return [part for part in map(str.strip, self._string(key).split(separator)) if part]
 
     def prose(self, key: str) -> str:
-        """Text for people: not blank, brought to one printable line of at most 2 000 characters."""
+        """Text for people, brought to one printable line of at most 2 000 characters."""
         line = printable(self._string(key), _MAX_PROSE)
         if not line:
-            raise SchemaDriftError(f"{self.child(key).path} is blank")
+            raise NothingError(f"{self.child(key).path} is blank")
         return line
 
     def url(self, key: str) -> str | None:
         """An http or https URL, an IRI percent-encoded; None for any other text: people wrote it."""
         return _uri(self._string(key).strip())
 
+    def link(self, key: str) -> str:
+        """The URL, http or https, that an article is read at."""
+        path, why = self.child(key).path, "no_url"
+        if self.maybe(Node._string, key) is None:
+            raise NothingError(f"{path} is blank", why)
+        found = self.url(key)
+        if found is None:
+            raise SchemaDriftError(f"{path} is no http or https URL", why)
+        return found
+
     def _string(self, key: str) -> str:
+        """A string that is not blank, nor a word of a program's for nothing."""
         node = self.child(key)
+        if node.value is None:
+            raise NothingError(f"{node.path} is null")
         if not isinstance(node.value, str):
             raise SchemaDriftError(f"{node.path} is {_kind(node.value)}, not a string")
+        if node.value.strip().casefold() in _NO_TEXT:
+            raise NothingError(f"{node.path} is blank")
         return node.value
 
     def symbol(self, key: str, prefix: str = "") -> str:
@@ -255,6 +333,8 @@ class Node:
 
     def _number(self, key: str) -> Decimal:
         node = self.child(key)
+        if _says_nothing(node.value):
+            raise NothingError(f"{node.path} is no number")
         if isinstance(node.value, bool) or not isinstance(node.value, int | Decimal):
             raise SchemaDriftError(f"{node.path} is {_kind(node.value)}, not a number")
         return Decimal(node.value)
@@ -265,18 +345,32 @@ class Node:
 
     def numeral(self, key: str) -> Decimal:
         """A number written in a string."""
-        node, text = self.child(key), self.text(key)
+        return _bounded(self._numeral(key, "decimal number"), self.child(key).path)
+
+    def _numeral(self, key: str, kind: str, unit: str = "") -> Decimal:
+        node = self.child(key)
+        if _says_nothing(node.value):
+            raise NothingError(f"{node.path} is no number")
+        text = self.text(key).removesuffix(unit)
         if not _NUMERAL.fullmatch(text):
-            raise SchemaDriftError(f"{node.path} is no decimal number")
-        return _bounded(Decimal(text), node.path)
+            raise SchemaDriftError(f"{node.path} is no {kind}")
+        return Decimal(text)
 
     def price(self, key: str) -> Decimal:
         """A JSON number above zero."""
-        return _positive(self.number(key), self.child(key).path)
+        return self._price(Node.number, key)
 
     def price_numeral(self, key: str) -> Decimal:
         """A number above zero written in a string."""
-        return _positive(self.numeral(key), self.child(key).path)
+        return self._price(Node.numeral, key)
+
+    def _price(self, read: Callable[["Node", str], Decimal], key: str) -> Decimal:
+        path, price = self.child(key).path, self.maybe(read, key)
+        if not price:
+            raise NothingError(f"{path} is no price", "no_trade")
+        if price < 0:
+            raise SchemaDriftError(f"{path} is not above zero")
+        return price
 
     def count(self, key: str) -> int:
         """A whole JSON number, zero or more."""
@@ -306,10 +400,7 @@ class Node:
 
     def percent_text(self, key: str) -> Decimal:
         """A string such as "-0.5852%", as a fraction."""
-        node, text = self.child(key), self.text(key).removesuffix("%")
-        if not _NUMERAL.fullmatch(text):
-            raise SchemaDriftError(f"{node.path} is no percentage")
-        return _bounded(Decimal(text), node.path).scaleb(-2)
+        return _bounded(self._numeral(key, "percentage", "%"), self.child(key).path).scaleb(-2)
 
     def seconds(self, key: str) -> datetime:
         """Unix time in seconds."""
@@ -406,10 +497,9 @@ def _bounded(value: Decimal, path: str, magnitude: Decimal = _MAX_MAGNITUDE) -> 
     return value
 
 
-def _positive(value: Decimal, path: str) -> Decimal:
-    if value <= 0:
-        raise SchemaDriftError(f"{path} is not above zero")
-    return value
+def _says_nothing(value: object) -> bool:
+    """Whether it stands where a number would, had the provider one: null, or a word for it."""
+    return value is None or (isinstance(value, str) and value.strip().casefold() in _NO_NUMBER)
 
 
 def _read_time(read: Callable[[str], datetime], text: str, path: str, zone: ZoneInfo | None) -> datetime:

@@ -6,8 +6,9 @@ and 403. A call that brought no reply at all is judged where it was made, in `ht
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -17,12 +18,23 @@ from pydantic import ValidationError
 from tasks.errors import InvalidSymbolError
 from tasks.providers import documents
 from tasks.providers.catalogue import find_endpoint, find_provider
-from tasks.providers.documents import ABSENT, Fields, Node, SchemaDriftError, UnreadableError
+from tasks.providers.documents import (
+    ABSENT,
+    Fields,
+    Node,
+    NothingError,
+    Rows,
+    SchemaDriftError,
+    UnreadableError,
+)
 from tasks.providers.holds import has_retry_after, hold_seconds, sent_at
 from tasks.providers.redaction import excerpt, printable
 from tasks.providers.rows import Endpoint, Hold, Provider, Verdict
 from tasks.providers.symbols import clean_symbol
 from tasks.records import DATASETS, NewsArticle, Record, Value, in_order
+
+UNNAMED = "?"
+"""The symbol of a record where neither the reply nor the caller says what it is about; none can be so."""
 
 _BY_STATUS = {
     401: Verdict.AUTH,
@@ -51,11 +63,16 @@ class Judgement:
     Attributes:
         verdict: The class.
         hold_seconds: How long to leave the provider (or the key, or the dataset) alone; None for no hold.
-        detail: One short line for people, free of keys; of a success, what of the reply was of no use.
-        record: The value: of a success the record, or the records in order, of `empty` no records. None for
-            any other class, and where neither the reply nor the caller says what a record is about.
+        detail: One short line for people, free of keys; of a success, how many rows were left out and why.
+        record: The value: of a success the record, or the records in order, of an `empty` list no records.
+            None for any other class. Where neither the reply nor the caller says what it is about, its symbol
+            is `UNNAMED`.
         documented: False where no documented reply is this one: it has the class its status has with anybody,
             or is no success anybody documented. What any 5xx means is HTTP's to say.
+        left_out: Of a list: how many rows of no use were left out of it, by why, in a word.
+        shapes: What was wrong with them, each kind once: why, and a JSON path without its places.
+        drifted: It is a success by its status that could not be used. That says something of what was asked
+            for; of the provider only where others meet it, too.
     """
 
     verdict: Verdict
@@ -63,6 +80,9 @@ class Judgement:
     detail: str = ""
     record: Value | None = None
     documented: bool = True
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    shapes: tuple[str, ...] = ()
+    drifted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +196,7 @@ def _by_body(
 
     def failed(why: object) -> Judgement:
         detail = f"{provider.name}: {printable(str(why))}"
-        return Judgement(Verdict.PROVIDER_FAILURE, detail=detail, documented=False)
+        return Judgement(Verdict.PROVIDER_FAILURE, detail=detail, documented=False, drifted=True)
 
     content_type, wanted = reply.headers.get("content-type", "").lower(), endpoint.reply
     wrong = next((kind for kind in _WRONG_TYPES[wanted] if kind in content_type), None)
@@ -184,22 +204,28 @@ def _by_body(
         return failed(f"the reply is {wrong.strip('/')}, not {wanted.upper()}")
     if reply.document is ABSENT:
         return failed(reply.why_no_document)
+    kind, about = DATASETS[dataset], symbol or "the symbol"
     try:
-        found = [] if reply.document == [] else endpoint.parse(Node(reply.document))
-        if not found:
-            verdict = endpoint.no_rows if found == [] and not DATASETS[dataset].alone else Verdict.NOT_FOUND
-            detail = f"{provider.name}: no {dataset} for {symbol or 'the symbol'}"
-            return Judgement(verdict, detail=detail, record=_nothing(dataset, verdict))
-        rows = [found] if isinstance(found, Mapping) else list(found)
-        usable = _readable(DATASETS[dataset], rows)
-        left_out = f"{provider.name}: of {len(rows)} articles {len(usable)} have an http or https URL"
-        return Judgement(
-            Verdict.SUCCESS,
-            detail=left_out if len(usable) < len(rows) else "",
-            record=_value(provider, endpoint, DATASETS[dataset], usable, symbol),
-        )
+        found = _read_rows(endpoint, kind, reply.document)
+        records, left_out = _records(provider, endpoint, kind, found or Rows(), symbol)
     except SchemaDriftError as error:
         return failed(f"schema drift: {error}")
+    if not found and not left_out:
+        verdict = Verdict.NOT_FOUND if found is None else endpoint.no_rows
+        detail = f"{provider.name}: no {dataset} for {about}"
+        return Judgement(verdict, detail=detail, record=_nothing(dataset, verdict))
+    if kind.alone and not records:
+        detail = f"{provider.name} knows {about}, and has no {dataset} of it now: {left_out[0]}"
+        return Judgement(Verdict.EMPTY, detail=printable(detail))
+    counts = Counter(error.why for error in left_out)
+    told = ", ".join(f"{count} {why}" for why, count in sorted(counts.items()))
+    return Judgement(
+        Verdict.SUCCESS if records else Verdict.EMPTY,
+        detail=f"{provider.name}: of {len(records) + len(left_out)} rows left out: {told}" if told else "",
+        record=records[0] if kind.alone else _kept(endpoint, kind, records),
+        left_out=dict(counts),
+        shapes=tuple(sorted({f"{error.why}: {error.shape}" for error in left_out})),
+    )
 
 
 def _nothing(dataset: str, verdict: Verdict) -> tuple[Record, ...] | None:
@@ -207,52 +233,71 @@ def _nothing(dataset: str, verdict: Verdict) -> tuple[Record, ...] | None:
     return () if verdict is Verdict.EMPTY and not DATASETS[dataset].alone else None
 
 
-def _readable(kind: type[Record], rows: Sequence[Fields]) -> Sequence[Fields]:
-    """Without the articles whose one URL is none: the others are not lost for them."""
-    usable = [fields for fields in rows if kind is not NewsArticle or fields["url"] is not None]
-    if not usable:
-        raise SchemaDriftError(f"none of {len(rows)} articles has an http or https URL")
-    return usable
+def _read_rows(endpoint: Endpoint, kind: type[Record], document: object) -> Rows | None:
+    """What the row's reader makes of a document; None where the provider knows no such thing."""
+    if document is None:
+        raise SchemaDriftError("$ is null")
+    if document == []:
+        return None if kind.alone else Rows()
+    try:
+        found = endpoint.parse(Node(document))
+    except NothingError as error:
+        if kind.alone:
+            return Rows(left_out=[error])
+        raise
+    if isinstance(found, Mapping):
+        return Rows([found])
+    return found if found is None or isinstance(found, Rows) else Rows(found)
 
 
-def _value(
-    provider: Provider, endpoint: Endpoint, kind: type[Record], rows: Sequence[Fields], symbol: str | None
-) -> Value | None:
-    records = []
+def _records(
+    provider: Provider, endpoint: Endpoint, kind: type[Record], rows: Rows, symbol: str | None
+) -> tuple[list[Record], list[SchemaDriftError]]:
+    """The records, and what was wrong with the rows that are none.
+
+    Raises:
+        SchemaDriftError: The whole reply has drifted.
+    """
+    records, left_out = [], list(rows.left_out)
     for fields in rows:
-        complete = _complete(provider, endpoint, kind, fields, symbol)
-        if complete is None:
-            return None
-        records.append(_record(kind, complete))
-    if kind.alone:
-        return records[0]
+        try:
+            records.append(_record(kind, _complete(provider, endpoint, kind, fields, symbol)))
+        except SchemaDriftError as error:
+            left_out.append(error)
+    odd = [error for error in left_out if not isinstance(error, NothingError)]
+    # The one rule of when the whole reply has drifted, and not a row of it: most of the rows that have
+    # something in them cannot be read. Rows without anything are common, as a day without a trade.
+    if len(odd) > len(records):
+        raise odd[0]
+    return records, left_out
+
+
+def _kept(endpoint: Endpoint, kind: type[Record], records: Sequence[Record]) -> tuple[Record, ...]:
     ordered = in_order(records)
     return ordered[: endpoint.max_rows] if kind.newest_first else ordered[-endpoint.max_rows :]
 
 
 def _complete(
     provider: Provider, endpoint: Endpoint, kind: type[Record], fields: Fields, symbol: str | None
-) -> Fields | None:
-    """The fields, and what only the caller or the row knows; None where nobody says what they are about."""
+) -> Fields:
+    """The fields, and what only the caller or the row knows."""
     named = [str(fields[name]) for name in kind.subjects if fields.get(name) is not None]
     known: dict[str, object] = {"provider": provider.service}
     if symbol is not None and named and symbol not in named:
         if not _names(endpoint, named[0], symbol):
             other = excerpt(named[0]) or "another"
-            raise SchemaDriftError(f"the reply is about {other}, not {symbol}")
+            raise SchemaDriftError(f"the reply is about {other}, not {symbol}", shape="about another symbol")
         fields = {**fields, kind.subjects[0]: symbol}  # named as its provider spells it
     if symbol is None and fields.get("symbol") is not None:
         fields = {**fields, "symbol": _ours(str(fields["symbol"]))}
     if kind.subjects and kind.subjects[0] not in fields:
-        if symbol is None:
-            return None
-        known[kind.subjects[0]] = symbol
+        known[kind.subjects[0]] = symbol or UNNAMED
     if endpoint.adjustment is not None:
         known |= {"interval": "1d", "adjustment": endpoint.adjustment}
         told = {**known, **fields}
         for name in ("interval", "adjustment"):
             if symbol is not None and told[name] != known[name]:
-                raise SchemaDriftError(f"prices are {told[name]}, asked for {known[name]}")
+                raise SchemaDriftError(f"prices are {told[name]}, asked for {known[name]}", shape=name)
     if kind is NewsArticle and "article_id" not in fields:
         known["article_id"] = sha256(str(fields["url"]).encode()).hexdigest()
     return {**known, **fields}
