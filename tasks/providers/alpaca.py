@@ -6,7 +6,7 @@ The setting is `id:secret`. Feeds are those of the plan: quotes of IEX where it 
 bars up to 15 minutes ago.
 """
 
-from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
 
 _PARTS = frozenset(("latestTrade", "latestQuote", "minuteBar", "dailyBar", "prevDailyBar"))
@@ -18,12 +18,14 @@ def quote(reply: Node) -> Fields | None:
         names = {name for name, _ in found.items()} - {"symbol"}
         if names and not names & _PARTS:  # as an error's object
             raise SchemaDriftError(f"{found.path} is no snapshot")
-        trade = found.maybe(Node.child, "latestTrade")
-        if trade is None:
-            return None
-        book, day, before = (
-            found.maybe(Node.child, name) or Node({}) for name in ("latestQuote", "dailyBar", "prevDailyBar")
+        trade, book, day, before = (
+            found.maybe(Node.child, name) or Node({})
+            for name in ("latestTrade", "latestQuote", "dailyBar", "prevDailyBar")
         )
+        if not trade.value:
+            if book.value or day.value or before.value:
+                raise NothingError(f"{found.path}.latestTrade is null", "no_trade")
+            return None
         return {
             "symbol": found.symbol("symbol"),
             "last_price": trade.price("p"),
@@ -42,41 +44,46 @@ def quote(reply: Node) -> Fields | None:
     return None
 
 
-def bars(reply: Node) -> list[Fields] | None:
+def bars(reply: Node) -> Rows | None:
     """A list for each symbol; a day is its midnight on the exchange's clock."""
-    told = reply.child("bars")
-    return [
-        {
-            "symbol": symbol,
-            "timestamp": row.instant("t"),
-            **row.ohlcv(("o", "h", "l", "c", "v")),
-            "vwap": row.maybe(Node.number, "vw"),
-            "trade_count": row.maybe(Node.count, "n"),
-        }
-        for symbol, listed in told.items()
-        for row in listed.rows()
-    ] or None
-
-
-def news(reply: Node) -> list[Fields]:
-    """Of Benzinga. An article without a URL, which its SDK allows, is none that could be read."""
-    return [
-        {
-            "article_id": str(row.count("id")),
-            "published_at": row.instant("created_at"),
-            "updated_at": row.maybe(Node.instant, "updated_at"),
-            "title": row.prose("headline"),
-            "author": row.maybe(Node.prose, "author", ""),
-            "source": row.maybe(Node.prose, "source", ""),
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "summary", ""),
-            "body": row.maybe(Node.prose, "content", ""),
-            "image_url": next((image.url("url") for image in row.child("images").rows()), None),
-            "symbols": row.texts("symbols"),
-        }
-        for row in reply.child("news").rows()
-        if row.maybe(Node.child, "url", "")
+    listed = reply.child("bars").items()
+    rows = [
+        Node({"symbol": symbol, "bar": row.value}, row.path) for symbol, rows in listed for row in rows.rows()
     ]
+    return each(rows, _bar) if rows else None
+
+
+def _bar(found: Node) -> Fields:
+    row = Node(found.child("bar").value, found.path)
+    return {
+        "symbol": found.child("symbol").value,
+        "timestamp": row.instant("t"),
+        **row.ohlcv(("o", "h", "l", "c", "v")),
+        "vwap": row.maybe(Node.number, "vw"),
+        "trade_count": row.maybe(Node.count, "n"),
+    }
+
+
+def news(reply: Node) -> Rows:
+    """Of Benzinga. An article without a URL, which its SDK allows, is none that could be read."""
+    return reply.child("news").each(_article)
+
+
+def _article(row: Node) -> Fields:
+    images = row.maybe(Node.child, "images") or Node(None)
+    return {
+        "article_id": str(row.count("id")),
+        "published_at": row.instant("created_at"),
+        "updated_at": row.maybe(Node.instant, "updated_at"),
+        "title": row.prose("headline"),
+        "author": row.maybe(Node.prose, "author"),
+        "source": row.maybe(Node.prose, "source"),
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "summary"),
+        "body": row.maybe(Node.prose, "content"),
+        "image_url": next((image.maybe(Node.url, "url") for image in images.rows()), None),
+        "symbols": row.maybe(Node.texts, "symbols") or (),
+    }
 
 
 ROW = Provider(

@@ -5,7 +5,7 @@ Its symbols, by its documentation's examples (TSCO.LON, SHOP.TRT, GPV.TRV, MBG.D
 Currencies and coins have functions of their own; in its news a coin is CRYPTO:BTC.
 """
 
-from tasks.providers.documents import NEW_YORK, Fields, Node, SchemaDriftError
+from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError, each
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
 from tasks.providers.symbols import Spelling
 
@@ -30,43 +30,40 @@ def quote(reply: Node) -> Fields | None:
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """`TIME_SERIES_DAILY`: an object by day."""
     told = reply.child("Meta Data")
     symbol, zone = told.symbol("2. Symbol"), told.text("5. Time Zone")
-    if zone != "US/Eastern":
+    if zone != "US/Eastern":  # what it says of every exchange
         raise SchemaDriftError("$['Meta Data']['5. Time Zone'] is not US/Eastern")
-    return [
-        {
-            "symbol": symbol,
-            "timestamp": row.session("date", NEW_YORK),
-            "open": row.price_numeral("1. open"),
-            "high": row.price_numeral("2. high"),
-            "low": row.price_numeral("3. low"),
-            "close": row.price_numeral("4. close"),
-            "volume": row.maybe(Node.numeral, "5. volume"),
-        }
-        for row in reply.child("Time Series (Daily)").members("date")
-    ]
+    return each(
+        reply.child("Time Series (Daily)").members("date"), lambda row: {"symbol": symbol, **_bar(row)}
+    )
 
 
-def news(reply: Node) -> list[Fields]:
+def _bar(row: Node) -> Fields:
+    prices = row.ohlcv(("1. open", "2. high", "3. low", "4. close", "5. volume"), Node.numeral)
+    return {"timestamp": row.session("date"), **prices}
+
+
+def news(reply: Node) -> Rows:
     """`NEWS_SENTIMENT`: no ids, times in UTC."""
-    return [
-        {
-            "published_at": row.compact_instant("time_published"),
-            "title": row.prose("title"),
-            "author": ", ".join(row.texts("authors")) or None,
-            "source": row.maybe(Node.prose, "source", ""),
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "summary", ""),
-            "image_url": row.maybe(Node.url, "banner_image", ""),
-            "symbols": [about.symbol("ticker") for about in row.child("ticker_sentiment").rows()],
-            "tags": [topic.text("topic") for topic in row.child("topics").rows()],
-            "sentiment": row.maybe(Node.text, "overall_sentiment_label", ""),
-        }
-        for row in reply.child("feed").rows()
-    ]
+    return reply.child("feed").each(_article)
+
+
+def _article(row: Node) -> Fields:
+    return {
+        "published_at": row.compact_instant("time_published"),
+        "title": row.prose("title"),
+        "author": ", ".join(row.maybe(Node.texts, "authors") or ()) or None,
+        "source": row.maybe(Node.prose, "source"),
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "summary"),
+        "image_url": row.maybe(Node.url, "banner_image"),
+        "symbols": row.names("ticker_sentiment", "ticker"),
+        "tags": row.names("topics", "topic"),
+        "sentiment": row.maybe(Node.text, "overall_sentiment_label"),
+    }
 
 
 _SPELL = Spelling(

@@ -3,37 +3,34 @@
 US shares are written as here, BRK.B, as on its own pages (benzinga.com/quote/BRK.B).
 """
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Reset, Verdict
 
 
-def news(reply: Node) -> list[Fields]:
+def news(reply: Node) -> Rows:
     """Times as in an e-mail's head, names in objects of their own."""
-    return [
-        {
-            "article_id": str(row.count("id")),
-            "published_at": row.mail_date("created"),
-            "updated_at": row.maybe(Node.mail_date, "updated", ""),
-            "title": row.prose("title"),
-            "author": row.maybe(Node.prose, "author", ""),
-            "source": "Benzinga",
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "teaser", ""),
-            "image_url": row.maybe(_large, "image"),
-            "symbols": _names(row, "stocks"),
-            "tags": [*_names(row, "channels"), *_names(row, "tags")],
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_article)
 
 
-def _names(row: Node, key: str) -> list[str]:
-    # Text, not symbols: a currency's has a dollar sign.
-    return [named.text("name") for named in row.child(key).rows()]
+def _article(row: Node) -> Fields:
+    return {
+        "article_id": str(row.count("id")),
+        "published_at": row.mail_date("created"),
+        "updated_at": row.maybe(Node.mail_date, "updated"),
+        "title": row.prose("title"),
+        "author": row.maybe(Node.prose, "author"),
+        "source": "Benzinga",
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "teaser"),
+        "image_url": row.maybe(_large, "image"),
+        "symbols": row.names("stocks", "name"),  # text, not symbols: a currency's has a dollar sign
+        "tags": [*row.names("channels", "name"), *row.names("tags", "name")],
+    }
 
 
 def _large(row: Node, key: str) -> str | None:
-    return {image.text("size"): image.url("url") for image in row.child(key).rows()}.get("large")
+    images = row.child(key).rows()
+    return {image.maybe(Node.text, "size"): image.maybe(Node.url, "url") for image in images}.get("large")
 
 
 def quote(reply: Node) -> Fields | None:
@@ -57,7 +54,7 @@ def quote(reply: Node) -> Fields | None:
         "change": row.maybe(Node.number, "change"),
         "change_percent": row.maybe(Node.percent, "changePercent"),
         "volume": row.maybe(Node.number, "volume"),
-        "exchange": row.maybe(Node.text, "isoExchange", ""),
+        "exchange": row.maybe(Node.text, "isoExchange"),
         "is_delayed": True,
     }
 

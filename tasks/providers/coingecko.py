@@ -5,7 +5,7 @@ others are asked for by their id, as in COINGECKO:BITCOIN.
 """
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, NothingError
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
 from tasks.providers.symbols import Kind, Symbol
 
@@ -15,11 +15,12 @@ _STATUSES = (("status",), ("error", "status"))  # an error stands in either
 
 def quote(reply: Node) -> Fields | None:
     """`/simple/price`: an object by coin; the change is of 24 hours."""
-    # Undocumented: a coin it knows, but has no price of, is an empty object. No failure of the provider's.
-    coins = [coin for coin in reply.members("id") if coin.value != {"id": coin.child("id").value}]
+    coins = reply.members("id")
     if not coins:
         return None
     coin = coins[0]
+    if coin.value == {"id": coin.child("id").value}:  # undocumented: one it knows, but has no price of
+        raise NothingError(f"{coin.path} has no price", "no_trade")
     return {
         "symbol": coin.symbol("id", _PREFIX),
         "last_price": coin.price("usd"),

@@ -5,7 +5,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import date as Date  # noqa: N812 - `Node.date` would hide it
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -258,12 +259,10 @@ class Node:
 
     def members(self, name: str) -> list["Node"]:
         """The objects that are members of the object here, each with its key under `name`."""
-        found = []
-        for key, member in self.items():
-            if not isinstance(member.value, dict):
-                raise SchemaDriftError(f"{member.path} is {_kind(member.value)}, not an object")
-            found.append(Node({**member.value, name: key}, member.path))
-        return found
+        return [
+            Node({**member.value, name: key}, member.path) if isinstance(member.value, dict) else member
+            for key, member in self.items()
+        ]
 
     def text(self, key: str) -> str:
         """A string of 1 to 200 printable characters."""
@@ -276,6 +275,12 @@ class Node:
         """An array of strings, blank ones left out."""
         rows = [Node({key: row.value}, row.path) for row in self.child(key).rows()]
         return [text for row in rows if (text := row.maybe(Node.text, key)) is not None]
+
+    def names(self, key: str, name: str) -> list[str]:
+        """An array of objects with a name each; nothing where it is not there, blank ones left out."""
+        listed = self.maybe(Node.child, key)
+        found = [row.maybe(Node.text, name) for row in listed.rows()] if listed else []
+        return [text for text in found if text is not None]
 
     def split(self, key: str, separator: str = ",") -> list[str]:
         """A string with a list in it; the parts, blank ones left out."""
@@ -379,19 +384,25 @@ class Node:
             raise SchemaDriftError(f"{self.child(key).path} is no count")
         return int(value)
 
-    def ohlcv(self, keys: Iterable[str] = ("open", "high", "low", "close", "volume")) -> Fields:
+    def ohlcv(
+        self,
+        keys: Iterable[str] = ("open", "high", "low", "close", "volume"),
+        read: Callable[["Node", str], Decimal] | None = None,
+    ) -> Fields:
         """The bar that the object here is: four prices above zero, and a volume where one is told.
 
         Args:
             keys: What they are called here, in the order of the default.
+            read: `Node.numeral` where they are written in strings; JSON numbers otherwise.
         """
         opened, high, low, close, volume = keys
+        read = read or Node.number
         return {
-            "open": self.price(opened),
-            "high": self.price(high),
-            "low": self.price(low),
-            "close": self.price(close),
-            "volume": self.maybe(Node.number, volume),
+            "open": self._price(read, opened),
+            "high": self._price(read, high),
+            "low": self._price(read, low),
+            "close": self._price(read, close),
+            "volume": self.maybe(read, volume),
         }
 
     def percent(self, key: str) -> Decimal:
@@ -414,11 +425,11 @@ class Node:
         """Unix time in nanoseconds."""
         return self._instant(key, per_second=1_000_000_000)
 
-    def date(self, key: str) -> date:
+    def date(self, key: str) -> Date:
         """A date, YYYY-MM-DD, of any year: series reach far back."""
         node, text = self.child(key), self.text(key)
         try:
-            found = date.fromisoformat(text) if _ISO_DAY.fullmatch(text) else None
+            found = Date.fromisoformat(text) if _ISO_DAY.fullmatch(text) else None
         except ValueError:
             found = None
         if found is None:
@@ -427,14 +438,12 @@ class Node:
 
     def day(self, key: str) -> datetime:
         """A date, as its midnight in UTC: too old rather than too fresh."""
-        return self.session(key, ZoneInfo("UTC"))
-
-    def session(self, key: str, zone: ZoneInfo) -> datetime:
-        """A trading day, as its midnight on the exchange's clock."""
         found = self.date(key)
-        path = self.child(key).path
-        _sane(datetime(found.year, found.month, found.day, tzinfo=UTC), path)
-        return datetime(found.year, found.month, found.day, tzinfo=zone).astimezone(UTC)
+        return _sane(datetime(found.year, found.month, found.day, tzinfo=UTC), self.child(key).path)
+
+    def session(self, key: str) -> Date:
+        """A trading day, as a date: when it begins is its exchange's to say; see `canonical`."""
+        return self.day(key).date()
 
     def zone(self, key: str) -> ZoneInfo:
         """A clock, by its name in the time zone database, as in America/New_York."""

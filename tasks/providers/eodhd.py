@@ -4,45 +4,45 @@ Its symbols, by its list of exchanges (https://eodhd.com/list-of-stock-markets) 
 currencies and coins: BRK-B.US, VOD.LSE, GSPC.INDX, EURUSD.FOREX, BTC-USD.CC.
 """
 
-from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 _US = ".US"
-_NONE = "NA"  # what stands for a value there is none of
 
 
 def quote(reply: Node) -> Fields | None:
     """Delayed; `change_p` in percent. Of a symbol it does not know, every value is NA."""
-    if reply.child("close").value == _NONE:
+    reply.child("close")
+    if not any(reply.maybe(Node.number, key) for key in ("close", "previousClose")):
         return None
     return {
         "symbol": reply.symbol("code").removesuffix(_US),
         "last_price": reply.price("close"),
         "last_timestamp": reply.seconds("timestamp"),
-        "open": reply.maybe(Node.number, "open", _NONE),
-        "high": reply.maybe(Node.number, "high", _NONE),
-        "low": reply.maybe(Node.number, "low", _NONE),
-        "prev_close": reply.maybe(Node.number, "previousClose", _NONE),
-        "change": reply.maybe(Node.number, "change", _NONE),
-        "change_percent": reply.maybe(Node.percent, "change_p", _NONE),
-        "volume": reply.maybe(Node.number, "volume", _NONE),
+        "open": reply.maybe(Node.number, "open"),
+        "high": reply.maybe(Node.number, "high"),
+        "low": reply.maybe(Node.number, "low"),
+        "prev_close": reply.maybe(Node.number, "previousClose"),
+        "change": reply.maybe(Node.number, "change"),
+        "change_percent": reply.maybe(Node.percent, "change_p"),
+        "volume": reply.maybe(Node.number, "volume"),
         "is_delayed": True,
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """Raw prices, and a close adjusted for splits and dividends."""
-    return [
-        {
-            "timestamp": row.session("date", NEW_YORK),
-            **row.ohlcv(),
-            "adj_close": row.maybe(Node.number, "adjusted_close"),
-        }
-        for row in reply.rows()
-        if not _is_notice(row)
-    ]
+    return each((row for row in reply.rows() if not _is_notice(row)), _bar)
+
+
+def _bar(row: Node) -> Fields:
+    return {
+        "timestamp": row.session("date"),
+        **row.ohlcv(),
+        "adj_close": row.maybe(Node.number, "adjusted_close"),
+    }
 
 
 def _is_notice(row: Node) -> bool:
@@ -50,20 +50,21 @@ def _is_notice(row: Node) -> bool:
     return isinstance(row.value, dict) and row.value.keys() == {"warning"}
 
 
-def news(reply: Node) -> list[Fields]:
+def news(reply: Node) -> Rows:
     """No ids, no publisher; the text is the article's own."""
-    return [
-        {
-            "published_at": row.instant("date"),
-            "title": row.prose("title"),
-            "url": row.url("link"),
-            "body": row.maybe(Node.prose, "content", ""),
-            "symbols": [symbol.removesuffix(_US) for symbol in row.texts("symbols")],
-            "tags": row.texts("tags"),
-            "sentiment": row.maybe(_polarity, "sentiment"),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_article)
+
+
+def _article(row: Node) -> Fields:
+    return {
+        "published_at": row.instant("date"),
+        "title": row.prose("title"),
+        "url": row.link("link"),
+        "body": row.maybe(Node.prose, "content"),
+        "symbols": [symbol.removesuffix(_US) for symbol in row.maybe(Node.texts, "symbols") or ()],
+        "tags": row.maybe(Node.texts, "tags") or (),
+        "sentiment": row.maybe(_polarity, "sentiment"),
+    }
 
 
 def _polarity(row: Node, key: str) -> str:

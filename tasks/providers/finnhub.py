@@ -7,7 +7,7 @@ company news are documented for North America alone, its filings for the US.
 
 from zoneinfo import ZoneInfo
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
 from tasks.providers.symbols import FAMILIAR, Spelling
@@ -17,7 +17,8 @@ _UTC = ZoneInfo("UTC")  # a filing's times name no zone; this one makes them rat
 
 def quote(reply: Node) -> Fields | None:
     """No symbol in the reply, `dp` in percent."""
-    if reply.number("c") == 0 and reply.number("t") == 0:
+    known = [reply.child(key).value for key in ("c", "t")] + [reply.maybe(Node.number, "pc")]
+    if not any(known):
         return None
     return {
         "last_price": reply.price("c"),
@@ -31,47 +32,50 @@ def quote(reply: Node) -> Fields | None:
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """`/stock/candle`: columns beside each other, of a day its midnight on the exchange's clock."""
-    return [
-        {"timestamp": row.seconds("t"), **row.ohlcv(("o", "h", "l", "c", "v"))}
-        for row in reply.columns("t", "o", "h", "l", "c", "v")
-    ]
+    return each(reply.columns("t", "o", "h", "l", "c", "v"), _bar)
 
 
-def news(reply: Node) -> list[Fields]:
+def _bar(row: Node) -> Fields:
+    return {"timestamp": row.seconds("t"), **row.ohlcv(("o", "h", "l", "c", "v"))}
+
+
+def news(reply: Node) -> Rows:
     """`related` is a list in a string."""
-    return [
-        {
-            "article_id": str(row.count("id")),
-            "published_at": row.seconds("datetime"),
-            "title": row.prose("headline"),
-            "source": row.maybe(Node.prose, "source", ""),
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "summary", ""),
-            "image_url": row.maybe(Node.url, "image", ""),
-            "symbols": row.maybe(Node.split, "related") or (),
-            "tags": row.maybe(Node.split, "category") or (),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_article)
 
 
-def filings(reply: Node) -> list[Fields]:
+def _article(row: Node) -> Fields:
+    return {
+        "article_id": str(row.count("id")),
+        "published_at": row.seconds("datetime"),
+        "title": row.prose("headline"),
+        "source": row.maybe(Node.prose, "source"),
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "summary"),
+        "image_url": row.maybe(Node.url, "image"),
+        "symbols": row.maybe(Node.split, "related") or (),
+        "tags": row.maybe(Node.split, "category") or (),
+    }
+
+
+def filings(reply: Node) -> Rows:
     """The CIK comes without its zeros, a date with a time of midnight."""
-    return [
-        {
-            "symbol": row.symbol("symbol"),
-            "cik": row.cik("cik"),
-            "accession_number": row.text("accessNumber"),
-            "form": row.text("form"),
-            "filing_date": row.instant("filedDate", _UTC).date(),
-            "accepted_at": row.maybe(_accepted, "acceptedDate", ""),
-            "report_url": row.maybe(Node.url, "reportUrl", ""),
-            "filing_url": row.maybe(Node.url, "filingUrl", ""),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_filing)
+
+
+def _filing(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "cik": row.cik("cik"),
+        "accession_number": row.text("accessNumber"),
+        "form": row.text("form"),
+        "filing_date": row.instant("filedDate", _UTC).date(),
+        "accepted_at": row.maybe(_accepted, "acceptedDate"),
+        "report_url": row.maybe(Node.url, "reportUrl"),
+        "filing_url": row.maybe(Node.url, "filingUrl"),
+    }
 
 
 def _accepted(row: Node, key: str) -> object:

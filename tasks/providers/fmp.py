@@ -7,7 +7,7 @@ their own.
 
 from zoneinfo import ZoneInfo
 
-from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
 from tasks.providers.symbols import FAMILIAR, Spelling
@@ -33,37 +33,40 @@ def quote(reply: Node) -> Fields | None:
         "change": row.maybe(Node.number, "change"),
         "change_percent": row.maybe(Node.percent, "changePercentage"),
         "volume": row.maybe(Node.number, "volume"),
-        "exchange": row.maybe(Node.text, "exchange", ""),
+        "exchange": row.maybe(Node.text, "exchange"),
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """`/full`: split-adjusted; the raw and the dividend-adjusted prices are endpoints of their own."""
-    return [
-        {
-            "symbol": row.symbol("symbol"),
-            "timestamp": row.session("date", NEW_YORK),
-            **row.ohlcv(),
-            "vwap": row.maybe(Node.number, "vwap"),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_bar)
 
 
-def news(reply: Node) -> list[Fields]:
+def _bar(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "timestamp": row.session("date"),
+        **row.ohlcv(),
+        "vwap": row.maybe(Node.number, "vwap"),
+    }
+
+
+def news(reply: Node) -> Rows:
     """No ids; an article names the one symbol it was found by."""
-    return [
-        {
-            "published_at": row.instant("publishedDate", _UTC),
-            "title": row.prose("title"),
-            "source": row.maybe(Node.prose, "publisher", "") or row.maybe(Node.prose, "site", ""),
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "text", ""),
-            "image_url": row.maybe(Node.url, "image", ""),
-            "symbols": [row.symbol("symbol")],
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_article)
+
+
+def _article(row: Node) -> Fields:
+    symbol = row.maybe(Node.symbol, "symbol")
+    return {
+        "published_at": row.instant("publishedDate", _UTC),
+        "title": row.prose("title"),
+        "source": row.maybe(Node.prose, "publisher") or row.maybe(Node.prose, "site"),
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "text"),
+        "image_url": row.maybe(Node.url, "image"),
+        "symbols": [symbol] if symbol else (),
+    }
 
 
 _SPELL = Spelling(

@@ -3,7 +3,7 @@
 import re
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
 from tasks.providers.symbols import Symbol
 
@@ -11,17 +11,18 @@ _WRONG = frozenset({400})
 _SERIES = re.compile(r"[A-Z0-9_]+")
 
 
-def observations(reply: Node) -> list[Fields]:
+def observations(reply: Node) -> Rows:
     """Values are strings; a dot is a value that is missing."""
-    return [
-        {
-            "date": row.date("date"),
-            "value": row.maybe(Node.numeral, "value", "."),
-            "realtime_start": row.date("realtime_start"),
-            "realtime_end": row.date("realtime_end"),
-        }
-        for row in reply.child("observations").rows()
-    ]
+    return reply.child("observations").each(_observation)
+
+
+def _observation(row: Node) -> Fields:
+    return {
+        "date": row.date("date"),
+        "value": row.maybe(Node.numeral, "value", "."),
+        "realtime_start": row.date("realtime_start"),
+        "realtime_end": row.date("realtime_end"),
+    }
 
 
 def series(symbol: Symbol) -> str:

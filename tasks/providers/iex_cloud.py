@@ -5,7 +5,7 @@ US shares were written as here, BRK.B.
 
 from datetime import date
 
-from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict
 
 
@@ -31,33 +31,31 @@ def quote(reply: Node) -> Fields:
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """`/chart`: adjusted for splits."""
-    return [
-        {
-            "timestamp": row.session("date", NEW_YORK),
-            **row.ohlcv(),
-            "vwap": row.maybe(Node.number, "vwap"),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_bar)
 
 
-def news(reply: Node) -> list[Fields]:
+def _bar(row: Node) -> Fields:
+    return {"timestamp": row.session("date"), **row.ohlcv(), "vwap": row.maybe(Node.number, "vwap")}
+
+
+def news(reply: Node) -> Rows:
     """No ids; `related` is a list in a string."""
-    return [
-        {
-            "published_at": row.milliseconds("datetime"),
-            "title": row.prose("headline"),
-            "source": row.maybe(Node.prose, "source", ""),
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "summary", ""),
-            "image_url": row.maybe(Node.url, "image", ""),
-            "symbols": row.maybe(Node.split, "related") or (),
-            "language": row.maybe(Node.text, "lang", ""),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_article)
+
+
+def _article(row: Node) -> Fields:
+    return {
+        "published_at": row.milliseconds("datetime"),
+        "title": row.prose("headline"),
+        "source": row.maybe(Node.prose, "source"),
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "summary"),
+        "image_url": row.maybe(Node.url, "image"),
+        "symbols": row.maybe(Node.split, "related") or (),
+        "language": row.maybe(Node.text, "lang"),
+    }
 
 
 ROW = Provider(

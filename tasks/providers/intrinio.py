@@ -4,7 +4,7 @@ US shares are written as here, BRK.B; its companies are those traded in the US
 (https://help.intrinio.com/companies-securities).
 """
 
-from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Auth, Endpoint, Provider, Quota
 
 
@@ -26,38 +26,38 @@ def quote(reply: Node) -> Fields:
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """Raw prices, the adjusted ones beside them."""
     symbol = reply.child("security").symbol("ticker")
-    return [
-        {
-            "symbol": symbol,
-            "timestamp": row.session("date", NEW_YORK),
-            **row.ohlcv(),
-            "adj_close": row.maybe(Node.number, "adj_close"),
-            "dividend": row.maybe(Node.number, "dividend"),
-            "split_ratio": row.maybe(Node.number, "split_ratio"),
-        }
-        for row in reply.child("stock_prices").rows()
-    ]
+    return reply.child("stock_prices").each(lambda row: {"symbol": symbol, **_bar(row)})
 
 
-def news(reply: Node) -> list[Fields]:
+def _bar(row: Node) -> Fields:
+    return {
+        "timestamp": row.session("date"),
+        **row.ohlcv(),
+        "adj_close": row.maybe(Node.number, "adj_close"),
+        "dividend": row.maybe(Node.number, "dividend"),
+        "split_ratio": row.maybe(Node.number, "split_ratio"),
+    }
+
+
+def news(reply: Node) -> Rows:
     """Of one company, which is named once."""
     company = reply.child("company").symbol("ticker")
-    return [
-        {
-            "article_id": row.text("id"),
-            "published_at": row.instant("publication_date"),
-            "title": row.prose("title"),
-            "source": row.maybe(Node.prose, "source", ""),
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "summary", ""),
-            "symbols": [company],
-            "language": row.maybe(Node.text, "language", ""),
-        }
-        for row in reply.child("news").rows()
-    ]
+    return reply.child("news").each(lambda row: {"symbols": [company], **_article(row)})
+
+
+def _article(row: Node) -> Fields:
+    return {
+        "article_id": row.text("id"),
+        "published_at": row.instant("publication_date"),
+        "title": row.prose("title"),
+        "source": row.maybe(Node.prose, "source"),
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "summary"),
+        "language": row.maybe(Node.text, "language"),
+    }
 
 
 ROW = Provider(

@@ -4,10 +4,9 @@ Its symbols, by its documentation of version 2 (https://marketstack.com/document
 BRK-B, VOD.L, with the familiar suffixes. Indices have endpoints of their own; it has no currencies, no coins.
 """
 
-from datetime import datetime, time
 from zoneinfo import ZoneInfo
 
-from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
 from tasks.providers.symbols import FAMILIAR, Spelling
 
@@ -15,19 +14,22 @@ _CODE = ("error", "code")
 _UTC = ZoneInfo("UTC")  # a quote's time names no zone; of US exchanges this makes it too old, never too fresh
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """Raw prices, and a close adjusted for splits and dividends; a session is told as its midnight in UTC."""
-    return [
-        {
-            "symbol": row.symbol("symbol"),
-            "timestamp": datetime.combine(row.instant("date").date(), time(), NEW_YORK),
-            **row.ohlcv(),
-            "adj_close": row.maybe(Node.number, "adj_close"),
-            "dividend": row.maybe(Node.number, "dividend"),
-            # split_factor may stand for another distribution too.
-        }
-        for row in reply.child("data").rows()
-    ]
+    return reply.child("data").each(_bar)
+
+
+def _bar(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "timestamp": row.instant("date"),
+        "mic": row.maybe(Node.text, "exchange"),
+        "currency": row.maybe(Node.text, "price_currency"),
+        **row.ohlcv(),
+        "adj_close": row.maybe(Node.number, "adj_close"),
+        "dividend": row.maybe(Node.number, "dividend"),
+        # split_factor may stand for another distribution too.
+    }
 
 
 def quote(reply: Node) -> Fields | None:
@@ -40,8 +42,8 @@ def quote(reply: Node) -> Fields | None:
         "symbol": row.symbol("ticker"),
         "last_price": row.price_numeral("price"),
         "last_timestamp": row.instant("trade_last", _UTC),
-        "exchange": row.maybe(Node.text, "exchange_code", ""),
-        "currency": row.maybe(Node.text, "currency", ""),
+        "exchange": row.maybe(Node.text, "exchange_code"),
+        "currency": row.maybe(Node.text, "currency"),
     }
 
 

@@ -3,27 +3,29 @@
 The word is what the press writes: a US ticker, one from elsewhere with its suffix (VOD.L), a pair (EUR/USD).
 """
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, NothingError, Rows
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 
-def news(reply: Node) -> list[Fields]:
+def news(reply: Node) -> Rows:
     """No ids, and no word of what an article is about; a withdrawn one keeps its place without its text."""
-    return [
-        {
-            "published_at": row.instant("publishedAt"),
-            "title": row.prose("title"),
-            "author": row.maybe(Node.prose, "author", ""),
-            "source": row.child("source").maybe(Node.prose, "name", ""),
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "description", ""),
-            "body": row.maybe(Node.prose, "content", ""),  # its first 200 characters
-            "image_url": row.maybe(Node.url, "urlToImage", ""),
-        }
-        for row in reply.child("articles").rows()
-        if row.child("title").value != "[Removed]"
-    ]
+    return reply.child("articles").each(_article)
+
+
+def _article(row: Node) -> Fields:
+    if row.prose("title") == "[Removed]":
+        raise NothingError(f"{row.path}.title is [Removed]", "withdrawn")
+    return {
+        "published_at": row.instant("publishedAt"),
+        "title": row.prose("title"),
+        "author": row.maybe(Node.prose, "author"),
+        "source": row.child("source").maybe(Node.prose, "name"),
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "description"),
+        "body": row.maybe(Node.prose, "content"),  # its first 200 characters
+        "image_url": row.maybe(Node.url, "urlToImage"),
+    }
 
 
 ROW = Provider(

@@ -6,7 +6,7 @@ are many. It has no pairs of currencies and no coins by such names.
 """
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, each
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
 from tasks.providers.symbols import Kind, Symbol
 
@@ -53,25 +53,31 @@ def reference(reply: Node) -> Fields | None:
     """The composite of a ticker's listings, whose FIGI is that of all exchanges; else the first of them."""
     # Of other jobs, which nobody here sends, there may be more answers; an empty list comes to no parser.
     listings = reply.rows()[0].child("data").rows()
-    for found in [*filter(_is_composite, listings), *listings]:
-        return {
-            "symbol": found.text("ticker"),
-            "figi": found.text("figi"),
-            "composite_figi": found.maybe(Node.text, "compositeFIGI"),
-            "share_class_figi": found.maybe(Node.text, "shareClassFIGI"),
-            "name": found.maybe(Node.text, "name", ""),
-            "ticker": found.text("ticker"),
-            "exchange_code": found.maybe(Node.text, "exchCode", ""),
-            "security_type": found.maybe(Node.text, "securityType", ""),
-            "security_type2": found.maybe(Node.text, "securityType2", ""),
-            "market_sector": found.maybe(Node.text, "marketSector", ""),
-            "security_description": found.maybe(Node.text, "securityDescription", ""),
-        }
-    return None
+    found = each(sorted(listings, key=_is_composite, reverse=True), _listing)
+    if not found and found.left_out:
+        raise found.left_out[0]
+    return found[0] if found else None
+
+
+def _listing(found: Node) -> Fields:
+    return {
+        "symbol": found.text("ticker"),
+        "figi": found.text("figi"),
+        "composite_figi": found.maybe(Node.text, "compositeFIGI"),
+        "share_class_figi": found.maybe(Node.text, "shareClassFIGI"),
+        "name": found.maybe(Node.text, "name"),
+        "ticker": found.text("ticker"),
+        "exchange_code": found.maybe(Node.text, "exchCode"),
+        "security_type": found.maybe(Node.text, "securityType"),
+        "security_type2": found.maybe(Node.text, "securityType2"),
+        "market_sector": found.maybe(Node.text, "marketSector"),
+        "security_description": found.maybe(Node.text, "securityDescription"),
+    }
 
 
 def _is_composite(listing: Node) -> bool:
-    return listing.text("figi") == listing.maybe(Node.text, "compositeFIGI")
+    told = listing.value
+    return isinstance(told, dict) and told.get("figi") is not None and told["figi"] == told.get("compositeFIGI")
 
 
 def share(symbol: Symbol) -> str:

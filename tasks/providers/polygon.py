@@ -6,24 +6,26 @@ and the news here are those of shares; it has no share listed outside the US.
 A plan that is behind the market says so in `status` ("DELAYED") beside a good reply.
 """
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
 from tasks.providers.symbols import Spelling
 
 
-def quote(reply: Node) -> Fields | None:
+def quote(reply: Node) -> Fields:
     """A snapshot; trades and quotes are in it where the plan includes them, bars in any plan that has it."""
     found = reply.child("ticker")
-    trade, book = found.maybe(Node.child, "lastTrade"), found.maybe(Node.child, "lastQuote") or Node({})
-    minute, day = found.child("min"), found.child("day")
-    if trade is None and minute.number("c") == 0:
-        return None  # the snapshot is cleared at night, until the first trade
+    trade, book, minute, day, before = (
+        found.maybe(Node.child, name) or Node({}, f"{found.path}.{name}")
+        for name in ("lastTrade", "lastQuote", "min", "day", "prevDay")
+    )
+    # Without trades in the plan, or before the day's first one: at night the snapshot is cleared.
+    traded = trade.maybe(Node.number, "p")
     return {
         "symbol": found.symbol("ticker"),
-        "last_price": trade.price("p") if trade else minute.price("c"),
-        "last_size": trade.maybe(Node.count, "s") if trade else None,
-        "last_timestamp": trade.nanoseconds("t") if trade else minute.milliseconds("t"),
+        "last_price": trade.price("p") if traded else minute.price("c"),
+        "last_size": trade.maybe(Node.count, "s") if traded else None,
+        "last_timestamp": trade.nanoseconds("t") if traded else minute.milliseconds("t"),
         "bid": book.maybe(Node.number, "p"),
         "bid_size": book.maybe(Node.count, "s"),
         "ask": book.maybe(Node.number, "P"),
@@ -32,48 +34,49 @@ def quote(reply: Node) -> Fields | None:
         "high": day.maybe(Node.number, "h"),
         "low": day.maybe(Node.number, "l"),
         "volume": day.maybe(Node.number, "v"),
-        "prev_close": found.child("prevDay").maybe(Node.number, "c"),
+        "prev_close": before.maybe(Node.number, "c"),
         "change": found.maybe(Node.number, "todaysChange"),
         "change_percent": found.maybe(Node.percent, "todaysChangePerc"),
         "is_delayed": reply.maybe(Node.text, "status") == "DELAYED" or None,
     }
 
 
-def bars(reply: Node) -> list[Fields] | None:
+def bars(reply: Node) -> Rows | None:
     """Aggregates; of an unknown ticker, and of a window without a trade, `results` is not there."""
     if reply.count("resultsCount") == 0:
         return None
     symbol, adjusted = reply.symbol("ticker"), reply.child("adjusted").value is True
-    return [
-        {
-            "symbol": symbol,
-            "timestamp": row.milliseconds("t"),
-            **row.ohlcv(("o", "h", "l", "c", "v")),
-            "vwap": row.maybe(Node.number, "vw"),
-            "trade_count": row.maybe(Node.count, "n"),
-            "adjustment": "split" if adjusted else "raw",
-        }
-        for row in reply.child("results").rows()
-    ]
+    common = {"symbol": symbol, "adjustment": "split" if adjusted else "raw"}
+    return reply.child("results").each(lambda row: {**common, **_bar(row)})
 
 
-def news(reply: Node) -> list[Fields]:
+def _bar(row: Node) -> Fields:
+    return {
+        "timestamp": row.milliseconds("t"),
+        **row.ohlcv(("o", "h", "l", "c", "v")),
+        "vwap": row.maybe(Node.number, "vw"),
+        "trade_count": row.maybe(Node.count, "n"),
+    }
+
+
+def news(reply: Node) -> Rows:
     """Sentiments are told for each ticker, not for the article."""
-    return [
-        {
-            "article_id": row.text("id"),
-            "published_at": row.instant("published_utc"),
-            "title": row.prose("title"),
-            "author": row.maybe(Node.prose, "author", ""),
-            "source": row.child("publisher").maybe(Node.prose, "name", ""),
-            "url": row.url("article_url"),
-            "excerpt": row.maybe(Node.prose, "description", ""),
-            "image_url": row.maybe(Node.url, "image_url", ""),
-            "symbols": row.texts("tickers"),
-            "tags": row.maybe(Node.texts, "keywords") or (),
-        }
-        for row in reply.child("results").rows()
-    ]
+    return reply.child("results").each(_article)
+
+
+def _article(row: Node) -> Fields:
+    return {
+        "article_id": row.text("id"),
+        "published_at": row.instant("published_utc"),
+        "title": row.prose("title"),
+        "author": row.maybe(Node.prose, "author"),
+        "source": row.child("publisher").maybe(Node.prose, "name"),
+        "url": row.link("article_url"),
+        "excerpt": row.maybe(Node.prose, "description"),
+        "image_url": row.maybe(Node.url, "image_url"),
+        "symbols": row.maybe(Node.texts, "tickers") or (),
+        "tags": row.maybe(Node.texts, "keywords") or (),
+    }
 
 
 ROW = Provider(

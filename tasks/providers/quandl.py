@@ -5,29 +5,29 @@ their own each, and no kind of record in common.
 """
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
 from tasks.providers.symbols import Symbol
 
 _CODE = ("quandl_error", "code")
 
 
-def observations(reply: Node) -> list[Fields]:
+def observations(reply: Node) -> Rows:
     """Rows of two: the day a value is for, and the value."""
     found = reply.child("dataset_data")
     names = [name.value for name in found.child("column_names").rows()]
-    frequency = found.maybe(Node.text, "frequency", "")
+    frequency = found.maybe(Node.text, "frequency")
     if len(names) != 2 or names[0] != "Date":  # noqa: PLR2004 - Date and the value
         raise SchemaDriftError("$.dataset_data.column_names is not Date and one more")
-    rows = [(row.path, [cell.value for cell in row.rows()]) for row in found.child("data").rows()]
-    for path, cells in rows:
-        if len(cells) != len(names):
-            raise SchemaDriftError(f"{path} has not as many values as there are columns")
-    cells_by_name = [Node({"date": day, "value": value}, path) for path, (day, value) in rows]
-    return [
-        {"date": row.date("date"), "value": row.maybe(Node.number, "value"), "frequency": frequency}
-        for row in cells_by_name
-    ]
+    return found.child("data").each(lambda row: {"frequency": frequency, **_observation(row)})
+
+
+def _observation(row: Node) -> Fields:
+    cells = [cell.value for cell in row.rows()]
+    if len(cells) != 2:  # noqa: PLR2004 - as many as there are columns
+        raise SchemaDriftError(f"{row.path} has not as many values as there are columns")
+    named = Node(dict(zip(("date", "value"), cells, strict=True)), row.path)
+    return {"date": named.date("date"), "value": named.maybe(Node.number, "value")}
 
 
 # Prefixes of others: a series of theirs is not to be looked for here.

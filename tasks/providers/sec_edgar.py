@@ -3,7 +3,7 @@
 Filings are asked for by CIK: the list of tickers and CIKs is another host's, and a call of its own.
 """
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.rows import Endpoint, Matcher, Provider, Quota, Verdict
 from tasks.providers.symbols import cik
 
@@ -20,35 +20,34 @@ _COLUMNS = (
 )
 
 
-def filings(reply: Node) -> list[Fields]:
+def filings(reply: Node) -> Rows:
     """`/submissions`: columns beside each other, blank where there is nothing."""
-    number, tickers = reply.cik("cik"), reply.texts("tickers")
+    number, tickers = reply.cik("cik"), reply.maybe(Node.texts, "tickers")
     company: Fields = {
         "cik": number,
         "symbol": tickers[0] if tickers else None,
-        "company_name": reply.prose("name"),
+        "company_name": reply.maybe(Node.prose, "name"),
     }
-    found: list[Fields] = []
-    for row in reply.child("filings").child("recent").columns(*_COLUMNS):
+
+    def filing(row: Node) -> Fields:
         accession = row.text("accessionNumber")
         folder = f"{_ARCHIVES}/{int(number)}/{accession.replace('-', '')}"
-        document = row.maybe(Node.text, "primaryDocument", "")
-        found.append(
-            {
-                **company,
-                "accession_number": accession,
-                "form": row.text("form"),
-                "filing_date": row.date("filingDate"),
-                "report_date": row.maybe(Node.date, "reportDate", ""),
-                "accepted_at": row.maybe(Node.instant, "acceptanceDateTime", ""),
-                "items": row.split("items"),
-                "primary_document": document,
-                "report_url": f"{folder}/{document}" if document else None,
-                "filing_url": f"{folder}/{accession}-index.htm",
-                "size": row.maybe(Node.count, "size"),
-            }
-        )
-    return found
+        document = row.maybe(Node.text, "primaryDocument")
+        return {
+            **company,
+            "accession_number": accession,
+            "form": row.text("form"),
+            "filing_date": row.date("filingDate"),
+            "report_date": row.maybe(Node.date, "reportDate"),
+            "accepted_at": row.maybe(Node.instant, "acceptanceDateTime"),
+            "items": row.maybe(Node.split, "items") or (),
+            "primary_document": document,
+            "report_url": f"{folder}/{document}" if document else None,
+            "filing_url": f"{folder}/{accession}-index.htm",
+            "size": row.maybe(Node.count, "size"),
+        }
+
+    return each(reply.child("filings").child("recent").columns(*_COLUMNS), filing)
 
 
 ROW = Provider(

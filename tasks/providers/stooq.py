@@ -1,24 +1,19 @@
 """Stooq. CSV, and errors are HTTP 200. Not recommended: undocumented, and its keys are behind a CAPTCHA."""
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict
 from tasks.providers.symbols import Kind, Symbol
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """A line a day."""
-    return [
-        {
-            "timestamp": row.session("Date", NEW_YORK),
-            "open": row.price_numeral("Open"),
-            "high": row.price_numeral("High"),
-            "low": row.price_numeral("Low"),
-            "close": row.price_numeral("Close"),
-            "volume": row.maybe(Node.numeral, "Volume", ""),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_bar)
+
+
+def _bar(row: Node) -> Fields:
+    prices = row.ohlcv(("Open", "High", "Low", "Close", "Volume"), Node.numeral)
+    return {"timestamp": row.session("Date"), **prices}
 
 
 def us_share(symbol: Symbol) -> str:

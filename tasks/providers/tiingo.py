@@ -4,9 +4,7 @@ A class of shares has a hyphen: BRK-B is asked for where BRK.B is meant. Beside 
 by names that tell no exchange; currencies and coins have endpoints of their own.
 """
 
-from datetime import datetime, time
-
-from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Until, Verdict, Window
 from tasks.providers.symbols import Spelling
 
@@ -35,35 +33,37 @@ def quote(reply: Node) -> Fields | None:
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """Raw prices, the adjusted ones beside them; a day is its midnight in UTC."""
-    return [
-        {
-            "timestamp": datetime.combine(row.instant("date").date(), time(), NEW_YORK),
-            **row.ohlcv(),
-            "adj_close": row.maybe(Node.number, "adjClose"),
-            "dividend": row.maybe(Node.number, "divCash"),
-            "split_ratio": row.maybe(Node.number, "splitFactor"),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_bar)
 
 
-def news(reply: Node) -> list[Fields]:
+def _bar(row: Node) -> Fields:
+    return {
+        "timestamp": row.instant("date"),
+        **row.ohlcv(),
+        "adj_close": row.maybe(Node.number, "adjClose"),
+        "dividend": row.maybe(Node.number, "divCash"),
+        "split_ratio": row.maybe(Node.number, "splitFactor"),
+    }
+
+
+def news(reply: Node) -> Rows:
     """Tickers in lower case."""
-    return [
-        {
-            "article_id": str(row.count("id")),
-            "published_at": row.instant("publishedDate"),
-            "title": row.prose("title"),
-            "source": row.maybe(Node.prose, "source", ""),
-            "url": row.url("url"),
-            "excerpt": row.maybe(Node.prose, "description", ""),
-            "symbols": row.texts("tickers"),
-            "tags": row.texts("tags"),
-        }
-        for row in reply.rows()
-    ]
+    return reply.each(_article)
+
+
+def _article(row: Node) -> Fields:
+    return {
+        "article_id": str(row.count("id")),
+        "published_at": row.instant("publishedDate"),
+        "title": row.prose("title"),
+        "source": row.maybe(Node.prose, "source"),
+        "url": row.link("url"),
+        "excerpt": row.maybe(Node.prose, "description"),
+        "symbols": row.maybe(Node.texts, "tickers") or (),
+        "tags": row.maybe(Node.texts, "tags") or (),
+    }
 
 
 _SPELL = Spelling(dash="-")

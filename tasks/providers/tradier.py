@@ -4,7 +4,7 @@ A class of shares has a slash: BRK/B is asked for where BRK.B is meant. It has U
 have options, by their names alone (SPX); its documentation of quotes has the type index.
 """
 
-from tasks.providers.documents import NEW_YORK, Fields, Node
+from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
 from tasks.providers.symbols import Spelling
@@ -12,7 +12,8 @@ from tasks.providers.symbols import Spelling
 
 def quote(reply: Node) -> Fields | None:
     """`/markets/quotes` of one symbol."""
-    for found in _each(reply.child("quotes").child("quote")):
+    quotes = reply.child("quotes")
+    for found in () if quotes.value is None else _elements(quotes.child("quote")):
         return {
             "symbol": found.text("symbol"),
             "last_price": found.price("last"),
@@ -34,20 +35,18 @@ def quote(reply: Node) -> Fields | None:
     return None
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """`/markets/history`: null where there is no day, and where there is no such symbol."""
     told = reply.child("history")
-    return [
-        {
-            "timestamp": row.session("date", NEW_YORK),
-            **row.ohlcv(),
-        }
-        for row in (() if told.value is None else _each(told.child("day")))
-    ]
+    return Rows() if told.value is None else each(_elements(told.child("day")), _bar)
 
 
-def _each(node: Node) -> list[Node]:
-    return node.rows() if isinstance(node.value, list) else [node]
+def _bar(row: Node) -> Fields:
+    return {"timestamp": row.session("date"), **row.ohlcv()}
+
+
+def _elements(node: Node) -> list[Node]:
+    return [node] if isinstance(node.value, dict) else node.rows()
 
 
 _SPELL = Spelling(dash="/", index=Names("tradier"))

@@ -10,7 +10,7 @@ asked for whose names no US share has.
 from zoneinfo import ZoneInfo
 
 from tasks.exchanges import EXCHANGES, US, exchange_of
-from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError
 from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
 from tasks.providers.symbols import Spelling
@@ -44,27 +44,24 @@ def quote(reply: Node) -> Fields:
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """`/time_series`: on the exchange's clock; what spans a day or more has no time of day."""
     told = reply.child("meta")
-    symbol, zone = _symbol(told), told.maybe(Node.zone, "exchange_timezone") or _UTC
-    interval = _INTERVALS.get(told.text("interval"))
+    zone, interval = told.maybe(Node.zone, "exchange_timezone"), _INTERVALS.get(told.text("interval"))
     if interval is None:
         raise SchemaDriftError(f"{told.path}.interval is none that bars have here")
-    start = Node.session if interval in _DAYS else Node.instant
-    return [
-        {
-            "symbol": symbol,
-            "interval": interval,
-            "timestamp": start(row, "datetime", zone),
-            "open": row.price_numeral("open"),
-            "high": row.price_numeral("high"),
-            "low": row.price_numeral("low"),
-            "close": row.price_numeral("close"),
-            "volume": row.maybe(Node.numeral, "volume"),
-        }
-        for row in reply.child("values").rows()
-    ]
+    common = {
+        "symbol": _symbol(told),
+        "interval": interval,
+        "zone": zone,
+        "currency": told.maybe(Node.text, "currency"),
+    }
+
+    def bar(row: Node) -> Fields:
+        start = row.session("datetime") if interval in _DAYS else row.instant("datetime", zone or _UTC)
+        return {**common, "timestamp": start, **row.ohlcv(read=Node.numeral)}
+
+    return reply.child("values").each(bar)
 
 
 def _symbol(named: Node) -> str:

@@ -1,6 +1,6 @@
 """US Treasury, Fiscal Data: the average interest rates of its securities. No key; every value is a string."""
 
-from tasks.providers.documents import Fields, Node
+from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Endpoint, Provider, Verdict
 from tasks.providers.symbols import Symbol
 
@@ -18,18 +18,18 @@ _NAMES = {
 _SYMBOLS = {name: symbol for symbol, name in _NAMES.items()}
 
 
-def observations(reply: Node) -> list[Fields]:
+def observations(reply: Node) -> Rows:
     """A month's rate is of its last day; the string "null" is a value that is missing."""
     units = reply.child("meta").child("dataTypes").text("avg_interest_rate_amt")
-    return [
-        {
-            "series_id": _series(row.text("security_desc")),
-            "date": row.date("record_date"),
-            "value": row.maybe(Node.numeral, "avg_interest_rate_amt", "null"),
-            "units": units,
-        }
-        for row in reply.child("data").rows()
-    ]
+    return reply.child("data").each(lambda row: {"units": units, **_observation(row)})
+
+
+def _observation(row: Node) -> Fields:
+    return {
+        "series_id": _series(row.text("security_desc")),
+        "date": row.date("record_date"),
+        "value": row.maybe(Node.numeral, "avg_interest_rate_amt"),
+    }
 
 
 def _series(name: str) -> str:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from tasks.errors import InvalidSymbolError
 from tasks.providers import documents
+from tasks.providers.canonical import canonical
 from tasks.providers.catalogue import find_endpoint, find_provider
 from tasks.providers.documents import (
     ABSENT,
@@ -31,7 +32,7 @@ from tasks.providers.holds import has_retry_after, hold_seconds, sent_at
 from tasks.providers.redaction import excerpt, printable
 from tasks.providers.rows import Endpoint, Hold, Provider, Verdict
 from tasks.providers.symbols import clean_symbol
-from tasks.records import DATASETS, NewsArticle, Record, Value, in_order
+from tasks.records import DATASETS, Bar, NewsArticle, Record, Value, in_order
 
 UNNAMED = "?"
 """The symbol of a record where neither the reply nor the caller says what it is about; none can be so."""
@@ -273,6 +274,8 @@ def _records(
 
 
 def _kept(endpoint: Endpoint, kind: type[Record], records: Sequence[Record]) -> tuple[Record, ...]:
+    if kind is Bar:  # today may come twice, the live one last
+        records = list({record.as_of: record for record in records}.values())
     ordered = in_order(records)
     return ordered[: endpoint.max_rows] if kind.newest_first else ordered[-endpoint.max_rows :]
 
@@ -300,7 +303,8 @@ def _complete(
                 raise SchemaDriftError(f"prices are {told[name]}, asked for {known[name]}", shape=name)
     if kind is NewsArticle and "article_id" not in fields:
         known["article_id"] = sha256(str(fields["url"]).encode()).hexdigest()
-    return {**known, **fields}
+    told = {**known, **fields}
+    return canonical(kind, told, symbol or str(told[kind.subjects[0]]) if kind.subjects else "")
 
 
 def _names(endpoint: Endpoint, name: str, symbol: str) -> bool:

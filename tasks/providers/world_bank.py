@@ -4,7 +4,7 @@ import re
 from datetime import date
 
 from tasks.errors import InvalidSymbolError
-from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError
 from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
 from tasks.providers.symbols import Symbol
 
@@ -12,21 +12,21 @@ _SERIES = re.compile(r"(?!ALL:)[A-Z0-9]+:[A-Z0-9._]+")  # all is every country: 
 _PERIOD = re.compile(r"([0-9]{4})(Q[1-4]|M[01][0-9])?")
 
 
-def observations(reply: Node) -> list[Fields]:
+def observations(reply: Node) -> Rows:
     """Beside the paging, null where there is no row; a period is a year, a quarter or a month."""
     parts = reply.rows()
     if len(parts) != 2:  # noqa: PLR2004 - the paging and the rows
         raise SchemaDriftError("$ is not the paging and the rows")
-    found = parts[1]
-    return [
-        {
-            "date": _first_day(row),
-            "value": row.maybe(Node.amount, "value"),
-            "units": row.maybe(Node.text, "unit", ""),
-            "country": row.maybe(Node.text, "countryiso3code", ""),
-        }
-        for row in ([] if found.value is None else found.rows())
-    ]
+    return parts[1].each(_observation)
+
+
+def _observation(row: Node) -> Fields:
+    return {
+        "date": _first_day(row),
+        "value": row.maybe(Node.amount, "value"),
+        "units": row.maybe(Node.text, "unit"),
+        "country": row.maybe(Node.text, "countryiso3code"),
+    }
 
 
 def _first_day(row: Node) -> date:

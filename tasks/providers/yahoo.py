@@ -4,10 +4,7 @@ Its symbols, by its help page "Exchanges and data providers" (SLN2310) and its p
 and coins: BRK-B, VOD.L, NOVO-B.CO, ^GSPC, EURUSD=X, BTC-USD; futures are GC=F.
 """
 
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
-
-from tasks.providers.documents import Fields, Node, SchemaDriftError
+from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
 from tasks.providers.indices import Names
 from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
 from tasks.providers.symbols import FAMILIAR, Spelling
@@ -18,6 +15,8 @@ _PRICES = ("open", "high", "low", "close", "volume")
 def quote(reply: Node) -> Fields:
     """The head of a day's chart."""
     head = _chart(reply).child("meta")
+    if head.maybe(Node.number, "regularMarketPrice") is None:  # as of a share that is delisted
+        raise NothingError(f"{head.path}.regularMarketPrice is missing", "no_trade")
     return {
         "symbol": head.symbol("symbol"),
         "last_price": head.price("regularMarketPrice"),
@@ -28,30 +27,26 @@ def quote(reply: Node) -> Fields:
     }
 
 
-def bars(reply: Node) -> list[Fields]:
+def bars(reply: Node) -> Rows:
     """Columns, null where nothing was traded; today may come twice, the live one last."""
     chart = _chart(reply)
     head = chart.child("meta")
-    symbol, zone = head.symbol("symbol"), _zone(head)
+    common = {
+        "symbol": head.symbol("symbol"),
+        "zone": head.zone("exchangeTimezoneName"),
+        "currency": head.maybe(Node.text, "currency"),
+    }
     if isinstance(chart.value, dict) and "timestamp" not in chart.value:
-        return []
-    found: dict[datetime, Fields] = {}
-    for row in _rows(chart):
-        if any(row.child(name).value is None for name in _PRICES[:4]):
-            continue
-        day = row.seconds("timestamp").astimezone(zone)
-        start = day.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
-        found[start] = {
-            "symbol": symbol,
-            "timestamp": start,
-            "open": row.number("open"),
-            "high": row.number("high"),
-            "low": row.number("low"),
-            "close": row.number("close"),
-            "volume": row.maybe(Node.number, "volume"),
-            "adj_close": row.maybe(Node.number, "adjclose"),
-        }
-    return list(found.values())
+        return Rows()
+    return each(_rows(chart), lambda row: {**common, **_bar(row)})
+
+
+def _bar(row: Node) -> Fields:
+    return {
+        "timestamp": row.seconds("timestamp"),
+        **row.ohlcv(),
+        "adj_close": row.maybe(Node.number, "adjclose"),
+    }
 
 
 def _chart(reply: Node) -> Node:
@@ -73,14 +68,6 @@ def _rows(chart: Node) -> list[Node]:
         "adjclose": adjusted[0].child("adjclose").value,
     }
     return Node(columns, chart.path).columns(*columns)
-
-
-def _zone(head: Node) -> ZoneInfo:
-    name = head.text("exchangeTimezoneName")
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown, no name at all, or a folder of names
-        raise SchemaDriftError(f"{head.path}.exchangeTimezoneName is no time zone") from None
 
 
 _PATH = "/v8/finance/chart/{symbol}"

@@ -1,0 +1,97 @@
+"""One form of times and prices, whatever a provider sends: a session has one start, and a price one unit.
+
+A reader gives what its reply says. Of a bar that may be its day alone, as a date, and beside it what tells on
+whose clock that day begins and in what its prices are:
+
+    zone      the exchange's clock, where the reply tells it
+    mic       the exchange, where the reply tells that
+    currency  as the provider writes it
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from tasks.errors import InvalidSymbolError
+from tasks.exchanges import MINOR_UNITS, exchange_of
+from tasks.providers.documents import NEW_YORK, Fields
+from tasks.providers.symbols import Kind, Symbol, parse
+from tasks.records import Bar, Quote, Record
+
+_UTC = ZoneInfo("UTC")
+_DAYS = frozenset(("1d", "1W", "1M"))
+_PRICES = {
+    Quote: ("last_price", "bid", "ask", "open", "high", "low", "prev_close", "change"),
+    Bar: ("open", "high", "low", "close", "vwap", "adj_close", "dividend"),
+}
+_MAY_BE_ZERO = frozenset(("change", "dividend"))
+
+
+def canonical(kind: type[Record], fields: Fields, symbol: str) -> Fields:
+    """The fields with their times and prices in the one form they have here.
+
+    Args:
+        kind: The record they are for; of others than bars and quotes nothing is changed.
+        fields: As a reader gives them.
+        symbol: What they are about.
+    """
+    if kind not in _PRICES:
+        return fields
+    found = {**fields, **_prices(fields, _PRICES[kind]), "currency": _unit(fields)[0]}
+    if kind is Quote:
+        return found
+    if found["interval"] in _DAYS:
+        found["timestamp"] = _session(found, symbol)
+    return {name: value for name, value in found.items() if name not in ("zone", "mic", "currency")}
+
+
+def _prices(fields: Fields, names: tuple[str, ...]) -> Mapping[str, object]:
+    """In the currency itself, not a part of it; zero is no price."""
+    parts = _unit(fields)[1]
+    told = {name: value for name in names if isinstance(value := fields.get(name), Decimal)}
+    return {
+        name: value / parts if value or name in _MAY_BE_ZERO else None
+        for name, value in told.items()
+    }  # fmt: skip
+
+
+def _unit(fields: Fields) -> tuple[str | None, int]:
+    """The currency (ISO 4217) and how many of the told unit make one of it; None where it is not told."""
+    told = str(fields.get("currency") or "").strip()
+    if told in MINOR_UNITS:
+        return MINOR_UNITS[told]
+    plain = (
+        told.isascii() and told.isalpha() and len(told) in range(3, 6)
+    )  # USDT is a coin, and pays for others
+    return (told.upper() if plain else None), 1
+
+
+def _session(fields: Mapping[str, object], symbol: str) -> datetime:
+    """When a day's bar begins: at midnight on the clock of its exchange, whoever tells it."""
+    told, clock = fields["timestamp"], _clock(fields, symbol)
+    if isinstance(told, datetime):
+        # Providers that tell only days write them as midnights in UTC.
+        instant, zone = told.astimezone(UTC), fields.get("zone")
+        there = instant.astimezone(zone if isinstance(zone, ZoneInfo) else clock)
+        told = instant.date() if instant.time() == time() else there.date()
+    if not isinstance(told, date):
+        raise TypeError(f"a bar's timestamp is a date or a datetime, not {told!r}")
+    return datetime.combine(told, time(), clock).astimezone(UTC)
+
+
+def _clock(fields: Mapping[str, object], symbol: str) -> ZoneInfo:
+    about = _parsed(symbol)
+    if about.kind in (Kind.FX, Kind.COIN) or ":" in about.text:
+        return _UTC  # traded on no exchange, all day long
+    if isinstance(zone := fields.get("zone"), ZoneInfo):
+        return zone
+    exchange = exchange_of(str(fields.get("mic") or "")) or about.exchange
+    return ZoneInfo(exchange.zone) if exchange else NEW_YORK
+
+
+def _parsed(symbol: str) -> Symbol:
+    try:
+        return parse(symbol)
+    except InvalidSymbolError:  # a provider's own spelling, where nobody asked for it
+        return Symbol(Kind.OTHER, symbol)
