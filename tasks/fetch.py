@@ -147,6 +147,8 @@ class FetchTask(ResilientTask):
             note_entitlement(service, dataset, symbol, judgement)
         if judgement.record is None:
             raise _error(service, dataset, symbol, judgement)
+        if judgement.left_out:
+            last_good.note_left_out(dataset, service, judgement.left_out)
         if judgement.detail and judgement.record:
             logger.info("%s of %s: %s", dataset, symbol, judgement.detail)
         fetched_at = None

@@ -23,7 +23,7 @@ from tasks.records import adjustment_of, as_json, as_of, newest
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from tasks.records import Value
@@ -124,26 +124,48 @@ def note_stale(dataset: str, provider: str) -> None:
         shared_scripts().evaluate(_NOTE_STALE, (f"{PREFIX}stale_reads",), f"{dataset}:{provider}")
 
 
-def figures() -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], int]]:
-    """By dataset and provider: how old its latest value is, in seconds, and how often a stale one was read.
+def note_left_out(dataset: str, provider: str, counts: Mapping[str, int]) -> None:
+    """So many rows of a reply were of no use, by why; not counted without the store."""
+    parts = [part for why, count in counts.items() for part in (f"{dataset}:{provider}:{why}", count)]
+    with contextlib.suppress(StoreUnavailableError):
+        shared_scripts().evaluate(_NOTE_LEFT_OUT, (f"{PREFIX}left_out",), *parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is told to Prometheus.
+
+    Attributes:
+        ages: By dataset and provider: how old its latest value is, in seconds.
+        stale_reads: By dataset and provider: how often a stale one was read.
+        left_out: By dataset, provider and why: how many rows were of no use.
+    """
+
+    ages: dict[tuple[str, ...], float]
+    stale_reads: dict[tuple[str, ...], int]
+    left_out: dict[tuple[str, ...], int]
+
+
+def figures() -> Figures:
+    """What all processes have noted, in one round trip.
 
     Raises:
         StoreUnavailableError: The store does not answer.
     """
-    keys = (f"{PREFIX}fetched", f"{PREFIX}stale_reads")
-    now, fetched, stale = shared_scripts().evaluate(_FIGURES, keys)
-    ages = {name: max(0.0, (now - micros) / MICROSECONDS) for name, micros in _pairs(fetched)}
-    return ages, dict(_pairs(stale))
+    keys = (f"{PREFIX}fetched", f"{PREFIX}stale_reads", f"{PREFIX}left_out")
+    now, fetched, stale, left_out = shared_scripts().evaluate(_FIGURES, keys)
+    ages = {name: max(0.0, (now - micros) / MICROSECONDS) for name, micros in _pairs(fetched, 2)}
+    return Figures(ages, dict(_pairs(stale, 2)), dict(_pairs(left_out, 3)))
 
 
-def _pairs(row: list[bytes]) -> Iterator[tuple[tuple[str, str], int]]:
+def _pairs(row: list[bytes], parts: int) -> Iterator[tuple[tuple[str, ...], int]]:
     for name, number in zip(row[::2], row[1::2], strict=True):
         try:
-            dataset, _, provider = name.decode().partition(":")
+            labels = (*name.decode().split(":", parts - 1), *[""] * parts)[:parts]
             count = count_of(number)
         except UNREADABLE:
             continue
-        yield (dataset, provider), count
+        yield labels, count
 
 
 def by_provider() -> dict[str, tuple[str, float]]:
@@ -193,8 +215,22 @@ _NOTE_STALE = """
 return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 """
 
+# KEYS  1 how many rows were of no use     ARGV  dataset:provider:why, how many, ...
+_NOTE_LEFT_OUT = """
+for place = 1, #ARGV, 2 do
+  redis.call('HINCRBY', KEYS[1], ARGV[place], ARGV[place + 1])
+end
+return 0
+"""
+
 # KEYS  1 when each provider gave one of each dataset  2 how often a stale value was read
-# out   {now (us), {dataset:provider, fetched_at (us), ...}, {dataset:provider, count, ...}}
+#       3 how many rows were of no use
+# out   {now (us), {dataset:provider, fetched_at (us), ...}, {dataset:provider, count, ...},
+#       {dataset:provider:why, count, ...}}
 _FIGURES = f"""{not_found.NOW}
-return {{ now, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]) }}
+local out = {{ now }}
+for _, key in ipairs(KEYS) do
+  out[#out + 1] = redis.call('HGETALL', key)
+end
+return out
 """

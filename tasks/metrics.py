@@ -39,7 +39,7 @@ class ReadingCollector(Collector):
             target.add_metric([dataset], seconds)
         yield target
         try:
-            ages, stale = last_good.figures()
+            figures = last_good.figures()
         except StoreUnavailableError:
             return
         labels = ["dataset", "provider"]
@@ -48,11 +48,17 @@ class ReadingCollector(Collector):
             "How long ago the provider last gave one",
             labels=labels,
         )
-        for names, seconds in ages.items():
+        for names, seconds in figures.ages.items():
             age.add_metric(names, seconds)
         reads = CounterMetricFamily(
             "stale_reads", "Values that were known not to be current when they were read", labels=labels
         )
-        for names in ages.keys() | stale.keys():  # the first is no increase over nothing
-            reads.add_metric(names, stale.get(names, 0))
-        yield from (age, reads)
+        # With a zero from the beginning: the first one is no increase over nothing.
+        for names in figures.ages.keys() | figures.stale_reads.keys():
+            reads.add_metric(names, figures.stale_reads.get(names, 0))
+        rejected = CounterMetricFamily(
+            "rejected_rows", "Rows of replies that were left out, by why", labels=[*labels, "why"]
+        )
+        for names, count in figures.left_out.items():
+            rejected.add_metric(names, count)
+        yield from (age, reads, rejected)

@@ -13,8 +13,9 @@ from typing import TypeVar
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
+from tasks.errors import InvalidSymbolError
 from tasks.providers.redaction import printable
-from tasks.providers.symbols import SYMBOL
+from tasks.providers.symbols import clean_symbol
 
 Fields = Mapping[str, object]
 """A record's fields by name."""
@@ -321,8 +322,10 @@ class Node:
     def symbol(self, key: str, prefix: str = "") -> str:
         """A symbol with our prefix for this provider's, upper case."""
         text = prefix + self.text(key)
-        if not SYMBOL.fullmatch(text):
-            raise SchemaDriftError(f"{self.child(key).path} is no symbol")
+        try:
+            clean_symbol(text)
+        except InvalidSymbolError:
+            raise SchemaDriftError(f"{self.child(key).path} is no symbol") from None
         return text.upper()
 
     def cik(self, key: str) -> str:

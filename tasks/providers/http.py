@@ -43,7 +43,7 @@ from tasks.providers.catalogue import find_endpoint, find_provider
 from tasks.providers.holds import AUTH_HOLD, RETIRED_HOLD, sent_at
 from tasks.providers.redaction import KeyFilter, redact
 from tasks.providers.rows import Endpoint, Provider, Verdict
-from tasks.providers.shapes import shape_of, tell_once
+from tasks.providers.shapes import shape_of, tell_left_out, tell_once
 from tasks.providers.symbols import clean_symbol
 from tasks.providers.verdicts import Judgement, judge
 from tasks.settings import ProviderSettings, provider_settings, require_contact, require_key
@@ -163,6 +163,7 @@ def call(
         if not judgement.documented:
             shape = shape_of(reply.status, reply.headers, reply.body, settings.keys())
             tell_once(service, dataset, judgement.verdict.value, shape)
+        tell_left_out(service, dataset, judgement.shapes)
     return replace(judgement, detail=redact(judgement.detail, settings.keys()))
 
 

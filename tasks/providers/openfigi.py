@@ -76,8 +76,8 @@ def _listing(found: Node) -> Fields:
 
 
 def _is_composite(listing: Node) -> bool:
-    told = listing.value
-    return isinstance(told, dict) and told.get("figi") is not None and told["figi"] == told.get("compositeFIGI")
+    told = listing.value if isinstance(listing.value, dict) else {}
+    return told.get("figi") is not None and told["figi"] == told.get("compositeFIGI")
 
 
 def share(symbol: Symbol) -> str:

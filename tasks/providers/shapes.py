@@ -6,7 +6,7 @@ Providers echo keys anywhere, so a text of theirs is shown only where it is the 
 import logging
 import re
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from resilience.forks import hold
 from tasks.providers.documents import UnreadableError, parse
@@ -44,16 +44,31 @@ def shape_of(status: int, headers: Mapping[str, str], body: bytes, keys: Collect
 
 def tell_once(service: str, dataset: str, verdict: str, shape: str) -> None:
     """Log a shape the first time this process sees it."""
-    line = f"{service} {dataset} {verdict} {shape}"
+    if _is_new(f"{service} {dataset} {verdict} {shape}"):
+        logger.warning(
+            "%s answered %s with what nobody documented (%s), taken for %s: if it means another thing, "
+            "it needs a Matcher in tasks/providers/%s.py",
+            *(service, dataset, shape, verdict, service),
+        )
+
+
+def tell_left_out(service: str, dataset: str, shapes: Iterable[str]) -> None:
+    """Log why rows of a reply were left out, each kind the first time this process sees it."""
+    for shape in shapes:
+        if _is_new(f"{service} {dataset} row {shape}"):
+            logger.warning(
+                "%s sent %s with rows that are left out (%s): if they are good ones, their reader in "
+                "tasks/providers/%s.py is wrong",
+                *(service, dataset, shape, service),
+            )
+
+
+def _is_new(line: str) -> bool:
     with _lock:
         if line in _told or len(_told) >= _MOST:
-            return
+            return False
         _told.add(line)
-    logger.warning(
-        "%s answered %s with what nobody documented (%s), taken for %s: if it means another thing, "
-        "it needs a Matcher in tasks/providers/%s.py",
-        *(service, dataset, shape, verdict, service),
-    )
+    return True
 
 
 def _types(value: object, keys: list[str], levels: int) -> str:

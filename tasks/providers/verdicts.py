@@ -208,7 +208,7 @@ def _by_body(
     kind, about = DATASETS[dataset], symbol or "the symbol"
     try:
         found = _read_rows(endpoint, kind, reply.document)
-        records, left_out = _records(provider, endpoint, kind, found or Rows(), symbol)
+        records, left_out = _records(provider, endpoint, kind, Rows() if found is None else found, symbol)
     except SchemaDriftError as error:
         return failed(f"schema drift: {error}")
     if not found and not left_out:

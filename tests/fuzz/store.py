@@ -127,6 +127,7 @@ EXAMPLES = st.fixed_dictionaries(
         "providers": st.dictionaries(NAMES, TEXTS | st.just("1800000000000000 AAPL"), max_size=2),
         "fetched": st.dictionaries(NAMES, TEXTS, max_size=2),
         "stale_reads": st.dictionaries(NAMES, TEXTS, max_size=2),
+        "left_out": st.dictionaries(NAMES, TEXTS, max_size=2),
         "entitlement": st.dictionaries(
             TEXTS | st.sampled_from([f"{SERVICE} quote  ", f"{SERVICE} quote key AAPL"]),
             st.sampled_from([0, 4e9, 1e17, -1, float("inf")]),
@@ -178,6 +179,7 @@ class Monitors:
             "providers": "providers",
             "fetched": "fetched",
             "stale_reads": "stale_reads",
+            "left_out": "left_out",
         }
         for name, key in hashes.items():
             if example.get(name):

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from resilience.circuit import CircuitState, Reason, Verdict
 from resilience.parking import DROPS
-from tasks import latest
+from tasks import last_good, latest
 from tasks.providers import PROVIDERS
 from tasks.records import DATASETS
 from tests.fleet import wait_for
@@ -44,6 +44,7 @@ VALUES = {
     "result": {"allowed", "blocked"},
     "verdict": {*Verdict},
     "job": {"circuits"},
+    "why": {"blank", "malformed", "no_trade", "no_url", "withdrawn"},
 }
 WORDS = {"and", "or", "unless", "by", "on", "group_left"}
 
@@ -73,6 +74,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         gone = made.cli("circuits", "drop", SERVICE, dropped.id)
         assert gone.returncode == 0, gone.stderr
         assert latest("quote", "S0").stale
+        last_good.note_left_out("bars", SERVICE, {"no_trade": 2, "malformed": 1})
+        last_good.note_left_out("bars", SERVICE, {"no_trade": 1})
         yield made
 
 
@@ -184,6 +187,7 @@ CONTRACT = {
     "unroutable_total": {"service"},
     "parked_dropped_total": {"service", "reason"},
     "stale_reads_total": {"dataset", "provider"},
+    "rejected_rows_total": {"dataset", "provider", "why"},
     "last_good_age_seconds": {"dataset", "provider"},
     "breaker_store_up": set(),
     "breaker_states_published_timestamp_seconds": set(),
@@ -203,6 +207,8 @@ def test_the_figures_are_those_of_the_run(system):
     assert 0 < told[("circuit_breaker_call_duration_seconds_sum", SERVICE, "success")] < 30
     assert told[("parked_dropped_total", "operator", SERVICE)] == 1
     assert told[("stale_reads_total", "quote", SERVICE)] == 1
+    assert told[("rejected_rows_total", "bars", SERVICE, "no_trade")] == 3
+    assert told[("rejected_rows_total", "bars", SERVICE, "malformed")] == 1
     assert told[("last_good_age_seconds", "quote", SERVICE)] > 0
     left = told[("circuit_breaker_retry_at_timestamp_seconds", SERVICE)] - time.time()
     assert 0 < left <= 60

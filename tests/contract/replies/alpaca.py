@@ -28,7 +28,7 @@ def news(*articles: object) -> dict[str, object]:
 DOCUMENTED = [
     Documented("quote", 200, QUOTE, "success"),
     Documented("quote", 200, {"AAPL": {**SNAPSHOT, **NOT_YET}}, "success"),
-    Documented("quote", 200, {"AAPL": {**SNAPSHOT, "latestTrade": None}}, "not_found"),
+    Documented("quote", 200, {"AAPL": {**SNAPSHOT, "latestTrade": None}}, "empty"),
     Documented("quote", 200, {}, "not_found"),
     Documented("quote", 200, {"AAPL": {}}, "not_found"),
     Documented("quote", 200, {"quotes": {}}, "not_found"),

@@ -29,7 +29,7 @@ PRO = "This request is limited to PRO API subscribers. ..."
 DOCUMENTED = [
     Documented("quote", 200, QUOTE, "success"),
     Documented("quote", 200, {}, "not_found"),
-    Documented("quote", 200, {"bitcoin": {}}, "not_found"),
+    Documented("quote", 200, {"bitcoin": {}}, "empty"),
     Documented("quote", 429, LIMIT, "rate_limit", 53, {"retry-after": "53"}),
     Documented("quote", 429, LIMIT, "rate_limit", 1, {"retry-after": "0"}),
     Documented("quote", 200, LIMIT, "rate_limit", 60),

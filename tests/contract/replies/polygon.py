@@ -65,7 +65,7 @@ DOCUMENTED = [
     Documented("quote", 200, QUOTE, "success"),
     Documented("quote", 200, {**QUOTE, "status": "DELAYED"}, "success"),
     Documented("quote", 200, {**QUOTE, "ticker": NO_TRADES}, "success"),
-    Documented("quote", 200, {**QUOTE, "ticker": AT_NIGHT}, "not_found"),
+    Documented("quote", 200, {**QUOTE, "ticker": AT_NIGHT}, "empty"),
     Documented("quote", 404, NO_TICKER, "not_found"),
     # as it is for a request with adjusted=true; the row asks for prices as they were traded
     Documented("bars", 200, BARS, "provider_failure"),
