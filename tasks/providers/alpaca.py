@@ -15,6 +15,8 @@ _PARTS = frozenset(("latestTrade", "latestQuote", "minuteBar", "dailyBar", "prev
 def quote(reply: Node) -> Fields | None:
     """`/snapshots`: sizes in round lots; parts that there are not yet are null, or not there."""
     for found in reply.members("symbol"):
+        if found.value is None:  # as of a symbol it does not know
+            return None
         names = {name for name, _ in found.items()} - {"symbol"}
         if names and not names & _PARTS:  # as an error's object
             raise SchemaDriftError(f"{found.path} is no snapshot")

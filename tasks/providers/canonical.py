@@ -17,7 +17,7 @@ from tasks.errors import InvalidSymbolError
 from tasks.exchanges import MINOR_UNITS, exchange_of
 from tasks.providers.documents import NEW_YORK, Fields
 from tasks.providers.symbols import Kind, Symbol, parse
-from tasks.records import Bar, Quote, Record
+from tasks.records import Bar, Filing, Quote, Record
 
 _UTC = ZoneInfo("UTC")
 _DAYS = frozenset(("1d", "1W", "1M"))
@@ -32,16 +32,18 @@ def canonical(kind: type[Record], fields: Fields, symbol: str) -> Fields:
     """The fields with their times and prices in the one form they have here.
 
     Args:
-        kind: The record they are for; of others than bars and quotes nothing is changed.
+        kind: The record they are for.
         fields: As a reader gives them.
         symbol: What they are about.
     """
+    if kind is Filing and fields.get("symbol") is not None:
+        return {**fields, "symbol": _parsed(str(fields["symbol"])).text}
     if kind not in _PRICES:
         return fields
     found = {**fields, **_prices(fields, _PRICES[kind]), "currency": _unit(fields)[0]}
     if kind is Quote:
         return found
-    if found["interval"] in _DAYS:
+    if found.get("interval") in _DAYS:
         found["timestamp"] = _session(found, symbol)
     return {name: value for name, value in found.items() if name not in ("zone", "mic", "currency")}
 

@@ -46,7 +46,7 @@ _ISO_INSTANT = re.compile(
 )
 _PLACE = re.compile(r"\[[0-9]+\]")
 _CIK = re.compile(r"[0-9]{1,10}")
-_COMPACT_INSTANT = re.compile(r"[0-9]{8}T[0-9]{6}")
+_COMPACT_INSTANT = re.compile(r"[0-9]{8}T[0-9]{4}([0-9]{2})?")
 
 
 class UnreadableError(ValueError):
@@ -465,7 +465,7 @@ class Node:
         return _read_time(datetime.fromisoformat, text, node.path, zone)
 
     def compact_instant(self, key: str) -> datetime:
-        """A date and a time in UTC, YYYYMMDDThhmmss."""
+        """A date and a time in UTC, YYYYMMDDThhmmss or without the seconds."""
         node, text = self.child(key), self.text(key)
         if not _COMPACT_INSTANT.fullmatch(text):
             raise SchemaDriftError(f"{node.path} is no time (YYYYMMDDThhmmss)")
@@ -477,6 +477,8 @@ class Node:
 
     def _instant(self, key: str, per_second: int) -> datetime:
         path, number = self.child(key).path, self._number(key) / per_second
+        if not number:
+            raise NothingError(f"{path} is zero, no time")
         if number.copy_abs() >= _MAX_MAGNITUDE:
             raise SchemaDriftError(f"{path} is not a time between 1990 and 2100")
         try:

@@ -17,7 +17,7 @@ def observations(reply: Node) -> Rows:
     found = reply.child("dataset_data")
     names = [name.value for name in found.child("column_names").rows()]
     frequency = found.maybe(Node.text, "frequency")
-    if len(names) != 2 or names[0] != "Date":  # noqa: PLR2004 - Date and the value
+    if len(names) != 2 or "Date" not in str(names[0]):  # noqa: PLR2004 - Date, or Trade Date, and the value
         raise SchemaDriftError("$.dataset_data.column_names is not Date and one more")
     return found.child("data").each(lambda row: {"frequency": frequency, **_observation(row)})
 

@@ -400,6 +400,30 @@ def test_what_is_no_numeral_spoils_its_row_alone(text: str) -> None:
     assert (judgement.verdict, len(judgement.record), judgement.left_out) == ("success", 1, {"malformed": 1})
 
 
+def test_a_quote_without_a_time_is_none() -> None:
+    body = encoded({**MODULES["finnhub"].QUOTE, "t": 0})
+    assert judge("finnhub", "quote", 200, {}, body, symbol="AAPL").verdict == "empty"
+
+
+def test_a_snapshot_that_is_null_is_of_a_symbol_that_is_unknown() -> None:
+    assert judge("alpaca", "quote", 200, {}, encoded({"AAPL": None}), symbol="AAPL").verdict == "not_found"
+
+
+def test_bars_of_an_index_tell_no_adjustment() -> None:
+    told = {name: value for name, value in MODULES["polygon"].AS_TRADED.items() if name != "adjusted"}
+    bars = judge("polygon", "bars", 200, {}, encoded(told), symbol="AAPL").record
+    assert {bar.adjustment for bar in bars} == {"raw"}
+
+
+def test_a_list_that_is_null_is_a_list_without_rows() -> None:
+    for service, body in (
+        ("alpaca", {"bars": None, "next_page_token": None}),
+        ("twelvedata", {**MODULES["twelvedata"].BARS, "values": None}),
+        ("tradier", {"history": None}),
+    ):
+        assert judge(service, "bars", 200, {}, encoded(body), symbol="AAPL").verdict in ("empty", "not_found")
+
+
 def test_a_number_that_is_no_json_spoils_its_row_alone() -> None:
     day = MODULES["tiingo"].BARS[0]
     body = json.dumps([day, {**day, "date": f"{DAY}T00:00:00.000Z", "open": float("nan")}]).encode()
