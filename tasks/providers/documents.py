@@ -273,14 +273,14 @@ class Node:
         return text
 
     def texts(self, key: str) -> list[str]:
-        """An array of strings, blank ones left out."""
+        """An array of strings for people, blank ones left out."""
         rows = [Node({key: row.value}, row.path) for row in self.child(key).rows()]
-        return [text for row in rows if (text := row.maybe(Node.text, key)) is not None]
+        return [text for row in rows if (text := row.maybe(Node.prose, key)) is not None]
 
     def names(self, key: str, name: str) -> list[str]:
         """An array of objects with a name each; nothing where it is not there, blank ones left out."""
         listed = self.maybe(Node.child, key)
-        found = [row.maybe(Node.text, name) for row in listed.rows()] if listed else []
+        found = [row.maybe(Node.prose, name) for row in listed.rows()] if listed else []
         return [text for text in found if text is not None]
 
     def split(self, key: str, separator: str = ",") -> list[str]:

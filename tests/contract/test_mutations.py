@@ -59,6 +59,10 @@ def check_no_harm(judgement: Judgement) -> None:
     assert judgement.record is None or judgement.verdict in (Verdict.SUCCESS, Verdict.EMPTY)
     assert bool(judgement.record) <= (judgement.verdict is Verdict.SUCCESS)
     assert judgement.hold_seconds is None or judgement.hold_seconds >= 1
+    assert not judgement.drifted or judgement.verdict is Verdict.PROVIDER_FAILURE
+    assert not judgement.left_out or judgement.verdict in (Verdict.SUCCESS, Verdict.EMPTY)
+    assert bool(judgement.left_out) == bool(judgement.shapes)
+    assert set(judgement.left_out) <= {"blank", "malformed", "no_trade", "no_url", "withdrawn"}
 
 
 @settings(max_examples=500, deadline=None)
@@ -279,7 +283,9 @@ def test_a_documented_reply_with_anything_changed_is_judged_and_tells_no_key(
     judgement = judge(service, reply.dataset, status, headers, body, now=NOW, symbol=asked)
     assert time.thread_time() - began < BOUND
     check_no_harm(judgement)
-    assert not told_of(key, judgement.detail), judgement
+    for text in (judgement.detail, *judgement.shapes):
+        assert not told_of(key, text), judgement
+        assert text.isprintable()
 
 
 def other(value: object) -> object:

@@ -25,7 +25,11 @@ def news(*articles: object) -> dict[str, object]:
     return {"news": list(articles), "next_page_token": None}
 
 
+# A snapshot that is null is of a symbol it does not know.
+BY_BODY = {b'{"Information": null}': "not_found"}
+
 DOCUMENTED = [
+    Documented("quote", 200, {"AAPL": None}, "not_found"),
     Documented("quote", 200, QUOTE, "success"),
     Documented("quote", 200, {"AAPL": {**SNAPSHOT, **NOT_YET}}, "success"),
     Documented("quote", 200, {"AAPL": {**SNAPSHOT, "latestTrade": None}}, "empty"),
