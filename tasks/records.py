@@ -100,7 +100,7 @@ class Quote(Record):
         change_percent: The same as a fraction: 0.0021 is 0.21 %.
         volume: Shares traded in the session.
         exchange: MIC where known, else the provider's name of the exchange.
-        currency: ISO 4217.
+        currency: As a bar's.
         is_delayed: Whether the provider says that the price is not live.
     """
 
@@ -145,6 +145,8 @@ class Bar(Record):
         adjustment: What the prices are adjusted for: raw (nothing), split, all (splits and dividends).
         dividend: Cash dividend of the day.
         split_ratio: New shares for an old one, on the day of a split.
+        currency: ISO 4217, of a coin perhaps another coin's code; None where the provider does not tell it:
+            prices are then as its exchange quotes them, in London mostly in pence.
     """
 
     time_fields = ("timestamp",)
@@ -163,6 +165,7 @@ class Bar(Record):
     adjustment: Adjustment
     dividend: Exact | None = None
     split_ratio: Exact | None = None
+    currency: str | None = None
 
 
 class NewsArticle(Record):

@@ -8,6 +8,7 @@ whose clock that day begins and in what its prices are:
     currency  as the provider writes it
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -25,6 +26,7 @@ _PRICES = {
     Quote: ("last_price", "bid", "ask", "open", "high", "low", "prev_close", "change"),
     Bar: ("open", "high", "low", "close", "vwap", "adj_close", "dividend"),
 }
+_CODE = re.compile(r"[A-Za-z]{3,5}")  # USDT is a coin, and others are paid in it
 _MAY_BE_ZERO = frozenset(("change", "dividend"))
 
 
@@ -40,22 +42,22 @@ def canonical(kind: type[Record], fields: Fields, symbol: str) -> Fields:
         return {**fields, "symbol": _parsed(str(fields["symbol"])).text}
     if kind not in _PRICES:
         return fields
-    found = {**fields, **_prices(fields, _PRICES[kind]), "currency": _unit(fields)[0]}
-    if kind is Quote:
-        return found
+    currency, parts = _unit(fields)
+    about = _parsed(symbol)
+    found = {
+        **fields,
+        **_prices(fields, _PRICES[kind], parts),
+        "currency": currency or about.quote_currency or None,
+    }
     if found.get("interval") in _DAYS:
-        found["timestamp"] = _session(found, symbol)
-    return {name: value for name, value in found.items() if name not in ("zone", "mic", "currency")}
+        found["timestamp"] = _session(found, about)
+    return {name: value for name, value in found.items() if name not in ("zone", "mic")}
 
 
-def _prices(fields: Fields, names: tuple[str, ...]) -> Mapping[str, object]:
-    """In the currency itself, not a part of it; zero is no price."""
-    parts = _unit(fields)[1]
+def _prices(fields: Fields, names: tuple[str, ...], parts: int) -> Mapping[str, object]:
+    """In the currency itself, of which the told unit is one of so many parts; zero is no price."""
     told = {name: value for name in names if isinstance(value := fields.get(name), Decimal)}
-    return {
-        name: value / parts if value or name in _MAY_BE_ZERO else None
-        for name, value in told.items()
-    }  # fmt: skip
+    return {name: value / parts if value or name in _MAY_BE_ZERO else None for name, value in told.items()}
 
 
 def _unit(fields: Fields) -> tuple[str | None, int]:
@@ -63,15 +65,12 @@ def _unit(fields: Fields) -> tuple[str | None, int]:
     told = str(fields.get("currency") or "").strip()
     if told in MINOR_UNITS:
         return MINOR_UNITS[told]
-    plain = (
-        told.isascii() and told.isalpha() and len(told) in range(3, 6)
-    )  # USDT is a coin, and pays for others
-    return (told.upper() if plain else None), 1
+    return (told.upper() if _CODE.fullmatch(told) else None), 1
 
 
-def _session(fields: Mapping[str, object], symbol: str) -> datetime:
+def _session(fields: Mapping[str, object], about: Symbol) -> datetime:
     """When a day's bar begins: at midnight on the clock of its exchange, whoever tells it."""
-    told, clock = fields["timestamp"], _clock(fields, symbol)
+    told, clock = fields["timestamp"], _clock(fields, about)
     if isinstance(told, datetime):
         # Providers that tell only days write them as midnights in UTC.
         instant, zone = told.astimezone(UTC), fields.get("zone")
@@ -82,8 +81,7 @@ def _session(fields: Mapping[str, object], symbol: str) -> datetime:
     return datetime.combine(told, time(), clock).astimezone(UTC)
 
 
-def _clock(fields: Mapping[str, object], symbol: str) -> ZoneInfo:
-    about = _parsed(symbol)
+def _clock(fields: Mapping[str, object], about: Symbol) -> ZoneInfo:
     if about.kind in (Kind.FX, Kind.COIN) or ":" in about.text:
         return _UTC  # traded on no exchange, all day long
     if isinstance(zone := fields.get("zone"), ZoneInfo):

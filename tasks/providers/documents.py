@@ -131,8 +131,10 @@ def parse(body: bytes) -> object:
 def parse_csv(body: bytes) -> object:
     """Parse a CSV body: a list of objects, texts by the names in the header line.
 
+    A line of another length is a list of its texts, which nobody takes for a row.
+
     Raises:
-        UnreadableError: Not UTF-8, no header of two names or more, a name twice, or a line of another length.
+        UnreadableError: Not UTF-8, no header of two names or more, or a name twice.
     """
     try:
         lines = [line for line in csv.reader(body.decode("utf-8-sig").splitlines(), strict=True) if line]
@@ -143,9 +145,7 @@ def parse_csv(body: bytes) -> object:
     names = lines[0] if lines else []
     if len(names) < 2 or len(set(names)) < len(names):  # noqa: PLR2004 - one column is a line of text
         raise UnreadableError("the body is no CSV with a header line")
-    if any(len(line) != len(names) for line in lines):
-        raise UnreadableError("a line has more or fewer fields than the header line")
-    return [dict(zip(names, line, strict=True)) for line in lines[1:]]
+    return [dict(zip(names, line, strict=True)) if len(line) == len(names) else line for line in lines[1:]]
 
 
 def _decimal(numeral: str) -> Decimal:

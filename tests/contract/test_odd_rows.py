@@ -1,4 +1,4 @@
-"""One odd row is one odd row, of every list in the catalogue; a price and a session are the same everywhere."""
+"""One odd row is one odd row, in every list of the catalogue; prices and sessions are the same everywhere."""
 
 import json
 import logging
@@ -349,6 +349,7 @@ def test_a_part_of_a_currency_becomes_the_currency_of_quotes_and_bars(
     quote = judge("yahoo", "quote", 200, {}, body, symbol="ABCD.L").record
     assert (quote.currency, quote.last_price) == (currency, Decimal("231.41") / parts)
     (bar,) = judge("yahoo", "bars", 200, {}, body, symbol="ABCD.L").record
+    assert bar.currency == currency
     assert (bar.open, bar.high, bar.low, bar.close, bar.adj_close) == tuple(
         Decimal(price) for price in ("2.2974", "2.3322", "2.2957", "2.3141", "2.3141")
     )
@@ -422,6 +423,24 @@ def test_a_list_that_is_null_is_a_list_without_rows() -> None:
         ("tradier", {"history": None}),
     ):
         assert judge(service, "bars", 200, {}, encoded(body), symbol="AAPL").verdict in ("empty", "not_found")
+
+
+@pytest.mark.parametrize("line", ["2024-06-27", "2024-06-27,1,2,3,4,5,6", "sorry, nothing"])
+def test_a_line_of_another_length_is_one_line(line: str) -> None:
+    reply = next(r for name, r in LISTS if name == "stooq")
+    judgement = judge("stooq", "bars", 200, {}, f"{reply.body}\n{line}".encode(), symbol="AAPL")
+    good = judge("stooq", "bars", 200, {}, reply.encoded, symbol="AAPL").record
+    assert (judgement.record, judgement.left_out) == (good, {"malformed": 1})
+
+
+@pytest.mark.parametrize(("symbol", "currency"), [("EUR/USD", "USD"), ("BTC-EUR", "EUR"), ("ABCD.L", None)])
+def test_what_a_pair_is_paid_in_is_its_currency_and_no_exchange_is_guessed_from(
+    symbol: str, currency: str | None
+) -> None:
+    body = encoded(bars_of("tiingo"))
+    assert {bar.currency for bar in judge("tiingo", "bars", 200, {}, body, symbol=symbol).record} == {
+        currency
+    }
 
 
 def test_a_number_that_is_no_json_spoils_its_row_alone() -> None:
