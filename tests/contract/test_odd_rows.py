@@ -287,7 +287,9 @@ SESSIONS = {
     "fmp": bars_of("fmp", date=DAY, symbol="ABCD.L"),
     "eodhd": bars_of("eodhd", date=DAY),
     "marketstack": bars_of("marketstack", date=f"{DAY}T00:00:00+0000", symbol="ABCD.L", exchange="XLON"),
-    "twelvedata": bars_of("twelvedata", datetime=DAY, symbol="ABCD.L", exchange_timezone="Europe/London"),
+    "twelvedata": bars_of(
+        "twelvedata", datetime=DAY, symbol="ABCD", mic_code="XLON", exchange_timezone="Europe/London"
+    ),
     "tiingo": bars_of("tiingo", date=f"{DAY}T00:00:00.000Z"),
     "tradier": bars_of("tradier", date=DAY),
     "intrinio": bars_of("intrinio", date=DAY, ticker="ABCD.L"),
