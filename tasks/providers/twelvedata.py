@@ -78,7 +78,6 @@ _SPELL = Spelling(
     index=_INDICES,
     fx="{base}/{quote}",
     coin="{base}/{quote}",
-    own=":",
 )
 
 ROW = Provider(

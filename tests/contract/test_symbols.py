@@ -159,6 +159,7 @@ def test_an_index_has_each_providers_own_name(symbol: str, names: dict[str, str 
         ("eodhd", "ENI.MI", None),
         ("fmp", "ETH-USDT", None),
         ("twelvedata", "ETH-BTC", "ETH/BTC"),
+        ("twelvedata", "VOD:LSE", None),  # its reply would be about VOD
         ("polygon", "I:NDX", "I:NDX"),
         ("alpaca", "I:NDX", None),
         ("alpaca", "GC=F", None),
