@@ -74,6 +74,8 @@ class Judgement:
         shapes: What was wrong with them, each kind once: why, and a JSON path without its places.
         drifted: It is a success by its status that could not be used. That says something of what was asked
             for; of the provider only where others meet it, too.
+        certain: False of `auth` where a 401 or 403 does not say in the provider's own words that it is the
+            key: what stands in between may have refused the call.
     """
 
     verdict: Verdict
@@ -84,6 +86,7 @@ class Judgement:
     left_out: Mapping[str, int] = field(default_factory=dict)
     shapes: tuple[str, ...] = ()
     drifted: bool = False
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,8 @@ def judge(
         said = "an HTML page" if reply.is_html else excerpt(reply.text)
         detail = f"{provider.name} answered {printable(str(status), 20)}{said and ': '}{said}"
         known = reply.status in provider.statuses or reply.status in range(500, 600)
-        return judged(verdict, detail, documented=known)
+        found = judged(verdict, detail, documented=known)
+        return replace(found, certain=verdict is not Verdict.AUTH)
     return _by_body(provider, endpoint, dataset, symbol, reply)
 
 
