@@ -9,6 +9,7 @@ bars up to 15 minutes ago.
 from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
 
+_WHO = frozenset({401, 403})
 _PARTS = frozenset(("latestTrade", "latestQuote", "minuteBar", "dailyBar", "prevDailyBar"))
 
 
@@ -114,6 +115,10 @@ ROW = Provider(
         ),
     },
     matchers=(
+        # A word, a dot, and no more.
+        Matcher(Verdict.AUTH, "the key is not valid", ("message",), equals="unauthorized.", statuses=_WHO),
+        Matcher(Verdict.AUTH, "the key is not valid", ("message",), equals="forbidden.", statuses=_WHO),
+        Matcher(Verdict.AUTH, "the key is not valid", ("message",), "is not authorized", statuses=_WHO),
         Matcher(
             Verdict.ENTITLEMENT,
             "the newest consolidated prices are not in this plan",

@@ -109,8 +109,11 @@ ROW = Provider(
     },
     matchers=(
         # The burst text also names the daily limit, so it is looked for first.
-        Matcher(Verdict.RATE_LIMIT, "one request a second", ("Information",), "more sparingly", hold=2.0),
+        Matcher(
+            Verdict.RATE_LIMIT, "too many requests a second", ("Information",), "spreading out your", hold=2.0
+        ),
         Matcher(Verdict.QUOTA, "the day's requests are used up", ("Information",), "requests per day"),
+        Matcher(Verdict.QUOTA, "the day's requests are used up", ("Note",), "requests per day"),
         Matcher(Verdict.RATE_LIMIT, "too many requests a minute", ("Note",)),
         Matcher(
             Verdict.AUTH,
@@ -124,9 +127,9 @@ ROW = Provider(
         ),
         Matcher(Verdict.NOT_FOUND, "no such ticker", ("Information",), "Invalid inputs"),
         Matcher(Verdict.NOT_FOUND, "no such symbol or function", ("Error Message",), "Invalid API call"),
-        Matcher(
-            Verdict.ENTITLEMENT, "the endpoint is not in this plan", ("Information",), "premium endpoint"
-        ),
+        Matcher(Verdict.NOT_FOUND, "no such symbol or function", ("Information",), "Invalid API call"),
+        # An endpoint, or a parameter's value.
+        Matcher(Verdict.ENTITLEMENT, "it is not in this plan", ("Information",), "is a premium"),
     ),
     # A caller who asks for a few symbols does not wait an hour for each.
     quota=Quota(25, 86_400),  # and no two in the same second

@@ -74,11 +74,15 @@ ROW = Provider(
         # /api/v2/bars: nothing says what its prices are adjusted for.
     },
     matchers=(
+        Matcher(
+            Verdict.AUTH, "the token is missing or not valid", (0,), 'access denied for user 0 "anonymous"'
+        ),
         Matcher(Verdict.ENTITLEMENT, "the news are not in this licence", (0,), "access denied"),
         Matcher(
             Verdict.ENTITLEMENT,
             "the endpoint is not in this licence",
             ("message",),
+            equals="Forbidden",
             statuses=frozenset({403}),
         ),
     ),

@@ -10,7 +10,16 @@ from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdi
 from tasks.providers.symbols import Kind, Symbol
 
 _PREFIX = "COINGECKO:"
-_STATUSES = (("status",), ("error", "status"))  # an error stands in either
+_STATUSES = (("status",), ("error", "status"), ())  # an error stands in any of them
+_OTHER_KIND = (Verdict.AUTH, "the key is of the other kind: a demo's has one address, a paid plan's another")
+_CODES = {  # whatever the status: 429 is reported with 200, too, and 10010 comes with 400
+    "429": (Verdict.RATE_LIMIT, "too many calls a minute"),
+    "10002": (Verdict.AUTH, "the API key is missing"),
+    "10005": (Verdict.ENTITLEMENT, "the data is not in this plan"),
+    "10010": _OTHER_KIND,
+    "10011": _OTHER_KIND,
+    "10012": (Verdict.ENTITLEMENT, "days so long ago are not in this plan"),
+}
 
 
 def quote(reply: Node) -> Fields | None:
@@ -108,17 +117,10 @@ ROW = Provider(
         ),
         # /coins/{id}/ohlc (bars) is daily in paid plans only; free are candles of 30 minutes to 4 days.
     },
-    matchers=(
-        *(
-            Matcher(Verdict.RATE_LIMIT, "too many calls a minute", (*path, "error_code"), equals="429")
-            for path in _STATUSES  # reported with status 200, too
-        ),
-        *(
-            Matcher(
-                Verdict.ENTITLEMENT, "the data is not in this plan", (*path, "error_code"), equals="10005"
-            )
-            for path in _STATUSES
-        ),
+    matchers=tuple(
+        Matcher(verdict, says, (*path, "error_code"), equals=code)
+        for code, (verdict, says) in _CODES.items()
+        for path in _STATUSES
     ),
     statuses=frozenset({401, 408}),
     # With a demo key. What a used-up month of 10 000 calls is answered with is undocumented.

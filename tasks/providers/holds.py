@@ -60,6 +60,12 @@ def hold_seconds(
     return _FIXED.get(verdict)
 
 
+def said_window(provider: Provider, window: Window) -> Hold:
+    """The window a reply names, on the row's clock where the row has one of that length."""
+    rule = provider.quota_hold
+    return rule if getattr(rule, "window", rule) is window else window
+
+
 def retry_after(headers: Mapping[str, str], now: datetime | None) -> float | None:
     """Retry-After as seconds in [1, 3600]; None where it is absent or unreadable (RFC 9110, 10.2.3).
 

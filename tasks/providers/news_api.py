@@ -63,6 +63,8 @@ ROW = Provider(
         Matcher(
             Verdict.ENTITLEMENT, "so many results are not in this plan", ("code",), "maximumResultsReached"
         ),
+        # With code parameterInvalid.
+        Matcher(Verdict.ENTITLEMENT, "days so long ago are not in this plan", ("message",), "plan permits"),
         Matcher(Verdict.CALLER_ERROR, "the parameters are wrong", ("code",), "parameter"),
         Matcher(Verdict.PROVIDER_FAILURE, "an unexpected error", ("code",), equals="unexpectedError"),
     ),

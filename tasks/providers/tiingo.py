@@ -116,6 +116,7 @@ ROW = Provider(
         Matcher(Verdict.NOT_FOUND, "no such ticker", contains="Error: Ticker '", statuses=frozenset({200})),
         Matcher(Verdict.AUTH, "the token is missing", ("detail",), "supply a token"),
         Matcher(Verdict.AUTH, "the token is not valid", ("detail",), "Invalid token"),
+        Matcher(Verdict.AUTH, "the token is not valid", equals="None", statuses=frozenset({403})),
         Matcher(Verdict.ENTITLEMENT, "it is not in this plan", ("detail",), "not have permission"),
     ),
     statuses=frozenset({403, 404, 429}),

@@ -76,6 +76,12 @@ ROW = Provider(
             contains="Quota Violation",
             statuses=frozenset({429}),
         ),
+        Matcher(
+            Verdict.AUTH,
+            "the token is a sandbox's, or the sandbox's address is asked with another",
+            contains="no apiproduct match",
+            statuses=frozenset({401}),
+        ),
     ),
     statuses=frozenset({401}),
     # Of market data with an account's token; a sandbox, at an address set by hand, has 60.

@@ -5,13 +5,11 @@ Never by status alone: Alpha Vantage answers every error with 200, IEX Cloud say
 and 403. A call that brought no reply at all is judged where it was made, in `http`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from http import HTTPStatus
 
 from pydantic import ValidationError
 
@@ -28,8 +26,9 @@ from tasks.providers.documents import (
     SchemaDriftError,
     UnreadableError,
 )
-from tasks.providers.holds import has_retry_after, hold_seconds, sent_at
+from tasks.providers.holds import hold_seconds, sent_at
 from tasks.providers.redaction import excerpt, printable
+from tasks.providers.refusals import Reply, refusal, refusal_as_success
 from tasks.providers.rows import Endpoint, Hold, Provider, Verdict
 from tasks.providers.symbols import clean_symbol
 from tasks.records import DATASETS, Bar, NewsArticle, Record, Value, in_order
@@ -37,20 +36,6 @@ from tasks.records import DATASETS, Bar, NewsArticle, Record, Value, in_order
 UNNAMED = "?"
 """The symbol of a record where neither the reply nor the caller says what it is about; none can be so."""
 
-_BY_STATUS = {
-    401: Verdict.AUTH,
-    402: Verdict.QUOTA,
-    404: Verdict.NOT_FOUND,
-    408: Verdict.PROVIDER_FAILURE,
-    410: Verdict.NOT_FOUND,
-    426: Verdict.ENTITLEMENT,
-    429: Verdict.RATE_LIMIT,
-    451: Verdict.ENTITLEMENT,
-    499: Verdict.PROVIDER_FAILURE,
-}
-_SPEAKS_OF_PLANS = re.compile(
-    r"\b(access\b|(not )?entitle|permi(t|ss)|plans?\b|premium|subscri|upgrade|NOT_AUTHORIZED)", re.IGNORECASE
-)
 _WRONG_TYPES = {
     "json": ("html", "xml", "csv", "image/", "audio/", "video/", "pdf"),
     "csv": ("html", "xml", "json", "image/", "audio/", "video/", "pdf"),
@@ -87,19 +72,6 @@ class Judgement:
     shapes: tuple[str, ...] = ()
     drifted: bool = False
     certain: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    status: int
-    headers: Mapping[str, str]  # names in lower case
-    text: str
-    document: object
-    why_no_document: str
-
-    @property
-    def is_html(self) -> bool:
-        return "html" in self.headers.get("content-type", "").lower() or self.text.lstrip().startswith("<")
 
 
 def judge(
@@ -150,17 +122,20 @@ def judge(
         if matcher.matches(reply.status, reply.document, reply.text):
             found = judged(matcher.verdict, f"{provider.name}: {matcher.says}", matcher.hold)
             return replace(found, hold_seconds=None) if matcher.of_one_symbol else found
-    verdict = _by_status(reply)
-    if verdict is not None:
-        said = "an HTML page" if reply.is_html else excerpt(reply.text)
-        detail = f"{provider.name} answered {printable(str(status), 20)}{said and ': '}{said}"
-        known = reply.status in provider.statuses or reply.status in range(500, 600)
-        found = judged(verdict, detail, documented=known)
-        return replace(found, certain=verdict is not Verdict.AUTH)
-    return _by_body(provider, endpoint, dataset, symbol, reply)
+    refused = refusal(provider, reply)
+    if refused is None:
+        found = _by_body(provider, endpoint, dataset, symbol, reply)
+        refused = refusal_as_success(provider, reply) if found.verdict is Verdict.PROVIDER_FAILURE else None
+        if refused is None:
+            return found
+    said = "an HTML page" if reply.is_html else excerpt(reply.text)
+    detail = f"{provider.name} answered {printable(str(status), 20)}{said and ': '}{said}"
+    known = reply.status in provider.statuses or reply.status in range(500, 600)
+    found = judged(refused.verdict, detail, refused.hold, documented=known)
+    return replace(found, certain=refused.certain)
 
 
-def _read(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> _Reply:
+def _read(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
     document, why = ABSENT, ""
     lowered = {str(name).lower(): str(value) for name, value in headers.items()}
     try:
@@ -170,32 +145,11 @@ def _read(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: byt
             document = documents.parse(body)
     except UnreadableError as error:
         why = str(error)
-    return _Reply(status, lowered, body.decode("utf-8", "replace"), document, why)
-
-
-def _by_status(reply: _Reply) -> Verdict | None:
-    """The class a status alone means; None for 2xx, whose body decides."""
-    status = reply.status
-    if status in range(200, 300):
-        return None
-    if status == HTTPStatus.FORBIDDEN:
-        return _forbidden(reply)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE and has_retry_after(reply.headers):
-        return Verdict.RATE_LIMIT
-    if status in range(400, 500):
-        return _BY_STATUS.get(status, Verdict.CALLER_ERROR)
-    return Verdict.PROVIDER_FAILURE  # 5xx, a redirect (never followed), or no HTTP status at all
-
-
-def _forbidden(reply: _Reply) -> Verdict:
-    """403: a plan's limit where a JSON reply says so, a firewall's page where it is HTML, else a bad key."""
-    if reply.document is not ABSENT and _SPEAKS_OF_PLANS.search(reply.text):
-        return Verdict.ENTITLEMENT
-    return Verdict.PROVIDER_FAILURE if reply.is_html else Verdict.AUTH
+    return Reply(status, lowered, body.decode("utf-8", "replace"), document, why)
 
 
 def _by_body(
-    provider: Provider, endpoint: Endpoint, dataset: str, symbol: str | None, reply: _Reply
+    provider: Provider, endpoint: Endpoint, dataset: str, symbol: str | None, reply: Reply
 ) -> Judgement:
     """The class of a 2xx reply: a record, no row, or a failure that says what is wrong with it."""
 

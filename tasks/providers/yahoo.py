@@ -99,9 +99,11 @@ ROW = Provider(
             statuses=frozenset({200, 403}),  # reported without the status 429, too
         ),
         Matcher(Verdict.NOT_FOUND, "no such symbol", ("chart", "error", "code"), equals="Not Found"),
-        Matcher(Verdict.AUTH, "it wants a crumb", ("finance", "error", "code"), equals="Unauthorized"),
+        Matcher(
+            Verdict.RATE_LIMIT, "too many requests", statuses=frozenset({999})
+        ),  # an old status of its own
     ),
-    statuses=frozenset({429}),
+    statuses=frozenset({401, 429}),  # 401 asks for a crumb
     # No limit is documented, nor how long one holds: rather too long than too short.
     rate_hold=300.0,
     headers={"User-Agent": "Mozilla/5.0"},  # it turns away what does not look like a browser

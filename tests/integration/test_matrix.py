@@ -105,8 +105,15 @@ TABLE = {
             "openfigi": LIMITED,  # a minute
         },
     ),
-    # Also of those that know no key: what stands in for it there, 401 or 403, is taken for the same.
-    "bad key": Fault(Mode.BAD_KEY, REFUSED),
+    "bad key": Fault(
+        Mode.BAD_KEY,
+        REFUSED,
+        but={
+            "world_bank": FAILED,  # no key is known there, so it is not the key
+            "us_treasury": FAILED,
+            "yahoo": FAILED,
+        },
+    ),
     "garbage": Fault(Mode.GARBAGE, FAILED),
     "half": Fault(Mode.HALF, FAILED),
     "drip": Fault(Mode.DRIP, FAILED, policy=SHORT),

@@ -39,6 +39,7 @@ DOCUMENTED = [
     Documented("news", 200, CURRENCY, "success"),
     Documented("news", 200, [], "empty"),
     Documented("news", 200, ['Access Denied for user 0 "Benzinga News API"'], "entitlement", 86_400),
+    Documented("news", 401, ['Access denied for user 0 "anonymous"'], "auth", 300),
     Documented("news", 403, {"message": "Forbidden"}, "entitlement", 86_400),
     Documented("news", 400, '"Invalid or Missing Query Parameters"', "caller_error"),
     Documented("news", 404, None, "not_found"),

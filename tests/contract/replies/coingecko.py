@@ -25,6 +25,9 @@ def error(code: int, message: str) -> dict[str, object]:
 
 BY_BODY = {b"{}": "not_found"}
 PRO = "This request is limited to PRO API subscribers. ..."
+PRO_KEY = "If you are using Pro API key, please change your root URL from ... to pro-api.coingecko.com"
+DEMO_KEY = "If you are using Demo API key, please change your root URL from pro-api.coingecko.com to ..."
+LONG_AGO = "Public API users are limited to querying historical data within the past 365 days. ..."
 
 DOCUMENTED = [
     Documented("quote", 200, QUOTE, "success"),
@@ -37,6 +40,10 @@ DOCUMENTED = [
     Documented("quote", 401, {"error": error(10010, "Invalid API Key. ...")}, "auth", 300),
     Documented("quote", 401, {"error": error(10005, PRO)}, "entitlement", 86_400),
     Documented("quote", 403, error(10005, PRO), "entitlement", 86_400),
+    Documented("quote", 400, error(10010, PRO_KEY), "auth", 300),
+    Documented("quote", 400, {"error_code": 10010, "status": {"error_message": PRO_KEY}}, "auth", 300),
+    Documented("quote", 400, error(10011, DEMO_KEY), "auth", 300),
+    Documented("quote", 401, {"error": error(10012, LONG_AGO)}, "entitlement", 86_400),
     Documented("quote", 408, "", "provider_failure"),
     Documented("quote", 503, "", "provider_failure"),
 ]

@@ -30,6 +30,7 @@ DOCUMENTED = [
     Documented("filings", 200, SUBMISSIONS, "success"),
     Documented("filings", 200, NOTHING, "empty"),
     Documented("filings", 403, THRESHOLD, "rate_limit", 600, HTML),
+    Documented("filings", 200, THRESHOLD, "rate_limit", 600, HTML),
     Documented("filings", 429, "Too Many Requests", "rate_limit", 600),
     Documented("filings", 403, UNDECLARED, "auth", 300, HTML),
     Documented("filings", 200, UNDECLARED, "auth", 300, HTML),
@@ -37,3 +38,4 @@ DOCUMENTED = [
     Documented("filings", 502, BAD_GATEWAY, "provider_failure", None, HTML),
     Documented("filings", 503, "", "provider_failure", None, HTML),
 ]
+BY_STATUS = {401: "provider_failure", 403: "provider_failure"}  # there is no key

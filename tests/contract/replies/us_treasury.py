@@ -36,6 +36,7 @@ DOCUMENTED = [
     Documented("observations", 200, {**RATES, "data": []}, "not_found"),
     Documented("observations", 429, "", "rate_limit", 60),
     Documented("observations", 400, UNKNOWN_PARAMETER, "caller_error"),
-    Documented("observations", 403, "", "auth", 300),
+    Documented("observations", 403, "", "provider_failure"),
     Documented("observations", 500, "", "provider_failure"),
 ]
+BY_STATUS = {401: "provider_failure", 403: "provider_failure"}  # there is no key

@@ -45,3 +45,4 @@ DOCUMENTED = [
     ),
     Documented("observations", 502, BAD_GATEWAY, "provider_failure"),
 ]
+BY_STATUS = {401: "provider_failure", 403: "provider_failure"}  # there is no key

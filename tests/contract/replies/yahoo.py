@@ -41,6 +41,7 @@ LOST = {
 }
 CRUMB = {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}
 HTML = {"Content-Type": "text/html"}
+OLD = "<html><body>Unable to process request at this time -- error 999.</body></html>"
 EDGE = "Edge: Too Many Requests"
 
 DOCUMENTED = [
@@ -56,8 +57,10 @@ DOCUMENTED = [
             Documented(dataset, 200, EDGE, "rate_limit", 300, HTML),
             Documented(dataset, 404, {"chart": LOST}, "not_found"),
             Documented(dataset, 200, {"chart": LOST}, "not_found"),
-            Documented(dataset, 401, {"finance": CRUMB}, "auth", 300),
+            Documented(dataset, 401, {"finance": CRUMB}, "provider_failure"),
+            Documented(dataset, 999, OLD, "rate_limit", 300, HTML),
             Documented(dataset, 502, BAD_GATEWAY, "provider_failure"),
         )
     ),
 ]
+BY_STATUS = {401: "provider_failure", 403: "provider_failure", 999: "rate_limit"}

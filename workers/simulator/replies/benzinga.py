@@ -89,7 +89,7 @@ REPLIES = Replies(
     server_error=BROKEN,
     throttle=LIMIT,
     quota=LIMIT,  # none but the licence's own limit is documented
-    bad_key=Reply(401, {"message": "Unauthorized"}),  # undocumented
+    bad_key=Reply(401, ['Access denied for user 0 "anonymous"']),  # undocumented: as its clients report it
     no_path=Reply(404, None),
     bad_call=Reply(400, '"Invalid or Missing Query Parameters"', kind="application/json"),
 )
