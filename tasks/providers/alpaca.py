@@ -115,6 +115,10 @@ ROW = Provider(
         ),
     },
     matchers=(
+        # Unknown to it; others may have it.
+        Matcher(
+            Verdict.NOT_FOUND, "no such symbol", ("message",), "invalid symbol", statuses=frozenset({400})
+        ),
         # A word, a dot, and no more.
         Matcher(Verdict.AUTH, "the key is not valid", ("message",), equals="unauthorized.", statuses=_WHO),
         Matcher(Verdict.AUTH, "the key is not valid", ("message",), equals="forbidden.", statuses=_WHO),

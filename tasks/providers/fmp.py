@@ -103,6 +103,7 @@ ROW = Provider(
     },
     matchers=(
         Matcher(Verdict.QUOTA, "the day's requests are used up", _MESSAGE, "Limit Reach"),
+        Matcher(Verdict.QUOTA, "the day's requests are used up", ("error",), "Limit Reach"),
         Matcher(Verdict.AUTH, "the API key is not valid", _MESSAGE, "Invalid API KEY"),
         Matcher(Verdict.RETIRED, "this version of the API is retired", _MESSAGE, "Legacy Endpoint"),
         # A plan has endpoints, and of some of them only certain symbols.

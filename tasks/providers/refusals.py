@@ -41,11 +41,17 @@ class Reply:
     @property
     def is_html(self) -> bool:
         """Whether it is a page. XML is none, nor is a line of text that is only called one."""
-        start, kind = self.text[:100].lstrip().lower(), self.headers.get("content-type", "").lower()
+        start, kind = (
+            self.text[:300].lstrip("\ufeff \t\r\n").lower(),
+            self.headers.get("content-type", "").lower(),
+        )
         if not start:
             return "html" in kind
-        return (
-            start.startswith("<") and not start.startswith("<?xml") and ("xml" not in kind or "html" in kind)
+        return start.startswith("<") and (
+            "<html" in start
+            or "<!doctype html" in start
+            or "html" in kind
+            or ("xml" not in kind and not start.startswith("<?xml"))
         )
 
 
@@ -272,4 +278,4 @@ def _errors(document: object, depth: int = 0) -> Iterator[str]:
     if depth < _DEPTH and isinstance(document, dict):
         for name, value in document.items():
             if name.casefold() in _ERROR_MEMBERS:
-                yield from [value[:_MOST]] if isinstance(value, str) else _errors(value, depth + 1)
+                yield from _errors(value, depth + 1) if isinstance(value, dict) else _texts(value)

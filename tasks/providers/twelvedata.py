@@ -106,6 +106,7 @@ ROW = Provider(
     matchers=(
         # Both limits have code 429.
         Matcher(Verdict.QUOTA, "the day's credits are used up", ("message",), "API credits for the day"),
+        Matcher(Verdict.QUOTA, "the day's credits are used up", ("message",), "credits for the current day"),
         Matcher(Verdict.RATE_LIMIT, "the minute's credits are used up", ("code",), equals="429"),
         Matcher(Verdict.AUTH, "the API key is wrong or missing", ("code",), equals="401"),
         # A plan's limit comes as 403, or as 404.

@@ -9,6 +9,7 @@ from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
 from tasks.providers.symbols import Symbol
 
 _SERIES = re.compile(r"(?!ALL:)[A-Z0-9]+:[A-Z0-9._]+")  # all is every country: many series in one
+_OK = frozenset({200})
 _PERIOD = re.compile(r"([0-9]{4})(Q[1-4]|M[01][0-9])?")
 
 
@@ -72,6 +73,16 @@ ROW = Provider(
         Matcher(
             Verdict.NOT_FOUND, "the indicator is deleted or archived", (0, "message", 0, "id"), equals="175"
         ),
+        # The same in XML, whatever was asked for.
+        Matcher(Verdict.NOT_FOUND, "no such country or indicator", contains='message id="120"', statuses=_OK),
+        Matcher(
+            Verdict.NOT_FOUND,
+            "the indicator is deleted or archived",
+            contains='message id="175"',
+            statuses=_OK,
+        ),
+        # Its own errors are all 200.
+        Matcher(Verdict.PROVIDER_FAILURE, "its gateway knows no such path", statuses=frozenset({404})),
     ),
     # It asks for reasonable usage, and tells no number.
     key_required=False,

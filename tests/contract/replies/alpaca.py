@@ -56,7 +56,7 @@ DOCUMENTED = [
             Documented(dataset, 403, {"message": "forbidden."}, "auth", 300),
             Documented(dataset, 403, {"message": RECENT}, "entitlement", 86_400),
             Documented(dataset, 422, {"message": RECENT}, "entitlement", 86_400),
-            Documented(dataset, 400, {"message": "invalid symbol: ..."}, "caller_error"),
+            Documented(dataset, 400, {"message": "invalid symbol: ..."}, "not_found"),
             Documented(dataset, 502, BAD_GATEWAY, "provider_failure"),
         )
     ),

@@ -24,6 +24,7 @@ INVALID = message("120", "Invalid value", "The provided parameter value is not v
 ARCHIVED = message(
     "175", "Invalid format", "The indicator was not found. It may have been deleted or archived."
 )
+NOT_JSON = '<?xml version="1.0"?><wb:error><wb:message id="175" key="...">...</wb:message></wb:error>'
 XML = {"Content-Type": "text/xml"}
 
 DOCUMENTED = [
@@ -43,6 +44,8 @@ DOCUMENTED = [
         "provider_failure",
         headers=XML,
     ),
+    Documented("observations", 200, NOT_JSON, "not_found", headers=XML),
     Documented("observations", 502, BAD_GATEWAY, "provider_failure"),
 ]
-BY_STATUS = {401: "provider_failure", 403: "provider_failure"}  # there is no key
+# There is no key, and every error of its own is 200.
+BY_STATUS = {401: "provider_failure", 403: "provider_failure", 404: "provider_failure"}
