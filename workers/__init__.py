@@ -2,7 +2,7 @@
 
 What belongs here: how processes are started and wired. What does not: what a circuit or a provider is.
 
-    celery -A workers worker | beat | flower | circuits | refresh | latest | schedule | simulate
+    celery -A workers worker | beat | flower | circuits | refresh | latest | replies | schedule | simulate
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""``celery -A workers circuits | refresh | latest | schedule | simulate``, by Celery's own plug-in point.
+"""``celery -A workers circuits | refresh | latest | replies | schedule | simulate``, Celery's own plug-ins.
 
 Celery imports this module for every command of every app. One with a module ``tasks`` of its own has
 ``circuits`` too, so nothing of ours by that name is imported here, but by the command that needs it.
@@ -639,6 +639,45 @@ def simulate(service: str | None, mode: str | None, seconds: float | None, as_js
         _print({name: row["mode"] for name, row in client.providers().items()}, as_json)
     except SimulatorError as error:
         raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Clear)
+def replies() -> None:
+    """Keep what providers send, for the tests of their readers."""
+
+
+@replies.command("record", epilog="Example: celery -A workers replies record AAPL ^GSPC --provider yahoo")
+@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
+@click.option("--dataset", "datasets", multiple=True, help="What to ask for; all there are, unless said.")
+@click.option("--provider", "services", multiple=True, help="Whom to ask; all who have it, unless said.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("tests/replies/recorded"),
+    show_default=True,
+    help="Where the files go.",
+)
+@click.option(
+    "--rows", type=click.IntRange(1, 1_000), default=3, show_default=True, help="Most of each list."
+)
+def record_replies(
+    symbols: tuple[str, ...], datasets: tuple[str, ...], services: tuple[str, ...], out: Path, rows: int
+) -> None:
+    """Ask real providers about each SYMBOL, once for each dataset, and keep each reply as a file.
+
+    A call is one like any other: its circuit lets it, and hears of it. Taken out are keys, tokens, ids of
+    requests, cookies, addresses, links and authors, and most words of an article. LOOK THROUGH A FILE BEFORE
+    YOU HAND IT IN, and write in its "why" what is odd about it.
+    """
+    _need_market_data()
+    from workers.recording import record  # noqa: PLC0415 - see above
+
+    kept = 0
+    for told in record(symbols, datasets, services, out, rows):
+        click.echo(one_line(told.text))
+        kept += told.file is not None
+    if not kept:
+        raise click.ClickException("no reply was kept")
 
 
 @click.group(cls=_Clear)

@@ -30,6 +30,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import aclosing, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -104,10 +105,32 @@ class DelayedError(TransportError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class RawReply:
+    """A reply as it came.
+
+    Attributes:
+        status: HTTP status.
+        headers: Their names in any case; of several by one name the last.
+        body: Decompressed.
+    """
+
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+_heard: ContextVar[list[RawReply] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def overheard() -> Iterator[list[RawReply]]:
+    """The replies to the calls that this thread makes meanwhile: they hold whatever a provider says."""
+    replies: list[RawReply] = []
+    token = _heard.set(replies)
+    try:
+        yield replies
+    finally:
+        _heard.reset(token)
 
 
 def call(
@@ -157,6 +180,9 @@ def call(
         verdict = Verdict.DELAYED if isinstance(error, DelayedError) else Verdict.PROVIDER_FAILURE
         judgement = Judgement(verdict, detail=f"{provider.name} at {urlsplit(base_url).netloc}: {error}")
     else:
+        listener = _heard.get()
+        if listener is not None:
+            listener.append(reply)
         # Until when it is to be left alone, it says by its own clock.
         asked = sent_at(reply.headers) or datetime.now(UTC)
         judgement = judge(service, dataset, reply.status, reply.headers, reply.body, now=asked, symbol=symbol)
@@ -332,7 +358,7 @@ class _Edge:
         self._thread = threading.Thread(target=self._loop.run_forever, name="provider-http", daemon=True)
         self._thread.start()
 
-    def fetch(self, request: httpx2.Request, deadline: float, max_bytes: int) -> _Reply:
+    def fetch(self, request: httpx2.Request, deadline: float, max_bytes: int) -> RawReply:
         """Send, and take the whole reply.
 
         Raises:
@@ -363,7 +389,7 @@ class _Edge:
 
     async def _fetch(
         self, request: httpx2.Request, deadline: float, max_bytes: int
-    ) -> tuple[_Reply, list[str]]:
+    ) -> tuple[RawReply, list[str]]:
         """The reply with its body as it came, and how that is packed."""
         body, progress = bytearray(), _Progress()
         request.extensions["trace"] = progress.note
@@ -391,7 +417,7 @@ class _Edge:
         finally:
             await progress.leave()
         encodings = response.headers.get_list("content-encoding", split_commas=True)
-        return _Reply(response.status_code, dict(response.headers), bytes(body)), encodings
+        return RawReply(response.status_code, dict(response.headers), bytes(body)), encodings
 
     def _words(
         self, error: Exception, request: httpx2.Request, deadline: float, progress: _Progress, came: int

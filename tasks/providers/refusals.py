@@ -105,7 +105,7 @@ _LIMIT = r"\b(limits?|quotas?|thresholds?|allowance|allocation|credits?)\b"
 _OVER = r"\b(exceed|reached|hit\b|over\b|surpass|r[ua]n out|out of|used (up|all)|exhaust|violat)"
 _LIMITED = _any(
     r"too many (\w+ ){0,2}(requests?|calls|connections|queries|hits)",
-    rf"{_LIMIT}.{{0,40}}{_OVER}|{_OVER}.{{0,60}}{_LIMIT}|limit ?reach|quota ?violation",
+    rf"{_LIMIT}.{{0,40}}{_OVER}|{_OVER}.{{0,60}}{_LIMIT}|limit ?reach|quota ?violation|limit is \d",
     r"\bexceed\w* .{0,40}\b(requests|calls|usage|rate)\b|rate ?limited|throttl|\bslow down\b",
     r"\bno (more )?(credits|requests|calls|quota)\b|insufficient (\w+ )?(credits?|quota|balance|funds)",
     r"\berror (code:? ?)?(999|1015)\b",
@@ -148,6 +148,7 @@ _WHOSE = (
 _PLAN = _any(
     rf"\b{_WHOSE} (\w+ )?(plans?|tier|licen[cs]e)\b|\bfree (users|accounts?)\b|\bentitled?\b",
     r"\b(premium|upgrade|subscribe|subscribers?|subscriptions?)\b",
+    r"\b(don't|do not) have (\w+ )?(access|permission)",
 )
 _NO_ACCESS = _any(
     r"\b(have|granted?|without|requires?|no) (\w+ )?(access|permission)|\bpermi(t|ss)",
@@ -163,7 +164,7 @@ _IN_BETWEEN = _any(
 _BLOCKED = _any(
     r"access denied|access (to .{0,40})?(was |is |has been )?(blocked|denied)|unusual traffic",
     r"\bbots?\b|\bproxy\b",
-    r"\b(request|you|ip|address|client|traffic)( \S+)? (has been |have been |was |were |is |are )?"
+    r"\b(request|you|ip|address|client|traffic)( \S+)? ((has|have) been |was |were |is |are )?(\w+ )?"
     r"(blocked|rejected|banned|blacklisted|denied)|security (policy|rule)",
     r"\b(country|region|location)\b.{0,40}(not (allowed|supported|available)|blocked|restricted)",
 )

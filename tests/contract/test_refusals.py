@@ -652,6 +652,7 @@ GATEWAYS = [
     (403, TEXT, "Forbidden", "any reverse proxy"),
     (403, TEXT, "Access denied", "any reverse proxy"),
     (403, {}, {"message": "Access Denied"}, "any gateway that speaks JSON"),
+    (403, {}, {"error": "Your IP has been temporarily banned for abuse"}, "any gateway that speaks JSON"),
     (403, {}, {"error": "Your IP address has been blocked"}, "any gateway that speaks JSON"),
     (403, {}, {"incident_id": "1-2-3", "hostName": "a"}, "Imperva, to a client that asks for JSON"),
     (403, {}, {"url": "https://geo.captcha-delivery.com/captcha/?x"}, "DataDome"),
@@ -765,6 +766,9 @@ def test_a_refused_key_is_certain_only_in_the_providers_own_words(status: int) -
         (404, "<html>no such page</html>", "provider_failure"),
         (500, {"error": "Invalid API key"}, "provider_failure"),
         (200, {"error": "Invalid API key"}, "auth"),
+        (200, {"error": "You don't have access to this resource."}, "entitlement"),
+        (200, {"error": "Our standard rate limit is 5 requests per minute"}, "rate_limit"),
+        (200, {"error": ["EGeneral:Too many requests"]}, "rate_limit"),
         (200, {"c": "Invalid API key"}, "provider_failure"),
     ],
 )
