@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import unescape
 from http import HTTPStatus
+from itertools import islice
 
 from tasks.providers.documents import ABSENT
 from tasks.providers.holds import has_retry_after, said_window
@@ -85,7 +86,7 @@ _WHO = frozenset({401, 403})
 _MISSING = frozenset({404, 410})
 _WRONG_CALL = frozenset({400, 422})
 
-_MOST = 8_000  # characters that are looked at: who refuses, says so soon
+_MOST, _MOST_TEXTS = 8_000, 100  # characters and texts that are looked at: who refuses, says so soon
 _DEPTH = 4
 _PLAIN = str.maketrans('_-*`"\N{RIGHT SINGLE QUOTATION MARK}', "     '")
 # Where an error is told under a status that tells of none.
@@ -178,9 +179,10 @@ _NO_SUCH = _any(
 
 def refusal(provider: Provider, reply: Reply) -> Refusal | None:
     """What a reply means whose status is no success; None for 2xx, whose body decides."""
-    status, text = reply.status, _said(reply)
+    status = reply.status
     if status in range(200, 300):
         return None
+    text = _said(reply)
     if status in range(400, 500):
         limited = _limited(provider, text)
         if limited or status in _TOO_MANY:
@@ -263,7 +265,8 @@ def _said(reply: Reply) -> str:
 
 
 def _plain(texts: Iterable[str]) -> str:
-    return " ".join(" . ".join(texts)[:_MOST].casefold().translate(_PLAIN).split())
+    first = " . ".join(islice(texts, _MOST_TEXTS))[:_MOST]
+    return " ".join(first.casefold().translate(_PLAIN).split())
 
 
 def _texts(value: object, depth: int = 0) -> Iterator[str]:

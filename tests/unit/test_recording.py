@@ -96,7 +96,7 @@ def test_few_rows_and_few_words_are_kept_and_columns_stay_of_one_length() -> Non
     news = RawReply(200, {}, encoded([{**MODULES["finnhub"].NEWS[0], "summary": "word " * 100}]))
     case = recorded("finnhub", "news", "AAPL", news, keys=set(), rows=2, day="2026-11-30")
     summary = case["json"][0]["summary"]
-    assert (len(summary) <= 80, summary.endswith("word ...")) == (True, True)
+    assert (len(summary) <= 80, summary.endswith(" ...")) == (True, True)
     table = case_of(("Date,Open\n" + "2026-11-27,1\n" * 50).encode(), rows=2)
     assert table["body"] == "Date,Open\n2026-11-27,1\n2026-11-27,1\n"
 
