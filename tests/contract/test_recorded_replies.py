@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import InvalidSymbolError
+from tasks.errors import InvalidSymbolError, UnknownDatasetError
 from tasks.providers import PROVIDERS, Verdict, judge
 from tasks.records import as_json
 
@@ -77,8 +77,8 @@ def differences(reply: Mapping[str, Any]) -> list[str]:
     asked = (reply["provider"], reply["dataset"], reply["status"], reply["headers"], body.encode())
     try:
         judgement = judge(*asked, now=NOW, symbol=reply["symbol"])
-    except InvalidSymbolError as error:
-        return [f"symbol: {error}"]
+    except (InvalidSymbolError, UnknownDatasetError) as error:
+        return [str(error)]
     if judgement.verdict != reply["verdict"]:
         return [f"verdict: {judgement.verdict.value} ({judgement.detail}), not {reply['verdict']}"]
     found = []
