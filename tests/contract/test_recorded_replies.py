@@ -4,6 +4,7 @@ A reply is a file, and needs no code. `REPLY` names its members.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,3 +105,10 @@ def test_a_recorded_reply_is_what_its_file_says(path: Path) -> None:
     reply = json.loads(path.read_text("utf-8"))
     found = faults(path.stem, reply) or differences(reply)
     assert not found, "\n".join([f"{path.stem}: {reply.get('why', '')}", *found])
+
+
+def test_the_recorded_replies_are_of_the_whole_catalogue() -> None:
+    of = Counter(json.loads(path.read_text("utf-8"))["provider"] for path in FILES)
+    few = {name: of[name] for name, row in PROVIDERS.items() if row.retired is None and of[name] < 5}
+    assert len(FILES) >= 150
+    assert not few, f"five of each provider, at least: {few}"
