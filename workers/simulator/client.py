@@ -47,6 +47,15 @@ class SimulatorClient:
         """
         self._ask("POST", "/quotas", json={"faster": faster})
 
+    def make_odd(self, rows: float = 0.0, delisted: float = 0.0) -> None:
+        """Let every provider send odd rows, and know some symbols no more.
+
+        Args:
+            rows: Which part of all rows is odd, 0 to 1.
+            delisted: Which part of all symbols is gone, 0 to 1.
+        """
+        self._ask("POST", "/oddities", json={"rows": rows, "delisted": delisted})
+
     def providers(self) -> dict[str, dict[str, Any]]:
         """Every provider's state: mode, base_url, port, calls, in_flight, refusals, above, …."""
         return cast("dict[str, dict[str, Any]]", self._ask("GET", "/providers"))
@@ -62,7 +71,7 @@ class SimulatorClient:
         return cast("list[dict[str, Any]]", self._ask("GET", "/calls", params=params))
 
     def reset(self) -> None:
-        """Default modes, no calls, and the quotas there were at the start."""
+        """Default modes, no calls, nothing odd, and the quotas there were at the start."""
         self._ask("POST", "/reset")
 
     def _ask(self, method: str, path: str, **what: Any) -> object:

@@ -7,11 +7,14 @@ Control API, JSON both ways; an error is `{"error": message}` with status 400 or
     GET  /providers/<service>  the same of one
     POST /providers/<service>  {"mode": "slow", "seconds": 0.5}; its new state
     GET  /calls[?service=]     the last 10 000 calls: at, service, path, symbol, mode, status;
-                               &since=: those after that Unix time
+                               &since=: those after that Unix time; where rows may be odd, how many
+                               there were and how many of them were
+    POST /oddities             {"rows": 0.01, "delisted": 0.02}: which part of all rows is odd, and which
+                               part of all symbols nobody knows any more
     POST /quotas               {"faster": 144}: calls above the documented quotas are refused, windows of an
                                hour and more so many times shorter, a month as a day; null: none is.
                                Forgets the counts
-    POST /reset                default modes, no calls, the quotas there were at the start
+    POST /reset                default modes, no calls, nothing odd, the quotas there were at the start
 """
 
 import asyncio
@@ -30,6 +33,7 @@ from tornado.web import Application, RequestHandler
 
 from tasks.providers.catalogue import PROVIDERS, find_provider
 from workers.simulator.modes import Mode, mode_named
+from workers.simulator.oddities import Oddities
 from workers.simulator.replies import REPLIES
 from workers.simulator.station import Call, Station, bound_socket
 
@@ -139,6 +143,7 @@ def _control(stations: dict[str, Station], calls: deque[Call], faster: float | N
         (r"/providers/([^/]+)", _Provider, shared),
         (r"/calls", _Calls, shared),
         (r"/quotas", _Quotas, shared),
+        (r"/oddities", _Oddities, shared),
         (r"/reset", _Reset, shared),
     ]
     return HTTPServer(Application(routes, log_function=lambda _: None))
@@ -220,6 +225,18 @@ class _Quotas(_Base):
         self.answer({service: station.state() for service, station in self.stations.items()})
 
 
+class _Oddities(_Base):
+    def post(self) -> None:
+        try:
+            wanted = _parts(self.request.body)
+        except ValueError as error:
+            self.fail(HTTPStatus.BAD_REQUEST, str(error))
+            return
+        for station in self.stations.values():
+            station.oddities = wanted
+        self.answer(asdict(wanted))
+
+
 class _Reset(_Base):
     def post(self) -> None:
         for station in self.stations.values():
@@ -228,6 +245,17 @@ class _Reset(_Base):
             station.clear()
         self.calls.clear()
         self.answer({})
+
+
+def _parts(body: bytes) -> Oddities:
+    try:
+        wanted = json.loads(body)
+        parts = {name: float(wanted.get(name, 0)) for name in ("rows", "delisted")}
+        if all(0 <= part <= 1 for part in parts.values()):
+            return Oddities(**parts)
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise ValueError('the body must be JSON such as {"rows": 0.01, "delisted": 0.02}, each from 0 to 1')
 
 
 def _factor(body: bytes) -> float | None:

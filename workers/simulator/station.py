@@ -28,6 +28,7 @@ from tornado.web import Application, RequestHandler
 
 from tasks.providers.rows import Endpoint, Provider
 from workers.simulator.modes import DEFAULT_SECONDS, Mode
+from workers.simulator.oddities import Oddities, Spoiler
 from workers.simulator.quotas import Quotas
 from workers.simulator.replies import REPLIES, Reply
 
@@ -48,6 +49,8 @@ class Call:
         symbol: About what; empty where the request names none.
         mode: The provider's mode then.
         status: The HTTP status sent; None while, or because, none was.
+        rows: How many rows a success had, where some may be odd; 0 elsewhere.
+        odd: How many of them were.
     """
 
     at: float
@@ -56,6 +59,8 @@ class Call:
     symbol: str
     mode: Mode
     status: int | None = None
+    rows: int = 0
+    odd: int = 0
 
 
 class _Server(HTTPServer):
@@ -117,6 +122,7 @@ class Station:
         self._application = Application([(r".*", _Handler, {"station": self})], log_function=_silent)
         self._server = _Server(self._application)
         self._walks: dict[tuple[str, str], tuple[random.Random, Decimal]] = {}
+        self._chance = random.Random(provider.service)  # noqa: S311 - no secret
         self._socket: socket.socket | None = bound_socket(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.mode, self.seconds = Mode.DOWN, 0.0
@@ -142,6 +148,7 @@ class Station:
         self.max_in_flight = self.in_flight
         self._server.accepted = 0
         self._walks.clear()
+        self.oddities = Oddities()
         self.enforce_quotas(self._faster)
 
     def enforce_quotas(self, faster: float | None) -> None:
@@ -216,8 +223,13 @@ class Station:
         finally:
             self.in_flight -= 1
 
-    def reply(self, request: HTTPServerRequest) -> Reply:
-        """What the provider says to a request, in its present mode."""
+    def reply(self, request: HTTPServerRequest, call: Call) -> Reply:
+        """What the provider says to a request, in its present mode.
+
+        Args:
+            request: What is asked.
+            call: Where it is written down how many rows there are, and odd ones.
+        """
         replies = REPLIES[self.provider.service]
         documented = {
             Mode.SERVER_ERROR: replies.server_error,
@@ -236,9 +248,13 @@ class Station:
         if not symbol:
             return replies.bad_call or replies.no_path
         answers = replies.endpoints[dataset]
-        if symbol.startswith(_UNKNOWN):
+        if symbol.startswith(_UNKNOWN) or self.oddities.is_delisted(symbol):
             return answers.unknown_symbol
         body = answers.live(answers.sample, symbol, self._price(dataset, symbol), datetime.now(UTC))
+        if self.oddities.rows:
+            spoiler = Spoiler(self.oddities.rows, self._chance)
+            body = spoiler.spoil(body)
+            call.rows, call.odd = spoiler.rows, spoiler.odd
         return self._told_wrong(Reply(200, body, kind=answers.kind), request)
 
     def _told_wrong(self, reply: Reply, request: HTTPServerRequest) -> Reply:
@@ -324,7 +340,7 @@ class _Handler(RequestHandler):
             if station.mode is Mode.HANG:
                 await self._gone.wait()
             else:
-                await self._answer(call, station.reply(request))
+                await self._answer(call, station.reply(request, call))
 
     async def _answer(self, call: Call, reply: Reply) -> None:
         # Alpha Vantage tells the caller's key back, where its documentation has REDACTED.
