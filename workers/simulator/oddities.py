@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FEWEST_COLUMNS = 3
-_FEWEST_CELLS = 4  # of an array that is a row: fewer are a pair of something
+_FEWEST_CELLS = 2  # of an array that is a row
 _PARTS = 10_000
 
 
