@@ -28,7 +28,7 @@ def quote(reply: Node) -> Fields | None:
     if not coins:
         return None
     coin = coins[0]
-    if coin.value == {"id": coin.child("id").value}:  # undocumented: one it knows, but has no price of
+    if coin.maybe(Node.number, "usd") is None:  # undocumented: one it knows, but has no price of
         raise NothingError(f"{coin.path} has no price", "no_trade")
     return {
         "symbol": coin.symbol("id", _PREFIX),

@@ -32,7 +32,7 @@ _EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzin
 _NUMERAL = re.compile(r"[+-]?([0-9]{1,28}(\.[0-9]{0,28})?|\.[0-9]{1,28})([eE][+-]?[0-9]{1,2})?")
 _ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NO_TEXT = frozenset(("", "none", "null"))
-_NO_NUMBER = _NO_TEXT | {"na", "n/a", "nan", "-", "--"}  # of a text these may be all there is to say
+_NO_NUMBER = _NO_TEXT | {"na", "n/a", "n/d", "nan", "-", "--"}  # of a text these may be all there is to say
 _MAX_DIGITS = 28  # decimal's default precision: what fits is exact under every operation used here
 _MAX_MAGNITUDE = Decimal(10) ** 15  # above any price, and above any day's volume
 _MAX_AMOUNT = Decimal(10) ** 21  # above any economy, in any currency
@@ -235,8 +235,16 @@ class Node:
         return each(self.rows(), read)
 
     def columns(self, *names: str) -> list["Node"]:
-        """Arrays of one length, side by side in the object here, as an object for each place."""
+        """Arrays of one length, side by side in the object here, as an object for each place.
+
+        One that is null has nothing in any place.
+        """
         columns = [[element.value for element in self.child(name).rows()] for name in names]
+        length = max(map(len, columns))
+        columns = [
+            [None] * length if self.child(name).value is None else column
+            for name, column in zip(names, columns, strict=True)
+        ]
         if len({len(column) for column in columns}) > 1:
             raise SchemaDriftError(f"{self.path} has columns of different lengths")
         return [
@@ -357,7 +365,8 @@ class Node:
 
     def _numeral(self, key: str, kind: str, unit: str = "") -> Decimal:
         node = self.child(key)
-        if _says_nothing(node.value):
+        told = node.value.removesuffix(unit) if isinstance(node.value, str) else node.value
+        if _says_nothing(told):
             raise NothingError(f"{node.path} is no number")
         text = self.text(key).removesuffix(unit)
         if not _NUMERAL.fullmatch(text):

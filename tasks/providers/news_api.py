@@ -20,12 +20,16 @@ def _article(row: Node) -> Fields:
         "published_at": row.instant("publishedAt"),
         "title": row.prose("title"),
         "author": row.maybe(Node.prose, "author"),
-        "source": row.child("source").maybe(Node.prose, "name"),
+        "source": row.maybe(_name, "source"),
         "url": row.link("url"),
         "excerpt": row.maybe(Node.prose, "description"),
         "body": row.maybe(Node.prose, "content"),  # its first 200 characters
         "image_url": row.maybe(Node.url, "urlToImage"),
     }
+
+
+def _name(row: Node, key: str) -> str | None:
+    return row.child(key).maybe(Node.prose, "name")
 
 
 ROW = Provider(

@@ -73,13 +73,17 @@ def _article(row: Node) -> Fields:
         "published_at": row.instant("published_utc"),
         "title": row.prose("title"),
         "author": row.maybe(Node.prose, "author"),
-        "source": row.child("publisher").maybe(Node.prose, "name"),
+        "source": row.maybe(_name, "publisher"),
         "url": row.link("article_url"),
         "excerpt": row.maybe(Node.prose, "description"),
         "image_url": row.maybe(Node.url, "image_url"),
         "symbols": row.maybe(Node.texts, "tickers") or (),
         "tags": row.maybe(Node.texts, "keywords") or (),
     }
+
+
+def _name(row: Node, key: str) -> str | None:
+    return row.child(key).maybe(Node.prose, "name")
 
 
 ROW = Provider(

@@ -14,7 +14,8 @@ _PRICES = ("open", "high", "low", "close", "volume")
 
 def quote(reply: Node) -> Fields:
     """The head of a day's chart."""
-    head = _chart(reply).child("meta")
+    chart = _chart(reply)
+    head = chart.child("meta") if chart else Node({}, "$.chart.result")
     if head.maybe(Node.number, "regularMarketPrice") is None:  # as of a share that is delisted
         raise NothingError(f"{head.path}.regularMarketPrice is missing", "no_trade")
     return {
@@ -30,14 +31,14 @@ def quote(reply: Node) -> Fields:
 def bars(reply: Node) -> Rows:
     """Columns, null where nothing was traded; today may come twice, the live one last."""
     chart = _chart(reply)
+    if chart is None or (isinstance(chart.value, dict) and "timestamp" not in chart.value):
+        return Rows()
     head = chart.child("meta")
     common = {
         "symbol": head.symbol("symbol"),
         "zone": head.zone("exchangeTimezoneName"),
         "currency": head.maybe(Node.text, "currency"),
     }
-    if isinstance(chart.value, dict) and "timestamp" not in chart.value:
-        return Rows()
     return each(_rows(chart), lambda row: {**common, **_bar(row)})
 
 
@@ -49,11 +50,11 @@ def _bar(row: Node) -> Fields:
     }
 
 
-def _chart(reply: Node) -> Node:
+def _chart(reply: Node) -> Node | None:
     results = reply.child("chart").child("result").rows()
-    if len(results) != 1:
-        raise SchemaDriftError("$.chart.result is not one chart")
-    return results[0]
+    if len(results) > 1:
+        raise SchemaDriftError("$.chart.result is more than one chart")
+    return results[0] if results else None
 
 
 def _rows(chart: Node) -> list[Node]:

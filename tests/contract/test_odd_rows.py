@@ -418,6 +418,38 @@ def test_bars_of_an_index_tell_no_adjustment() -> None:
     assert {bar.adjustment for bar in bars} == {"raw"}
 
 
+@pytest.mark.parametrize(
+    ("service", "dataset", "body"),
+    [
+        ("yahoo", "quote", {"chart": {"result": [], "error": None}}),
+        ("yahoo", "bars", {"chart": {"result": None, "error": None}}),
+        ("coingecko", "quote", {"bitcoin": {"last_updated_at": 1779092258}}),
+        ("tradier", "bars", {"history": {"day": None}}),
+        ("finnhub", "bars", {**dict.fromkeys("tohlcv"), "s": "ok"}),
+        ("world_bank", "observations", [{"page": 0, "pages": 0, "total": 0}, None]),
+    ],
+)
+def test_a_known_symbol_without_anything_now_is_empty(service: str, dataset: str, body: object) -> None:
+    assert judge(service, dataset, 200, {}, encoded(body)).verdict == "empty"
+
+
+def test_what_is_beside_a_row_and_null_costs_no_row() -> None:
+    quote = {**MODULES["alpha_vantage"].QUOTE, "10. change percent": "None%", "06. volume": "N/D"}
+    found = judge("alpha_vantage", "quote", 200, {}, encoded({"Global Quote": quote})).record
+    assert (found.change_percent, found.volume) == (None, None)
+    for service, name in (("news_api", "source"), ("polygon", "publisher")):
+        reply = next(r for s, r in SUCCESSES if (s, r.dataset) == (service, "news"))
+        body = encoded(replaced(copy(reply.body), name, None))
+        judgement = judge(service, "news", 200, {}, body)
+        assert {article.source for article in judgement.record} == {None}
+        assert "malformed" not in judgement.left_out
+    chart = copy(MODULES["yahoo"].CHART)
+    (columns,) = chart["chart"]["result"][0]["indicators"]["quote"]
+    columns["volume"] = None
+    (bar,) = judge("yahoo", "bars", 200, {}, encoded(chart), symbol="AAPL").record
+    assert (bar.close, bar.volume) == (Decimal("231.41"), None)
+
+
 def test_a_list_that_is_null_is_a_list_without_rows() -> None:
     for service, body in (
         ("alpaca", {"bars": None, "next_page_token": None}),
