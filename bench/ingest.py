@@ -56,7 +56,7 @@ TABLES = (
     ("observations", "auto", "world_bank", 35, 200),
     ("observations", "auto", "us_treasury", 35, 200),
     ("reference", "auto", "openfigi", 35, 60),
-    ("bars", "stooq", "stooq", 35, 200),
+    ("bars", "yahoo", "yahoo", 35, 200),
     ("quote", TOO_FAST, TOO_FAST, 35, 200),
 )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilience.errors import UNREADABLE, StoreUnavailableError
 from resilience.stores import shared_scripts
-from tasks.providers import find_provider
+from tasks.providers import PROVIDERS, find_provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +83,10 @@ def forget(service: str) -> None:
 
 
 def add_to(rows: Iterable[dict[str, Any]]) -> None:
-    """Put ``not_in_plan`` into circuits' plain JSON; where no store answers, nothing is known."""
+    """Put what is known of providers into circuits' plain JSON: ``not_in_plan`` and ``provider_note``.
+
+    Where no store answers, nothing is known of plans.
+    """
     try:
         found = sorted(_read().items())
     except StoreUnavailableError:
@@ -95,6 +98,8 @@ def add_to(rows: Iterable[dict[str, Any]]) -> None:
         noted.setdefault(service, []).append(told)
     for row in rows:
         row["not_in_plan"] = noted.get(row["service"], [])
+        provider = PROVIDERS.get(row["service"])
+        row["provider_note"] = provider.note if provider else ""
 
 
 def _member(service: str, dataset: str, key: str, symbol: str) -> str:

@@ -13,7 +13,7 @@ from resilience.stores import default_store
 from tasks import entitlement, last_good, not_found
 from tasks.errors import UnknownDatasetError
 from tasks.fetch import is_retired, key_in_use, question_of, served_datasets
-from tasks.providers import clean_symbol, providers_of, resolve_adjustment
+from tasks.providers import clean_symbol, find_provider, providers_of, resolve_adjustment
 from tasks.reading import judged
 from tasks.settings import credential_of, provider_settings
 
@@ -260,7 +260,8 @@ def _obstacle(row: dict[str, Any], not_in_plan_until: str | None) -> tuple[str, 
     service, state, reason = row["service"], row["state"], row["reason"]
     reset = f"{CELERY} circuits reset {service}"
     if is_retired(service) or (state == CircuitState.OPEN and reason == Reason.RETIRED):
-        return f"{service} is retired", "take it off the schedule"
+        note = find_provider(service).note
+        return f"{service} is retired" + (f": {note}" if note else ""), "take it off the schedule"
     if state == CircuitState.FORCED_OPEN:
         said = f" ({row['note']})" if row["note"] else ""
         left = span(seconds_until(row["forced_until"]))

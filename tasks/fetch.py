@@ -256,7 +256,8 @@ def _equivalent(service: str, dataset: str, symbol: str, others: Sequence[str]) 
 
 def register(app: Celery) -> None:
     """Make the fetch tasks of every provider, and fit each breaker to its provider's limits and key."""
-    for service, row in PROVIDERS.items():
+    for service in PROVIDERS:
+        row = _row_in_use(service)
         breaker = get_circuit_breaker(service)
         rules = {"call_seconds": row.deadline_seconds, **CIRCUIT, **limits(row), **row.circuit}
         breaker.policy = breaker.policy.changed(rules)
@@ -315,6 +316,14 @@ def pace(quota: Quota) -> dict[str, Any]:
     }
 
 
+def _row_in_use(service: str) -> Provider:
+    """The row of a provider, as its plan has it."""
+    try:
+        return provider_settings().row(service)
+    except SettingsError:
+        return find_provider(service)  # the call itself says what is wrong with them
+
+
 def own_address(service: str) -> bool:
     """Whether a base URL is set by hand."""
     try:
@@ -350,7 +359,8 @@ def is_retired(service: str) -> bool:
 
 def is_set_up(service: str) -> bool:
     """Whether it can be asked: it is not gone, and has the key and the contact that it wants."""
-    row, settings = find_provider(service), provider_settings()
+    settings = provider_settings()
+    row = settings.row(service)
     has_key = settings.api_key(service) or not row.key_required
     has_contact = settings.contact(service) or not row.contact_required
     return bool(has_key and has_contact) and not is_retired(service)

@@ -5,6 +5,7 @@ Each provider of the catalogue has its variables; a new row brings its own:
     <SERVICE>_API_KEY    the key, as in FINNHUB_API_KEY; of a pair, `id:secret`
     <SERVICE>_BASE_URL   another address than the catalogue's, as for a local simulator
     <SERVICE>_CONTACT    who asks, where the provider wants to know (SEC_EDGAR_CONTACT)
+    <SERVICE>_PLAN       the plan the key is of, where plans are asked in different ways (COINGECKO_PLAN)
 
 And so has each dataset, for whoever fetches or reads it:
 
@@ -26,6 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.errors import MissingContactError, MissingKeyError, SettingsError
 from tasks.providers.catalogue import PROVIDERS, find_provider
+from tasks.providers.rows import Provider
 
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 _BAD_KEY = "it holds a space, a line break or a character beyond ASCII"
@@ -88,6 +90,11 @@ def _contact_problem(contact: str) -> str | None:
     return None if _CONTACT.fullmatch(contact) else "it holds no e-mail address, or more than plain ASCII"
 
 
+def _plan_problem(service: str, plan: str) -> str | None:
+    plans = PROVIDERS[service].plans
+    return None if plan in plans else f"it is none of {', '.join(plans)}"
+
+
 def _freshness_problem(variable: str, seconds: float, max_seconds: float | None) -> str | None:
     if max_seconds is None or seconds <= max_seconds:
         return None
@@ -118,6 +125,8 @@ class _Settings(BaseSettings):
             )
         elif isinstance(value, str) and str(field.field_name).endswith("_contact"):
             problem = _contact_problem(value)
+        elif isinstance(value, str) and str(field.field_name).endswith("_plan"):
+            problem = _plan_problem(str(field.field_name).removesuffix("_plan"), value)
         elif isinstance(value, float):
             name = str(field.field_name)
             problem = _freshness_problem(name, value, field.data.get(name.replace("_fresh_", "_max_")))
@@ -133,6 +142,7 @@ _fields |= {f"{service}_base_url": (str | None, None) for service in PROVIDERS}
 _fields |= {
     f"{service}_contact": (str | None, None) for service, row in PROVIDERS.items() if row.contact_required
 }
+_fields |= {f"{service}_plan": (str | None, None) for service, row in PROVIDERS.items() if row.plans}
 _fields |= {
     f"{dataset}_max_seconds": (float, Field(known.max_seconds, ge=1, le=LONGEST_SECONDS))
     for dataset, known in FRESHNESS.items()
@@ -175,10 +185,23 @@ class ProviderSettings:
         return None if secret is None else secret.get_secret_value()
 
     def fingerprint(self, service: str) -> str:
-        """Tells a service's keys, or contacts, apart without telling any; '' for none."""
+        """Tells a service's keys, or contacts, apart without telling any; '' for none.
+
+        A key under another plan is another one: what refused it was asked in the wrong way.
+        """
         key = self.api_key(service) or self.contact(service)
+        shown = f"{key} {self.plan(service) or ''}".strip().encode()
         salt = service.encode()[:16]
-        return "" if key is None else blake2b(key.encode(), digest_size=6, salt=salt).hexdigest()
+        return "" if key is None else blake2b(shown, digest_size=6, salt=salt).hexdigest()
+
+    def plan(self, service: str) -> str | None:
+        """The plan that is set for a service, None where none is, or it has no plans."""
+        plan: str | None = getattr(self._values, f"{find_provider(service).service}_plan", None)
+        return plan
+
+    def row(self, service: str) -> Provider:
+        """A service's row of the catalogue, as its plan has it."""
+        return find_provider(service).on(self.plan(service))
 
     def contact(self, service: str) -> str | None:
         """Who asks, None where nothing is set or nobody wants to know."""
@@ -191,7 +214,7 @@ class ProviderSettings:
 
     def base_url(self, service: str) -> str:
         """Where a service is asked: the variable, else the catalogue's address; no slash at the end."""
-        return self.base_url_override(service) or find_provider(service).base_url
+        return self.base_url_override(service) or self.row(service).base_url
 
     def base_url_override(self, service: str) -> str | None:
         """The address set by hand, None where none is."""
@@ -214,7 +237,7 @@ class ProviderSettings:
         return frozenset(text for service in PROVIDERS for text in self._spellings(service))
 
     def _spellings(self, service: str) -> frozenset[str]:
-        key, auth = self.api_key(service), PROVIDERS[service].auth
+        key, auth = self.api_key(service), self.row(service).auth
         if key is None:
             return frozenset()
         return auth.spellings(key) if auth else frozenset({key})
@@ -231,6 +254,11 @@ def _explained(error: ValidationError) -> SettingsError:
         )
     if variable.endswith("_CONTACT"):
         return SettingsError(variable, why, "write a name and an e-mail address")
+    if variable.endswith("_PLAN"):
+        first_plan = next(iter(PROVIDERS[variable.removesuffix("_PLAN").lower()].plans))
+        return SettingsError(
+            variable, f"{str(first['input'])[:80]!r}: {why}", f"write one of them; unset it is {first_plan}"
+        )
     if variable.endswith("_SECONDS"):
         shown = str(first["input"])[:80]
         longest = DAY if variable.startswith("NOT_FOUND") else LONGEST_SECONDS
@@ -267,9 +295,9 @@ def require_key(service: str, settings: ProviderSettings | None = None) -> str |
         MissingKeyError: It needs one; the message names the variable.
         UnknownServiceError: No such service.
     """
-    provider = find_provider(service)
-    key = (settings or provider_settings()).api_key(service)
-    if key is None and provider.key_required:
+    settings = settings or provider_settings()
+    key = settings.api_key(service)
+    if key is None and settings.row(service).key_required:
         raise MissingKeyError(f"{service.upper()}_API_KEY")
     return key
 

@@ -138,8 +138,8 @@ def _need_market_data() -> None:
         )
 
 
-def _add_not_in_plan(rows: list[dict[str, Any]]) -> None:
-    """What providers' plans lack; circuits of another app are of no such provider."""
+def _add_providers(rows: list[dict[str, Any]]) -> None:
+    """What is known of providers and their plans; circuits of another app are of no such provider."""
     if not _is_ours():
         return
     from tasks import entitlement  # noqa: PLC0415 - see above
@@ -199,12 +199,12 @@ def list_circuits(watch: float | None, as_json: bool) -> None:  # noqa: FBT001 -
 
 
 def _report() -> dict[str, Any]:
-    """As ``GET /circuit-breakers``, and what plans lack."""
+    """As ``GET /circuit-breakers``, and what is known of the providers."""
     report = publishing.report()
     rows = report["circuit_breakers"]
     if rows and not any(row["shared"] for row in rows):
         raise _store_lost()
-    _add_not_in_plan(report["circuit_breakers"])
+    _add_providers(report["circuit_breakers"])
     return report
 
 
@@ -767,9 +767,9 @@ def _known(service: str) -> CircuitBreaker:
 
 
 def _state(breaker: CircuitBreaker) -> dict[str, Any]:
-    """The circuit, and what its provider's plan lacks."""
+    """The circuit, and what is known of its provider."""
     row = breaker.get_state()
-    _add_not_in_plan([row])
+    _add_providers([row])
     return row
 
 

@@ -3,6 +3,8 @@
 Its symbols, by its documentation's examples (TSCO.LON, SHOP.TRT, GPV.TRV, MBG.DEX, RELIANCE.BSE, 600104.SHH,
 000002.SHZ) and by what its search and its LISTING_STATUS answer: BRK-B. No index is served as a share is.
 Currencies and coins have functions of their own; in its news a coin is CRYPTO:BTC.
+
+A free key has 25 requests a day, and since 2025-12-10 again no two in one second (finance-quote#546).
 """
 
 from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError, each

@@ -1,5 +1,9 @@
 """CoinGecko. Coins by their ids, bitcoin and not BTC; an unknown one is an empty object.
 
+A demo key and a paid one look alike, and each is refused (400, by code) where the other is asked for: which
+it is, COINGECKO_PLAN says. Codes and limits are those of "Errors & Rate Limits" in its documentation of 2026:
+100 calls a minute with a demo key; fewer and fewer without one (explored#166, zkool2#754).
+
 Many coins share a name such as BTC, so it is translated only for the best known, by its list /coins/list; all
 others are asked for by their id, as in COINGECKO:BITCOIN.
 """
@@ -11,13 +15,12 @@ from tasks.providers.symbols import Kind, Symbol
 
 _PREFIX = "COINGECKO:"
 _STATUSES = (("status",), ("error", "status"), ())  # an error stands in any of them
-_OTHER_KIND = (Verdict.AUTH, "the key is of the other kind: a demo's has one address, a paid plan's another")
 _CODES = {  # whatever the status: 429 is reported with 200, too, and 10010 comes with 400
     "429": (Verdict.RATE_LIMIT, "too many calls a minute"),
-    "10002": (Verdict.AUTH, "the API key is missing"),
+    "10002": (Verdict.AUTH, "it wants a key, of the demo plan or a paid one"),
     "10005": (Verdict.ENTITLEMENT, "the data is not in this plan"),
-    "10010": _OTHER_KIND,
-    "10011": _OTHER_KIND,
+    "10010": (Verdict.AUTH, "the key is a paid plan's: set COINGECKO_PLAN=pro"),
+    "10011": (Verdict.AUTH, "the key is the demo plan's: set COINGECKO_PLAN=demo"),
     "10012": (Verdict.ENTITLEMENT, "days so long ago are not in this plan"),
 }
 
@@ -98,7 +101,16 @@ ROW = Provider(
     service="coingecko",
     name="CoinGecko",
     base_url="https://api.coingecko.com/api/v3",
-    auth=Auth("header", "x-cg-demo-api-key"),  # a paid plan's key has another header, and another host
+    auth=Auth("header", "x-cg-demo-api-key"),
+    plans={
+        "demo": {},
+        "pro": {
+            "base_url": "https://pro-api.coingecko.com/api/v3",
+            "auth": Auth("header", "x-cg-pro-api-key"),
+            "quota": None,  # by what is paid
+            "key_required": True,
+        },
+    },
     endpoints={
         "quote": Endpoint(
             "/simple/price",

@@ -2,6 +2,8 @@
 
 Its symbols, by its list of exchanges (https://eodhd.com/list-of-stock-markets) and its pages of indices,
 currencies and coins: BRK-B.US, VOD.LSE, GSPC.INDX, EURUSD.FOREX, BTC-USD.CC.
+
+A free key has 20 calls a day, which starts at midnight in GMT ("API Limits" in its documentation, 2025-09).
 """
 
 from tasks.providers.documents import Fields, Node, Rows, each

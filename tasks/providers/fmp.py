@@ -3,6 +3,9 @@
 Its symbols, by its documentation (https://site.financialmodelingprep.com/developer/docs/stable): BRK-B,
 VOD.L, ^GSPC, EURUSD, BTCUSD, with the familiar suffixes. News of currencies and of coins have endpoints of
 their own.
+
+Asked for is its stable API. The versions before it answer 403, a legacy endpoint, to every key made after
+2025-08-31 (FinancialModelingPrep.NET#145, FinRobot#73).
 """
 
 from zoneinfo import ZoneInfo

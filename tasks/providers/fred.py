@@ -1,4 +1,7 @@
-"""FRED. Whatever the caller did wrong is 400, the key included; its message tells which."""
+"""FRED. Whatever the caller did wrong is 400, the key included; its message tells which.
+
+Its 120 calls a minute are counted by the second since 2026 (OpenBB#7527): two in each.
+"""
 
 import re
 
@@ -63,6 +66,6 @@ ROW = Provider(
         Matcher(Verdict.PROVIDER_FAILURE, "locked", statuses=frozenset({423})),
     ),
     statuses=_WRONG,
-    quota=Quota(120, 60),
+    quota=Quota(2, 1),
     rate_hold=60.0,
 )

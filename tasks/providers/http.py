@@ -40,7 +40,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from tasks.errors import MissingSettingError
-from tasks.providers.catalogue import find_endpoint, find_provider
+from tasks.providers.catalogue import find_endpoint
 from tasks.providers.holds import AUTH_HOLD, RETIRED_HOLD, sent_at
 from tasks.providers.redaction import KeyFilter, redact
 from tasks.providers.rows import Endpoint, Provider, Verdict
@@ -160,10 +160,10 @@ def call(
     Raises:
         InputError: An unknown service or dataset, or an impossible symbol (see `tasks.errors`).
     """
-    provider = find_provider(service)
+    settings = settings or provider_settings()
+    provider = settings.row(service)
     endpoint = find_endpoint(provider, dataset)
     symbol = clean_symbol(symbol)
-    settings = settings or provider_settings()
     if provider.retired and settings.base_url_override(service) is None:
         return Judgement(Verdict.RETIRED, RETIRED_HOLD, f"{provider.name}: {provider.note}")
     try:

@@ -1,6 +1,7 @@
-"""IEX Cloud, retired. Its errors are plain text; 402 and 403 each stand for two things, told apart by it.
+"""IEX Cloud, retired on 2024-08-31, as it had announced on 2024-05-31.
 
-US shares were written as here, BRK.B.
+Its errors are plain text; 402 and 403 each stand for two things, told apart by it. US shares were written as
+here, BRK.B.
 """
 
 from datetime import date

@@ -2,6 +2,9 @@
 
 Its symbols, by its documentation of version 2 (https://marketstack.com/documentation_v2) and its users:
 BRK-B, VOD.L, with the familiar suffixes. Indices have endpoints of their own; it has no currencies, no coins.
+
+Version 2; the one before is frozen. Keys made at APILayer's own dashboard are asked for at
+api.apilayer.net/marketstack/v2, by MARKETSTACK_BASE_URL (its documentation, 2026).
 """
 
 from zoneinfo import ZoneInfo

@@ -1,5 +1,7 @@
 """OpenFIGI. A POST of mapping jobs, answered job by job: of one job, a list of one answer.
 
+Version 3, the only one there is since 2026-06-30 (its own notice of 2025-07-01).
+
 A ticker is Bloomberg's, BRK/B for BRK.B, and so is the code of an exchange, of the composite where a country
 has one (https://www.openfigi.com/api, values of exchCode). Indices are not asked for: of their tickers there
 are many. It has no pairs of currencies and no coins by such names.

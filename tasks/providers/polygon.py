@@ -1,4 +1,4 @@
-"""Polygon, named Massive since 2025-10-30: both hosts answer, and its keys stay.
+"""Polygon, named Massive since 2025-10-30: both hosts answer (api.polygon.io too), and its keys stay.
 
 Its symbols, by its documentation (https://massive.com/docs): BRK.B, I:SPX, C:EURUSD, X:BTCUSD. The snapshots
 and the news here are those of shares; it has no share listed outside the US.

@@ -1,7 +1,8 @@
 """Quandl, now Nasdaq Data Link. What an error means is in its code; 400 may be a bad key.
 
 Served are its time series, by database and dataset: LBMA:GOLD is LBMA/GOLD there. Its tables have columns of
-their own each, and no kind of record in common.
+their own each, and no kind of record in common. Most of the free series are gone: they answer 410 since 2024
+(OpenBB#6773, data-link-python#48).
 """
 
 from tasks.errors import InvalidSymbolError
@@ -81,9 +82,12 @@ ROW = Provider(
         ),
         Matcher(Verdict.ENTITLEMENT, "the series is not in this subscription", _CODE, "QEPx"),
         Matcher(Verdict.RETIRED, "the series is retired", _CODE, equals="QECx06", of_one_symbol=True),
+        Matcher(Verdict.RETIRED, "the series is retired", statuses=frozenset({410}), of_one_symbol=True),
     ),
     statuses=frozenset({404, 413, 414, 422}),
     plan_lists_symbols=True,
     quota=Quota(50_000, 86_400, burst=50),  # stays within 300 in ten seconds and 2 000 in ten minutes
     max_concurrent=1,
+    note="most of its free series are gone since 2024, and what is left is sold; FRED, the World Bank and "
+    "the ECB have many of them",
 )

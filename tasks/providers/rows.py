@@ -7,7 +7,7 @@ A row is data: where to ask, how to show the key, which replies mean what. Its c
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
@@ -321,7 +321,10 @@ class Provider:
         plan_lists_symbols: Whether a plan may have a dataset of some symbols only; that one is not in it then
             says nothing of the others.
         retired: The day the provider went away for good; it is not called unless a base URL is set by hand.
-        note: Why it was retired, and what to use instead.
+        note: What operators are to know of it: why it was retired, or what is left of it, and what to use
+            instead.
+        plans: Plans that are asked in another way, the one of this row first: name → the fields here that are
+            others in it. <SERVICE>_PLAN names the user's; unset it is the first.
         key_required: Whether it answers nobody without a key.
         contact_required: Whether it wants to know who asks: <SERVICE>_CONTACT is then the User-Agent.
     """
@@ -347,5 +350,10 @@ class Provider:
     plan_lists_symbols: bool = False
     retired: date | None = None
     note: str = ""
+    plans: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     key_required: bool = True
     contact_required: bool = False
+
+    def on(self, plan: str | None) -> "Provider":
+        """The row as one of its plans has it; None: the first."""
+        return replace(self, **self.plans[plan]) if plan else self

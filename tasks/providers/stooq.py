@@ -1,4 +1,10 @@
-"""Stooq. CSV, and errors are HTTP 200. Not recommended: undocumented, and its keys are behind a CAPTCHA."""
+"""Stooq, retired. CSV, and errors are HTTP 200.
+
+Since 2026-07-29 a program gets a page that wants a proof of work, with status 200 (finance-query#263,
+Vibe-Trading#1315): a proxy that a browser stands behind may be set as its address.
+"""
+
+from datetime import date
 
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, Rows
@@ -44,6 +50,13 @@ ROW = Provider(
         )
     },
     matchers=(
+        # Whoever stands in for it may have to solve the next one: nothing that a person must mend.
+        Matcher(
+            Verdict.PROVIDER_FAILURE,
+            "it wants a browser's proof of work",
+            contains="/__verify",
+            statuses=frozenset({200, 403, 429, 503}),
+        ),
         Matcher(
             Verdict.QUOTA,
             "the day's calls are used up",
@@ -57,4 +70,6 @@ ROW = Provider(
         Matcher(Verdict.NOT_FOUND, "no data for the symbol", contains="No data", statuses=frozenset({200})),
     ),
     # It tells neither how many calls a day it takes nor when its day starts.
+    retired=date(2026, 7, 29),
+    note="since 2026-07-29 it wants a browser's proof of work; Tiingo, Twelve Data and Yahoo have daily bars",
 )

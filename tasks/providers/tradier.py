@@ -84,8 +84,9 @@ ROW = Provider(
         ),
     ),
     statuses=frozenset({401}),
-    # Of market data with an account's token; a sandbox, at an address set by hand, has 60.
-    quota=Quota(120, 60),
+    quota=Quota(120, 60),  # of market data
+    # A sandbox's token is another than the account's; its prices are 15 minutes old.
+    plans={"live": {}, "sandbox": {"base_url": "https://sandbox.tradier.com/v1", "quota": Quota(60, 60)}},
     rate_hold=60.0,  # its minute starts with the first call
     reset=Reset("X-Ratelimit-Expiry", "unix_milliseconds"),
 )

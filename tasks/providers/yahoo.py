@@ -2,6 +2,9 @@
 
 Its symbols, by its help page "Exchanges and data providers" (SLN2310) and its pages of indices, currencies
 and coins: BRK-B, VOD.L, NOVO-B.CO, ^GSPC, EURUSD=X, BTC-USD; futures are GC=F.
+
+Since 2025 it answers 429 to who does not name a browser of today in full (moneymanagerex#7497,
+yahoo-finance2#982): the one named here is to be kept up to date.
 """
 
 from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
@@ -80,6 +83,10 @@ _SPELL = Spelling(
     coin="{base}-{quote}",
     own="=",
 )
+_BROWSER = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/150.0.0.0 Safari/537.36"
+)
 
 ROW = Provider(
     service="yahoo",
@@ -107,6 +114,6 @@ ROW = Provider(
     statuses=frozenset({401, 429}),  # 401 asks for a crumb
     # No limit is documented, nor how long one holds: rather too long than too short.
     rate_hold=300.0,
-    headers={"User-Agent": "Mozilla/5.0"},  # it turns away what does not look like a browser
+    headers={"User-Agent": _BROWSER},
     key_required=False,
 )

@@ -541,6 +541,17 @@ def test_a_limit_holds_as_long_as_its_provider_says(
     assert (judgement.verdict, judgement.hold_seconds) == ("rate_limit", hold)
 
 
+def test_what_a_person_can_mend_is_told_with_the_remedy() -> None:
+    told = MODULES["coingecko"]
+    for code, text, plan in ((10010, told.PRO_KEY, "pro"), (10011, told.DEMO_KEY, "demo")):
+        refused = judge("coingecko", "quote", 400, {}, encoded(told.error(code, text)))
+        assert (refused.verdict, f"set COINGECKO_PLAN={plan}" in refused.detail) == ("auth", True)
+    page = judge("stooq", "bars", 200, {}, encoded(MODULES["stooq"].PROOF_OF_WORK))
+    assert page.detail == "Stooq: it wants a browser's proof of work"
+    gone = judge("quandl", "observations", 410, {}, b"", symbol="LBMA:GOLD")
+    assert (gone.verdict, gone.hold_seconds) == ("retired", None), "its other series are asked for"
+
+
 def test_tradiers_used_up_minute_is_a_reply_it_documents() -> None:
     used_up = next(reply for name, reply in DOCUMENTED if name == "tradier" and reply.status == 429)
     headers = {**used_up.headers, "X-Ratelimit-Expiry": str(int(NOW.timestamp() * 1_000) + 20_000)}

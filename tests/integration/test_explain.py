@@ -53,7 +53,7 @@ def test_a_fresh_value_needs_nothing(system):
     assert found["remedy"] == "nothing"
     services = [row["service"] for row in found["providers"]]
     assert services[:3] == ["iex_cloud", "alpha_vantage", "finnhub"], "the dataset's order"
-    assert source(found, "iex_cloud")["obstacle"] == "iex_cloud is retired"
+    assert source(found, "iex_cloud")["obstacle"].startswith("iex_cloud is retired: all products were")
 
 
 def test_a_value_whose_circuit_is_open_tells_what_waits_and_who_else_can_be_asked(system):

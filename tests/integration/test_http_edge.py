@@ -205,7 +205,7 @@ def asking_with(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint | None = Non
     row = replace(PROVIDERS["finnhub"], **changed)
     if endpoint:
         row = replace(row, endpoints={"quote": endpoint})
-    monkeypatch.setattr(http, "find_provider", lambda _: row)
+    monkeypatch.setattr("tasks.settings.find_provider", lambda _: row)
 
 
 def sent(key: str = "sekret0123456789", **settings: str) -> str:
@@ -268,9 +268,6 @@ def test_a_key_is_shown_in_the_form_the_row_says(
 
 def test_without_a_key_a_provider_that_needs_none_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asking_with(monkeypatch, key_required=False)
-    monkeypatch.setattr(
-        "tasks.settings.find_provider", lambda _: replace(PROVIDERS["finnhub"], key_required=False)
-    )
     with server_saying(response(b'{"c": 261.74, "t": 1582641000}')) as (addresses, heard):
         settings = ProviderSettings(finnhub_base_url=addresses.base_url("finnhub"))
         assert call("finnhub", "quote", "AAPL", settings=settings).verdict == "success"
@@ -302,7 +299,7 @@ def test_csv_is_asked_for_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     row = PROVIDERS["finnhub"]
     row = replace(row, endpoints={"quote": Endpoint("/q/d/l/", parse, {"s": "{symbol}"}, reply="csv")})
-    monkeypatch.setattr(http, "find_provider", lambda _: row)
+    monkeypatch.setattr("tasks.settings.find_provider", lambda _: row)
     monkeypatch.setattr(verdicts, "find_provider", lambda _: row)
     for kind, verdict in (
         ("text/csv", "success"),

@@ -140,6 +140,7 @@ def asked_of(service: str) -> Asked:
 
 
 ASKED = {service: asked_of(service) for service in PROVIDERS}
+RETIRED = [service for service, row in PROVIDERS.items() if row.retired]
 
 
 class Round:
@@ -207,7 +208,8 @@ class Round:
     def heal(self) -> None:
         """The providers are well, an operator says so: what was parked runs, and readers have it."""
         self.system.simulator.reset()
-        self.system.simulator.set_mode("iex_cloud", Mode.OK)
+        for service in RETIRED:
+            self.system.simulator.set_mode(service, Mode.OK)
         for service in PROVIDERS:
             breaker = get_circuit_breaker(service)
             if self.fault.policy:
@@ -250,9 +252,10 @@ def test_every_provider_and_every_fault_end_as_the_table_says(
     circuits.write_text("\n".join(f"[{service}]\n{fields}\n" for service in PROVIDERS), "utf-8")
     system = System(tmp_path)
     try:
-        # IEX Cloud is gone and would not be asked, unless an address is set by hand.
-        iex_cloud = system.simulator.providers()["iex_cloud"]["base_url"]
-        own = {"IEX_CLOUD_BASE_URL": iex_cloud, "IEX_CLOUD_API_KEY": "SECRETKEY-iex_cloud-123"}
+        # Who is gone would not be asked, unless an address is set by hand.
+        simulated = system.simulator.providers()
+        own = {f"{service.upper()}_BASE_URL": simulated[service]["base_url"] for service in RETIRED}
+        own |= {f"{service.upper()}_API_KEY": f"SECRETKEY-{service}-123" for service in RETIRED}
         options = ("-l", "INFO", "-c", "8", "-n", "matrix@test", "--without-mingle", "--without-gossip")
         own["CIRCUITS_FILE"] = str(circuits)
         system.celery("matrix", "worker", *options, app="tests.patient", **own).ready()

@@ -25,6 +25,7 @@ def test_a_providers_settings_reach_the_workers(service: str) -> None:
     wanted = {f"{prefix}_BASE_URL"}
     wanted |= {f"{prefix}_API_KEY"} if row.auth else set()
     wanted |= {f"{prefix}_CONTACT"} if row.contact_required else set()
+    wanted |= {f"{prefix}_PLAN"} if row.plans else set()
     passed_on = set(re.findall(r"^    ([A-Z_]+):$", COMPOSE, re.MULTILINE))
     assert wanted <= passed_on
     told = (ROOT / ".env.example").read_text("utf-8")

@@ -41,6 +41,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
         monkeypatch.delenv(f"{service.upper()}_API_KEY", raising=False)
         monkeypatch.delenv(f"{service.upper()}_BASE_URL", raising=False)
         monkeypatch.delenv(f"{service.upper()}_CONTACT", raising=False)
+        monkeypatch.delenv(f"{service.upper()}_PLAN", raising=False)
     monkeypatch.chdir(tmp_path)
     provider_settings.cache_clear()
     yield
@@ -161,7 +162,7 @@ def test_a_row_of_the_catalogue_is_consistent(service: str) -> None:
     assert row.auth or not row.key_required
     for matcher in row.matchers:
         assert matcher.path or matcher.statuses, "a whole body may hold any text"
-    assert bool(row.retired) == bool(row.note)
+    assert not row.retired or row.note, "an operator is to know why, and what to use instead"
 
 
 def test_the_order_of_a_dataset_names_the_providers_that_serve_it() -> None:
@@ -246,6 +247,45 @@ def test_a_contact_is_asked_for_with_its_variable_and_must_hold_an_address(
         monkeypatch.setenv("SEC_EDGAR_CONTACT", bad)
         with pytest.raises(SettingsError, match=r"SEC_EDGAR_CONTACT: .+; write a name and an e-mail address"):
             ProviderSettings()
+
+
+def test_a_plan_may_be_asked_at_another_host_with_another_header_and_its_key_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    demo = ProviderSettings(coingecko_api_key=KEY)
+    assert demo.row("coingecko") == PROVIDERS["coingecko"]
+    assert ProviderSettings(coingecko_plan="demo").row("coingecko") == PROVIDERS["coingecko"]
+    monkeypatch.setenv("COINGECKO_PLAN", " pro ")
+    pro = ProviderSettings(coingecko_api_key=KEY)
+    assert pro.base_url("coingecko") == "https://pro-api.coingecko.com/api/v3"
+    auth = pro.row("coingecko").auth
+    assert auth is not None
+    assert auth.headers(KEY) == {"x-cg-pro-api-key": KEY}
+    assert pro.fingerprint("coingecko") != demo.fingerprint("coingecko"), "refused under the other plan"
+    assert KEY in frozenset(pro.keys())
+    own = ProviderSettings(coingecko_base_url="http://127.0.0.1:8901")
+    assert own.base_url("coingecko") == "http://127.0.0.1:8901", "an address set by hand counts more"
+    with pytest.raises(MissingKeyError, match="COINGECKO_API_KEY"):
+        require_key("coingecko", ProviderSettings())
+    monkeypatch.setenv("COINGECKO_PLAN", "gold")
+    with pytest.raises(
+        SettingsError,
+        match=r"^COINGECKO_PLAN: 'gold': it is none of demo, pro; write one of them; unset it is demo$",
+    ):
+        ProviderSettings()
+
+
+@pytest.mark.usefixtures("own_circuits")
+def test_a_plans_quota_is_its_circuits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADIER_PLAN", "sandbox")
+    monkeypatch.setenv("COINGECKO_PLAN", "pro")
+    register(Celery("catalogue", set_as_current=False))
+    assert get_circuit_breaker("tradier").policy.quota_calls == 60
+    assert get_circuit_breaker("coingecko").policy.quota_calls is None
+    monkeypatch.setenv("TRADIER_PLAN", "nonsense")
+    provider_settings.cache_clear()
+    register(Celery("catalogue", set_as_current=False))
+    assert get_circuit_breaker("tradier").policy.quota_calls == 120, "the call says what is wrong with it"
 
 
 def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:

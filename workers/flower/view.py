@@ -161,6 +161,7 @@ class Detail:
         facts = {
             "Failures": f"{row['failure_count']} in a row, {row['failure_threshold']} open it",
             "Last failure": f"{ago(last, now)}, {clock(last)}" if last else "",
+            "Provider": row["provider_note"],
             "Last error": row["last_error"] or "",
             "Opens for": span(row["timeout_seconds"]),
             "Probes": f"{row['half_open_in_flight']} in flight, {row['half_open_successes']} succeeded, "

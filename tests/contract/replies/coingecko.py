@@ -24,6 +24,9 @@ def error(code: int, message: str) -> dict[str, object]:
 
 
 BY_BODY = {b"{}": "not_found"}
+HOST = "If you are using {} API key, please change your root URL from {} to {}"
+PRO_KEY = HOST.format("Pro", "api.coingecko.com", "pro-api.coingecko.com")
+DEMO_KEY = HOST.format("Demo", "pro-api.coingecko.com", "api.coingecko.com")
 PRO = "This request is limited to PRO API subscribers. ..."
 PRO_KEY = "If you are using Pro API key, please change your root URL from ... to pro-api.coingecko.com"
 DEMO_KEY = "If you are using Demo API key, please change your root URL from pro-api.coingecko.com to ..."
@@ -38,6 +41,8 @@ DOCUMENTED = [
     Documented("quote", 200, LIMIT, "rate_limit", 60),
     Documented("quote", 401, error(10002, "API Key Missing"), "auth", 300),
     Documented("quote", 401, {"error": error(10010, "Invalid API Key. ...")}, "auth", 300),
+    Documented("quote", 400, error(10010, PRO_KEY), "auth", 300),
+    Documented("quote", 400, error(10011, DEMO_KEY), "auth", 300),
     Documented("quote", 401, {"error": error(10005, PRO)}, "entitlement", 86_400),
     Documented("quote", 403, error(10005, PRO), "entitlement", 86_400),
     Documented("quote", 400, error(10010, PRO_KEY), "auth", 300),

@@ -35,6 +35,8 @@ BAD_FILTER = "You cannot use start_date column as a filter."
 TOO_SLOW = "Your request took too long. Please try again later."
 GONE = error("QECx06", RETIRED)
 
+BY_STATUS = {410: "retired"}
+
 DOCUMENTED = [
     Documented("observations", 200, series(), "success"),
     Documented("observations", 200, series(data=[["2015-07-11", None]]), "success"),
@@ -58,6 +60,8 @@ DOCUMENTED = [
     Documented("observations", 403, error("QEPx04", NO_PERMISSION), "entitlement", 86_400),
     Documented("observations", 404, error("QECx02", NO_TABLE), "not_found"),
     Documented("observations", 404, GONE, "retired"),
+    Documented("observations", 410, GONE, "retired"),
+    Documented("observations", 410, "", "retired"),
     Documented("observations", 422, error("QESx08", BAD_FILTER), "caller_error"),
     Documented("observations", 503, error("QEXx01", TOO_SLOW), "provider_failure"),
     Documented("observations", 502, error("QEXx02", "..."), "provider_failure"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import MINUTE, Answers, Limit, Replies, Reply
+from workers.simulator.replies.reply import Answers, Limit, Replies, Reply
 
 
 def observations(sample: Mapping[str, object], _symbol: str, _price: Decimal, now: datetime) -> object:
@@ -51,5 +51,5 @@ REPLIES = Replies(
     ),
     no_path=_error(404, "Not Found"),  # undocumented
     bad_call=_error(400, "Bad Request.  Variable series_id is not set."),  # undocumented
-    limits=(Limit(120, MINUTE),),
+    limits=(Limit(2, 1),),
 )
