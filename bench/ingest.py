@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 import time
 import tomllib
@@ -57,6 +58,9 @@ TABLES = (
     ("observations", "auto", "us_treasury", 35, 200),
     ("reference", "auto", "openfigi", 35, 60),
     ("bars", "yahoo", "yahoo", 35, 200),
+    ("quote", "auto", "coinbase", 120, 60),
+    ("bars", "auto", "binance", 60, 60),
+    ("observations", "auto", "ecb", 35, 200),
     ("quote", TOO_FAST, TOO_FAST, 35, 200),
 )
 
@@ -87,7 +91,8 @@ def allowed(service: str, seconds: float) -> float:
 def symbol(dataset: str, service: str, number: int) -> str:
     """A symbol that a provider serves."""
     endpoint = PROVIDERS[service].endpoints[dataset]
-    name = f"{endpoint.example}{number:04}"
+    base, mark, rest = re.split(r"(-|$)", endpoint.example, maxsplit=1)
+    name = f"{base}{number:04}{mark}{rest}"
     try:
         endpoint.spelling(name)
     except InputError:  # a CIK

@@ -55,6 +55,14 @@ SPELLED: dict[tuple[str, str], tuple[str | None, ...]] = {
     ("yahoo", "bars"): ("BRK-B", "VOD.L", "^GSPC", "EURUSD=X", "BTC-USD"),
     ("stooq", "bars"): ("BRK-B.US", None, None, None, None),
     ("openfigi", "reference"): ("BRK/B", "VOD", None, None, None),
+    ("coinbase", "quote"): (None, None, None, None, "BTC-USD"),
+    ("coinbase", "bars"): (None, None, None, None, "BTC-USD"),
+    ("kraken", "quote"): (None, None, None, "EURUSD", "XBTUSD"),
+    ("kraken", "bars"): (None, None, None, "EURUSD", "XBTUSD"),
+    ("binance", "quote"): _NOTHING,  # its coins are not paid in USD
+    ("binance", "bars"): _NOTHING,
+    ("ecb", "quote"): (None, None, None, "USD", None),
+    ("ecb", "observations"): _NOTHING,
 }
 
 VENUES = {("twelvedata", "VOD.L"): "XLON"}

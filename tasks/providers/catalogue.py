@@ -37,6 +37,10 @@ _MODULES = (
     "yahoo",
     "stooq",
     "openfigi",
+    "coinbase",
+    "kraken",
+    "binance",
+    "ecb",
 )
 
 
@@ -52,11 +56,14 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "quote": (
             *("iex_cloud", "alpha_vantage", "finnhub"),
+            # Of coins, and of currencies: who trades in them.
+            *("coinbase", "kraken", "binance"),
             *("alpaca", "tradier", "twelvedata", "tiingo", "polygon", "fmp", "intrinio", "benzinga", "eodhd"),
-            *("marketstack", "yahoo", "coingecko"),
+            *("marketstack", "yahoo", "coingecko", "ecb"),
         ),
         "bars": (
             # Prices as they were traded first, by what the free plan allows,
+            *("coinbase", "kraken", "binance"),
             *("alpaca", "tiingo", "twelvedata", "polygon", "alpha_vantage", "eodhd", "marketstack"),
             "intrinio",
             # then those adjusted for splits, then for dividends, too.
@@ -68,7 +75,7 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("benzinga", "fmp", "eodhd", "intrinio", "iex_cloud", "news_api"),
         ),
         "filings": ("sec_edgar", "finnhub"),
-        "observations": ("fred", "quandl", "world_bank", "us_treasury"),
+        "observations": ("fred", "quandl", "world_bank", "us_treasury", "ecb"),
         "reference": ("openfigi",),
     }
 )

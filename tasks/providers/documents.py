@@ -252,6 +252,13 @@ class Node:
             for place, values in enumerate(zip(*columns, strict=True))
         ]
 
+    def named(self, *names: str) -> "Node":
+        """The array here as an object, its elements named by their places; those beyond are left out."""
+        cells = [cell.value for cell in self.rows()]
+        if len(cells) < len(names):
+            raise SchemaDriftError(f"{self.path} has less than {len(names)} elements")
+        return Node(dict(zip(names, cells, strict=False)), self.path)
+
     def items(self) -> list[tuple[str, "Node"]]:
         """The members of the object here, each with its key; null is an object without any.
 

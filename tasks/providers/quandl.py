@@ -32,7 +32,7 @@ def _observation(row: Node) -> Fields:
 
 
 # Prefixes of others: a series of theirs is not to be looked for here.
-_OTHERS = ("WB", "UST")
+_OTHERS = ("WB", "UST", "ECB")
 
 
 def dataset(symbol: Symbol) -> str:

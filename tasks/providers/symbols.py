@@ -197,7 +197,8 @@ class Spelling:
         fx: A pair of currencies, as in "{base}/{quote}".
         coin: The same, of a coin and what it is paid in,
         paid_in: which is one of these; empty for any.
-        own: Characters beside letters, digits and ._- in texts that may be its own, as the colon in I:SPX.
+        own: Characters beside letters, digits and ._- in texts that may be its own, as the colon in I:SPX;
+            None: it has none such.
     """
 
     dash: str = "."
@@ -207,7 +208,7 @@ class Spelling:
     fx: str = ""
     coin: str = ""
     paid_in: frozenset[str] = frozenset()
-    own: str = ""
+    own: str | None = ""
 
     def __call__(self, symbol: Symbol) -> str:
         """The provider's spelling.
@@ -237,7 +238,8 @@ class Spelling:
                 if self.paid_in and symbol.quote_currency not in self.paid_in:
                     return ""
                 return self.coin.format(base=symbol.base, quote=symbol.quote_currency)
-        own = re.fullmatch(rf"[A-Z0-9._\-{re.escape(self.own)}]+", symbol.text)
+        more = None if self.own is None else re.escape(self.own)
+        own = more is not None and re.fullmatch(rf"[A-Z0-9._\-{more}]+", symbol.text)
         return symbol.text if own and not _CIK.fullmatch(symbol.text) else ""
 
     def _share(self, symbol: Symbol) -> str:

@@ -191,8 +191,8 @@ def test_a_coin_never_gets_the_price_of_the_share_of_its_name(coin: str) -> None
 @pytest.mark.parametrize(
     ("dataset", "symbol", "services"),
     [
-        ("quote", "EUR/USD", ("twelvedata", "fmp", "eodhd", "yahoo")),
-        ("quote", "BTC-USD", ("twelvedata", "fmp", "eodhd", "yahoo", "coingecko")),
+        ("quote", "EUR/USD", ("kraken", "twelvedata", "fmp", "eodhd", "yahoo", "ecb")),
+        ("quote", "BTC-USD", ("coinbase", "kraken", "twelvedata", "fmp", "eodhd", "yahoo", "coingecko")),
         ("quote", "^GSPC", ("finnhub", "tradier", "twelvedata", "fmp", "eodhd", "yahoo")),
         ("reference", "VOD.L", ("openfigi",)),
         ("news", "VOD.L", ("fmp", "eodhd", "news_api")),

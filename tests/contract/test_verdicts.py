@@ -541,6 +541,97 @@ def test_a_limit_holds_as_long_as_its_provider_says(
     assert (judgement.verdict, judgement.hold_seconds) == ("rate_limit", hold)
 
 
+@pytest.mark.parametrize(
+    ("service", "symbol", "quote"),
+    [
+        (
+            "coinbase",
+            "BTC-USD",
+            ("92005.01", datetime(2026, 11, 20, 21, 0, 0, 124_567, tzinfo=UTC), "92005.01", "7483.10932112"),
+        ),
+        (
+            "kraken",
+            "BTC-EUR",
+            ("79243.40000", datetime(2025, 11, 20, 20, 59, 57, 827_736, tzinfo=UTC), None, None),
+        ),
+        (
+            "binance",
+            "BTC-USDT",
+            ("92005.00000200", datetime(2025, 11, 20, 21, tzinfo=UTC), "92004.99", "8913.30000000"),
+        ),
+    ],
+)
+def test_a_coins_last_trade_has_its_own_time(
+    service: str, symbol: str, quote: tuple[str, datetime, str | None, str | None]
+) -> None:
+    price, when, bid, volume = quote
+    found = judge(service, "quote", 200, {}, encoded(MODULES[service].QUOTE), symbol=symbol).record
+    assert (found.symbol, found.last_price, found.last_timestamp) == (symbol, Decimal(price), when)
+    assert (found.bid, found.volume) == (bid and Decimal(bid), volume and Decimal(volume))
+
+
+@pytest.mark.parametrize(
+    ("service", "symbol", "prices", "trades"),
+    [
+        ("coinbase", "BTC-USD", "91500.01 93000 90500.75 92005.01 7483.10932112", None),
+        ("kraken", "BTC-EUR", "78800.1 80100.0 78250.0 79243.4 1483.10932112", 20_321),
+        ("binance", "BTC-USDT", "91500.01 93000 90500.758 92005.000002 14897.06", 308_000),
+    ],
+)
+def test_a_coins_day_is_utcs_and_each_price_is_in_its_place(
+    service: str, symbol: str, prices: str, trades: int | None
+) -> None:
+    told = MODULES[service]
+    body = encoded(getattr(told, "KLINES", None) or getattr(told, "CANDLES", None) or told.BARS)
+    (bar,) = judge(service, "bars", 200, {}, body, symbol=symbol).record
+    assert (bar.open, bar.high, bar.low, bar.close, bar.volume) == tuple(map(Decimal, prices.split()))
+    assert (bar.timestamp, bar.trade_count) == (datetime(2025, 11, 20, tzinfo=UTC), trades)
+    assert (bar.interval, bar.adjustment) == ("1d", "raw")
+
+
+def test_the_ecbs_rate_is_of_its_day_and_a_holiday_has_none() -> None:
+    told = MODULES["ecb"]
+    rate = judge("ecb", "quote", 200, told.CSV, told.RATES.encode(), symbol="EUR/USD").record
+    assert rate.model_dump(exclude_none=True) == {
+        "provider": "ecb",
+        "symbol": "EUR/USD",
+        "last_price": Decimal("1.152"),
+        "last_timestamp": datetime(2026, 11, 20, tzinfo=UTC),
+        "currency": "USD",
+        "is_delayed": True,
+    }
+    series = "ECB:EXR:D.USD.EUR.SP00.A"
+    found = judge("ecb", "observations", 200, told.CSV, told.HOLIDAY.encode(), symbol=series).record
+    assert [(row.series_id, row.date, row.value, row.frequency) for row in found] == [
+        (series, date(2026, 4, 2), Decimal("1.15"), "D"),
+        (series, date(2026, 4, 3), None, "D"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("period", "first"),
+    [
+        ("2026", date(2026, 1, 1)),
+        ("2026-S2", date(2026, 7, 1)),
+        ("2026-Q4", date(2026, 10, 1)),
+        ("2026-02", date(2026, 2, 1)),
+        ("2026-W05", date(2026, 1, 26)),
+        ("2026-11-20", date(2026, 11, 20)),
+        ("2026-S3", None),
+        ("2026-W54", None),
+        ("2026-13", None),
+        ("2026-02-30", None),
+        ("20261120", None),
+    ],
+)
+def test_a_period_of_the_ecbs_begins_on_its_first_day(period: str, first: date | None) -> None:
+    told = MODULES["ecb"]
+    body = told.lines(told.rate(period, "1.152"), told.rate("2026-11-19", "1.1")).encode()
+    found = judge("ecb", "observations", 200, told.CSV, body)
+    assert len(found.record) == (1 if first is None else 2)
+    assert first is None or first in [row.date for row in found.record]
+
+
 def test_what_a_person_can_mend_is_told_with_the_remedy() -> None:
     told = MODULES["coingecko"]
     for code, text, plan in ((10010, told.PRO_KEY, "pro"), (10011, told.DEMO_KEY, "demo")):

@@ -9,6 +9,7 @@ import pytest
 
 from resilience import get_circuit_breaker
 from tasks import entitlement, refresh
+from tasks.providers import PROVIDERS
 from tests.contract.replies import MODULES, encoded
 from tests.fleet import wait_for
 from tests.system import FINAL, System
@@ -113,6 +114,14 @@ def test_operators_see_it_and_a_reset_has_it_asked_again(system: System, heard: 
     seen_by_the_worker(system)
     refresh("quote", "AAPL", provider="polygon", wait=15)
     assert len(heard) == 2
+
+
+def test_operators_are_told_what_is_left_of_a_provider(system: System) -> None:
+    shown = system.json("circuits", "show", "quandl")
+    assert (shown["state"], shown["provider_note"]) == ("closed", PROVIDERS["quandl"].note)
+    listed = {row["service"]: row for row in system.json("circuits", "list")["circuit_breakers"]}
+    assert (listed["stooq"]["reason"], listed["finnhub"]["provider_note"]) == ("retired", "")
+    assert "browser's proof of work" in system.cli("circuits", "show", "stooq").stdout
 
 
 def test_an_on_demand_refresh_passes_over_who_does_not_have_it(system: System, heard: list[bytes]) -> None:

@@ -94,6 +94,12 @@ def test_one_circuit_is_told_with_what_it_has_been_through(system, flower):
     assert (status, json.loads(body)) == (404, {"error": "there is no circuit breaker 'nobody'"})
 
 
+def test_a_providers_page_tells_what_is_left_of_it(flower):
+    for service, words in (("stooq", "proof of work; Tiingo, Twelve Data and Yahoo"), ("quandl", "is sold")):
+        status, page = get(f"{flower}/circuits/{service}")
+        assert (status, words in page) == (200, True), page
+
+
 def test_state_and_metrics_follow_a_circuit(system, flower):
     system.calm()
     before = metrics(flower)

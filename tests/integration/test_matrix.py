@@ -103,6 +103,10 @@ TABLE = {
             "us_treasury": LIMITED,  # none
             "yahoo": LIMITED,  # none
             "openfigi": LIMITED,  # a minute
+            "coinbase": LIMITED,  # a second
+            "kraken": LIMITED,  # a second
+            "binance": LIMITED,  # a minute
+            "ecb": LIMITED,  # it documents none
         },
     ),
     "bad key": Fault(
@@ -112,6 +116,10 @@ TABLE = {
             "world_bank": FAILED,  # no key is known there, so it is not the key
             "us_treasury": FAILED,
             "yahoo": FAILED,
+            "coinbase": FAILED,
+            "kraken": FAILED,
+            "binance": FAILED,
+            "ecb": FAILED,
         },
     ),
     "garbage": Fault(Mode.GARBAGE, FAILED),

@@ -174,7 +174,8 @@ def test_the_order_of_a_dataset_names_the_providers_that_serve_it() -> None:
 
 def test_bars_of_one_adjustment_fail_over_to_each_other_and_the_first_in_the_order_says_to_which() -> None:
     given = {service: PROVIDERS[service].endpoints["bars"].adjustment for service in ORDER["bars"]}
-    default = [service for service in ORDER["bars"] if given[service] == "raw"]
+    coins = ("coinbase", "kraken", "binance")
+    default = [service for service in ORDER["bars"] if given[service] == "raw" and service not in coins]
     assert providers_of("bars", "AAPL") == providers_of("bars", "AAPL", "raw") == tuple(default)
     assert {given[service] for service in providers_of("bars", "AAPL", "split")} == {"split"}
     assert adjustments_of("bars") == ("raw", "split", "all")
@@ -298,9 +299,53 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     with pytest.raises(InvalidSymbolError, match="openfigi is asked for shares only"):
         providers_of("reference", "COINGECKO:BITCOIN")
     assert providers_of("filings") == ORDER["filings"]
+    rates = ("coinbase", "kraken", "binance", "ecb")
     assert providers_of("quote", "AAPL") == tuple(
-        service for service in ORDER["quote"] if not PROVIDERS[service].endpoints["quote"].prefix
+        service
+        for service in ORDER["quote"]
+        if service not in rates and not PROVIDERS[service].endpoints["quote"].prefix
     )
+
+
+KEYLESS = ("coinbase", "kraken", "binance", "ecb")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "services", "spelled"),
+    [
+        ("BTC-USD", ("coinbase", "kraken"), ("BTC-USD", "XBTUSD")),
+        ("xbt/eur", ("coinbase", "kraken", "binance"), ("BTC-EUR", "XBTEUR", "BTCEUR")),
+        ("DOGE-USDT", ("coinbase", "kraken", "binance"), ("DOGE-USDT", "XDGUSDT", "DOGEUSDT")),
+        ("ETH-BTC", ("coinbase", "kraken", "binance"), ("ETH-BTC", "ETHXBT", "ETHBTC")),
+        ("SOL-TRY", ("binance",), ("SOLTRY",)),
+        ("EUR/USD", ("kraken", "ecb"), ("EURUSD", "USD")),
+        ("EURUSD=X", ("kraken", "ecb"), ("EURUSD", "USD")),
+        ("EUR-CHF", ("kraken", "ecb"), ("EURCHF", "CHF")),
+        ("EUR/SEK", ("ecb",), ("SEK",)),
+        ("USD/JPY", ("kraken",), ("USDJPY",)),
+        ("USD/EUR", (), ()),
+        ("AAPL", (), ()),
+        ("BRK.B", (), ()),
+        ("^GSPC", (), ()),
+        ("COINGECKO:BITCOIN", (), ()),
+    ],
+)
+def test_a_coin_or_a_rate_is_asked_only_of_who_has_such_and_a_share_of_none_of_these(
+    symbol: str, services: tuple[str, ...], spelled: tuple[str, ...]
+) -> None:
+    symbol = clean_symbol(symbol)
+    asked = [service for service in providers_of("quote", symbol) if service in KEYLESS]
+    assert tuple(asked) == services
+    found = [PROVIDERS[service].endpoints["quote"].spelling(symbol) for service in services]
+    assert tuple(found) == spelled
+
+
+@pytest.mark.parametrize(
+    "symbol", ["ECB:EXR", "ECB:EXR:D..EUR.SP00.A", "ECB:EXR:D.USD.", "ECB:EXR:", "ECB:A:B:C"]
+)
+def test_a_series_of_the_ecb_is_one_and_by_dataflow_and_key(symbol: str) -> None:
+    with pytest.raises(InvalidSymbolError, match=r"as in ECB:EXR:D\.USD\.EUR\.SP00\.A"):
+        providers_of("observations", symbol)
 
 
 @pytest.mark.parametrize(
@@ -313,6 +358,7 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
         ("USTREASURY:YIELD", ("quandl",)),
         ("WB:USA:NY.GDP.MKTP.CD", ("world_bank",)),
         ("UST:TREASURY-BILLS", ("us_treasury",)),
+        ("ECB:EXR:D.USD.EUR.SP00.A", ("ecb",)),
     ],
 )
 def test_a_series_id_tells_which_provider_it_is_of(symbol: str, services: tuple[str, ...]) -> None:

@@ -32,7 +32,8 @@ from workers.simulator.oddities import Oddities, Spoiler
 from workers.simulator.quotas import Quotas
 from workers.simulator.replies import REPLIES, Reply
 
-_UNKNOWN = ("UNKNOWN", "ZZZ", "0009999")  # how a symbol starts, or a CIK, that no provider knows
+# How a symbol starts, a CIK, or a currency, that no provider knows.
+_UNKNOWN = ("UNKNOWN", "ZZZ", "0009999", "XPF")
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends a reset
 _BLANK = b" " * 1024 * 1024  # of no meaning after a JSON document
 _BLANKS = 24  # of these is a huge body: more than any row takes, and an end for who takes it all

@@ -143,3 +143,9 @@ def last_days(now: datetime, number: int) -> list[date]:
     """The last so many working days up to today, newest first."""
     days = (now.astimezone(UTC).date() - timedelta(days=back) for back in range(2 * number + 3))
     return [day for day in days if day.weekday() < 5][:number]  # noqa: PLR2004 - Saturday
+
+
+def last_midnights(now: datetime, number: int) -> list[int]:
+    """When the last so many days of UTC began, Unix time in seconds, today's first; coins know no weekend."""
+    today = int(now.timestamp()) // DAY * DAY
+    return [today - back * DAY for back in range(number)]
