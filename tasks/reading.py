@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from kombu.connection import Connection
 
     from resilience.circuit import Circuit
-    from tasks.settings import Freshness
+    from tasks.records import Freshness
 
 # A refresh nobody has heard of for this long is asked for again.
 FLIGHT_SECONDS = 3600

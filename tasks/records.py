@@ -4,11 +4,14 @@ A record holds what the provider said. When it was fetched is not among it: the 
 adds that. `model_dump(mode="json")` gives plain JSON with decimals as strings, and `model_validate` takes it
 back.
 
-A quote and an instrument stand alone. Of everything else a reply holds a list: bars and observations with the
-newest last, as a chart reads, news and filings with the newest first, as a reader does.
+A quote and an instrument stand alone. Of everything else a reply holds a list: what is news, with the newest
+first, as a reader reads; bars, values and dates with the newest last, as a chart does.
+
+`TABLE` is the one list of the datasets: what is decided by a dataset's name stands there.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from types import MappingProxyType
@@ -48,6 +51,7 @@ Text = Annotated[str, Field(min_length=1)]
 # No vowels, so that none is a word; the last digit is a check digit (the FIGI standard, ANSI X9.145).
 Figi = Annotated[str, Field(pattern=r"^[B-DF-HJ-NP-TV-Z]{2}G[B-DF-HJ-NP-TV-Z0-9]{8}[0-9]$")]
 Adjustment = Literal["raw", "split", "all"]
+Interval = Literal["1m", "5m", "15m", "30m", "1h", "1d", "1W", "1M"]
 
 
 class Record(BaseModel):
@@ -128,7 +132,7 @@ class Quote(Record):
 
 
 class Bar(Record):
-    """One session's prices of one symbol.
+    """The prices of one symbol in one stretch of time: a session, or minutes of it.
 
     Attributes:
         symbol: Upper case.
@@ -152,7 +156,7 @@ class Bar(Record):
     time_fields = ("timestamp",)
 
     symbol: Symbol
-    interval: Literal["1m", "5m", "15m", "30m", "1h", "1d", "1W", "1M"]
+    interval: Interval
     timestamp: Instant
     open: Exact
     high: Exact
@@ -308,16 +312,51 @@ class Instrument(Record):
     security_description: Text | None = None
 
 
-DATASETS: Mapping[str, type[Record]] = MappingProxyType(
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """What the age of a dataset's value means.
+
+    Attributes:
+        fresh_seconds: Older than this is stale.
+        max_seconds: Older than this is no value any more.
+    """
+
+    fresh_seconds: float
+    max_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What can be asked for under one name.
+
+    Attributes:
+        record: What its values are made of.
+        freshness: What the age of a value means, unless <DATASET>_FRESH_SECONDS or _MAX_SECONDS is set.
+        about: What it is, in a few words for people.
+    """
+
+    record: type[Record]
+    freshness: Freshness
+    about: str
+
+
+MINUTE, DAY = 60, 86_400
+
+# A long weekend lies between the last trade and the next.
+TABLE: Mapping[str, Dataset] = MappingProxyType(
     {
-        "quote": Quote,
-        "bars": Bar,
-        "news": NewsArticle,
-        "filings": Filing,
-        "observations": Observation,
-        "reference": Instrument,
+        "quote": Dataset(Quote, Freshness(MINUTE, 5 * DAY), "the last price"),
+        "bars": Dataset(Bar, Freshness(DAY, 10 * DAY), "prices of each day"),
+        "news": Dataset(NewsArticle, Freshness(15 * MINUTE, 5 * DAY), "articles"),
+        "filings": Dataset(Filing, Freshness(DAY, 30 * DAY), "documents filed with the SEC"),
+        "observations": Dataset(Observation, Freshness(DAY, 90 * DAY), "values of an economic series"),
+        # Identifiers stay, names change.
+        "reference": Dataset(Instrument, Freshness(7 * DAY, 90 * DAY), "identifiers, and what kind it is"),
     }
 )
+"""Dataset name → what is decided by it. Who serves it, and in which order, is the catalogue's."""
+
+DATASETS: Mapping[str, type[Record]] = MappingProxyType({name: row.record for name, row in TABLE.items()})
 """Dataset name → its record."""
 
 Value = Record | tuple[Record, ...]

@@ -32,12 +32,16 @@ from tasks.providers import (
     find_provider,
     providers_of,
 )
+from tasks.records import DATASETS
 from tasks.settings import credential_of, require_contact
 from tasks.timing import NEVER, Crontab, Every, Timing, market
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from tasks.providers import Endpoint, Provider
+    from tasks.records import Record
 
 EXAMPLE = {
     "dataset": 'dataset = "quote"',
@@ -156,7 +160,9 @@ def load(file: Path, usable: Callable[[str], bool] = is_set_up) -> list[Fetch]:
 
 
 def examples(services: Iterable[str], beside: Sequence[Fetch] = ()) -> list[Fetch]:
-    """What shows providers at work that no file asks: once a minute, each dataset they serve, of its example.
+    """What shows providers at work that no file asks: once a minute, each kind of record, of its example.
+
+    So of bars those of days alone: bars of minutes are asked for and read in the same way.
 
     Args:
         services: The providers.
@@ -170,10 +176,17 @@ def examples(services: Iterable[str], beside: Sequence[Fetch] = ()) -> list[Fetc
         [
             Fetch(dataset, service, endpoint.example, timing, choice=service)
             for service in services
-            for dataset, endpoint in find_provider(service).endpoints.items()
+            for dataset, endpoint in _one_of_each_kind(find_provider(service))
             if (dataset, endpoint.example) not in asked
         ]
     )
+
+
+def _one_of_each_kind(row: Provider) -> Iterable[tuple[str, Endpoint]]:
+    kinds: dict[type[Record], tuple[str, Endpoint]] = {}
+    for dataset, endpoint in row.endpoints.items():
+        kinds.setdefault(DATASETS[dataset], (dataset, endpoint))
+    return kinds.values()
 
 
 def placed(fetches: Sequence[Fetch]) -> list[Fetch]:

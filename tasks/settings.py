@@ -16,7 +16,6 @@ And so has each dataset, for whoever fetches or reads it:
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from hashlib import blake2b
 from typing import Any, cast
@@ -28,6 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasks.errors import MissingContactError, MissingKeyError, SettingsError
 from tasks.providers.catalogue import PROVIDERS, find_provider
 from tasks.providers.rows import Provider
+from tasks.records import DAY, TABLE, Freshness
 
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 _BAD_KEY = "it holds a space, a line break or a character beyond ASCII"
@@ -35,30 +35,7 @@ _CONTACT = re.compile(r"(?=.*[^ @]@[^ @])[ -~]{3,200}")
 _HIDDEN = re.compile(r"[^/@]*@|[?#].*", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """What the age of a dataset's value means.
-
-    Attributes:
-        fresh_seconds: Older than this is stale.
-        max_seconds: Older than this is no value any more.
-    """
-
-    fresh_seconds: float
-    max_seconds: float
-
-
-DAY = 86_400
 LONGEST_SECONDS = 366 * DAY
-# Unless set otherwise. A long weekend lies between the last trade and the next.
-FRESHNESS = {
-    "quote": Freshness(60, 5 * DAY),
-    "bars": Freshness(DAY, 10 * DAY),
-    "news": Freshness(900, 5 * DAY),
-    "filings": Freshness(DAY, 30 * DAY),
-    "observations": Freshness(DAY, 90 * DAY),
-    "reference": Freshness(7 * DAY, 90 * DAY),  # identifiers stay, names change
-}
 NOT_FOUND_SECONDS = 600.0
 
 
@@ -144,12 +121,12 @@ _fields |= {
 }
 _fields |= {f"{service}_plan": (str | None, None) for service, row in PROVIDERS.items() if row.plans}
 _fields |= {
-    f"{dataset}_max_seconds": (float, Field(known.max_seconds, ge=1, le=LONGEST_SECONDS))
-    for dataset, known in FRESHNESS.items()
+    f"{dataset}_max_seconds": (float, Field(known.freshness.max_seconds, ge=1, le=LONGEST_SECONDS))
+    for dataset, known in TABLE.items()
 }
 _fields |= {  # after those above, which they are compared with, whichever of the two is set
-    f"{dataset}_fresh_seconds": (float, Field(known.fresh_seconds, ge=1, validate_default=True))
-    for dataset, known in FRESHNESS.items()
+    f"{dataset}_fresh_seconds": (float, Field(known.freshness.fresh_seconds, ge=1, validate_default=True))
+    for dataset, known in TABLE.items()
 }
 _fields |= {"not_found_seconds": (float, Field(NOT_FOUND_SECONDS, ge=0, le=DAY))}
 _Build = Callable[..., _Settings]  # the fields are not known to a type checker

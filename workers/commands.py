@@ -712,6 +712,36 @@ def check_schedule(file: Path | None, as_json: bool) -> None:  # noqa: FBT001
     _print_schedule(fetches, demands)
 
 
+@schedule.command("datasets", epilog="Example: celery -A workers schedule datasets")
+@as_json
+def list_datasets(as_json: bool) -> None:  # noqa: FBT001
+    """The datasets: what each is, what the age of a value means, and who is asked, in fail-over order."""
+    _need_market_data()
+    from tasks.providers import providers_of  # noqa: PLC0415 - only where a schedule is read
+    from tasks.records import TABLE  # noqa: PLC0415 - as above
+    from tasks.settings import provider_settings  # noqa: PLC0415 - as above
+
+    rows: list[dict[str, Any]] = [
+        {
+            "dataset": name,
+            "about": row.about,
+            **asdict(provider_settings().freshness(name)),
+            "providers": list(providers_of(name)),
+        }
+        for name, row in TABLE.items()
+    ]
+    if as_json:
+        click.echo(json.dumps({"datasets": rows}))
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("dataset", "what", "fresh", "kept", "providers"):
+        table.add_column(column)
+    for row in rows:
+        ages = (span(row["fresh_seconds"]), span(row["max_seconds"]))
+        table.add_row(row["dataset"], row["about"], *ages, ", ".join(row["providers"]))
+    Console().print(table)
+
+
 def _tables(fetches: list[Fetch]) -> list[list[Fetch]]:
     return [list(table) for _, table in groupby(fetches, key=lambda fetch: fetch.table)]
 

@@ -52,7 +52,7 @@ def _row(module: str) -> Provider:
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.service: row for row in map(_row, _MODULES)})
 """Service name → its row, in the order above."""
 
-ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "quote": (
             *("iex_cloud", "alpha_vantage", "finnhub"),
@@ -76,8 +76,17 @@ ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "filings": ("sec_edgar", "finnhub"),
         "observations": ("fred", "quandl", "world_bank", "us_treasury", "ecb"),
-        "reference": ("openfigi",),
     }
+)
+"""Where the order is another than that of the modules above."""
+
+
+def _serving(dataset: str) -> tuple[str, ...]:
+    return tuple(service for service, row in PROVIDERS.items() if dataset in row.endpoints)
+
+
+ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {dataset: _ORDER.get(dataset) or _serving(dataset) for dataset in DATASETS}
 )
 """Dataset → the services an on-demand refresh tries, first one first."""
 

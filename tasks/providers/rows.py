@@ -15,7 +15,7 @@ from typing import Any, Literal
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, at
 from tasks.providers.symbols import Kind, Spelling, Symbol, parse
-from tasks.records import Adjustment
+from tasks.records import Adjustment, Interval
 
 
 class Verdict(StrEnum):
@@ -223,7 +223,8 @@ class Endpoint:
         reply: What a success is written in. Of CSV, `parse` gets a list of objects by the header's names.
         no_rows: The class of a list without a row.
         max_rows: The newest so many are kept of a list.
-        adjustment: Of bars: what their prices are adjusted for.
+        adjustment: Of bars and dividends: what their prices or amounts are adjusted for.
+        interval: Of bars: how long each spans.
     """
 
     path: str
@@ -240,6 +241,7 @@ class Endpoint:
     no_rows: Verdict = Verdict.EMPTY
     max_rows: int = 1_000
     adjustment: Adjustment | None = None
+    interval: Interval = "1d"
 
     @property
     def method(self) -> str:

@@ -36,6 +36,7 @@ from tasks.records import DATASETS, Bar, NewsArticle, Record, Value, in_order
 UNNAMED = "?"
 """The symbol of a record where neither the reply nor the caller says what it is about; none can be so."""
 
+_PROMISED = ("interval", "adjustment")  # of the values, by the row; a reply that says otherwise is none of it
 _WRONG_TYPES = {
     "json": ("html", "xml", "csv", "image/", "audio/", "video/", "pdf"),
     "csv": ("html", "xml", "json", "image/", "audio/", "video/", "pdf"),
@@ -254,11 +255,12 @@ def _complete(
     if kind.subjects and kind.subjects[0] not in fields:
         known[kind.subjects[0]] = symbol or UNNAMED
     if endpoint.adjustment is not None:
-        known |= {"interval": "1d", "adjustment": endpoint.adjustment}
+        promised = {name: getattr(endpoint, name) for name in _PROMISED if name in kind.model_fields}
+        known |= promised
         told = {**known, **fields}
-        for name in ("interval", "adjustment"):
-            if symbol is not None and told[name] != known[name]:
-                raise SchemaDriftError(f"prices are {told[name]}, asked for {known[name]}", shape=name)
+        for name, value in promised.items():
+            if symbol is not None and told[name] != value:
+                raise SchemaDriftError(f"prices are {told[name]}, asked for {value}", shape=name)
     if kind is NewsArticle and "article_id" not in fields:
         known["article_id"] = sha256(str(fields["url"]).encode()).hexdigest()
     told = {**known, **fields}

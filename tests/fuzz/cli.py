@@ -17,6 +17,7 @@ import resilience.stores.redis
 from resilience import CIRCUIT_BREAKERS
 from resilience.parking import Lane, Stored, Waiting
 from resilience.stores import open_store
+from tasks.records import TABLE
 from tests.fuzz.target import Target
 from tests.ports import free_port
 
@@ -126,7 +127,7 @@ SETTINGS = st.builds(
     st.sampled_from(["1", "2", "60", "0.5", "none", "true", "1e9", "-1", "x"]),
 )
 SYMBOLS = st.sampled_from(["AAPL", "COINGECKO:BITCOIN", "0000320193", "UNRATE", *HOSTILE])
-DATASETS = st.sampled_from(["quote", "bars", "news", "filings", "observations", "reference", "x"])
+DATASETS = st.sampled_from([*TABLE, "x"])
 
 
 def typed(*words: Any) -> st.SearchStrategy[list[str]]:

@@ -15,6 +15,8 @@ import redis
 
 from resilience.breaker import span
 from tasks.providers import PROVIDERS
+from tasks.providers.catalogue import ORDER
+from tasks.records import TABLE
 from tests.ports import free_port
 from workers.commands import circuits
 from workers.simulator import Mode
@@ -120,6 +122,16 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *told: str) -> No
 )
 def test_wrong_input_is_named_with_the_remedy(celery, arguments, told):
     refused(celery(*arguments.split()), 2, *told)
+
+
+def test_the_datasets_are_listed_with_their_ages_and_who_has_them(celery):
+    rows = json.loads(celery("schedule", "datasets", "--json", QUOTE_FRESH_SECONDS="90").stdout)["datasets"]
+    assert [row["dataset"] for row in rows] == list(TABLE)
+    quote = rows[0]
+    assert (quote["fresh_seconds"], quote["max_seconds"]) == (90, 5 * 86_400)
+    assert quote["providers"] == list(ORDER["quote"])
+    told = celery("schedule", "datasets").stdout
+    assert all(f" {name} " in told for name in TABLE)
 
 
 def test_every_fault_there_is_stands_in_the_help(celery):

@@ -33,11 +33,15 @@ def test_a_providers_settings_reach_the_workers(service: str) -> None:
 
 
 def test_what_the_age_of_a_value_means_reaches_whoever_fetches_or_reads_one() -> None:
+    ages = COMPOSE.partition("x-ages: &ages")[2].partition("\n\n")[0]
     wanted = {f"{dataset.upper()}_{kind}_SECONDS" for dataset in DATASETS for kind in ("FRESH", "MAX")}
-    wanted |= {"NOT_FOUND_SECONDS"}
-    assert wanted <= set(re.findall(r"^    ([A-Z_]+):$", COMPOSE, re.MULTILINE))
+    assert set(re.findall(r"^  ([A-Z0-9_]+):$", ages, re.MULTILINE)) == wanted
+    assert COMPOSE.count("*ages]") == 2, "workers and beat, and flower"
+    assert re.search(r"^    NOT_FOUND_SECONDS:$", COMPOSE, re.MULTILINE)
     told = (ROOT / ".env.example").read_text("utf-8")
-    assert all(f"#{name}=" in told for name in wanted)
+    assert all(
+        f"#{name}=" in told for name in ("QUOTE_FRESH_SECONDS", "QUOTE_MAX_SECONDS", "NOT_FOUND_SECONDS")
+    )
 
 
 def test_the_worker_for_what_is_on_demand_takes_it_from_all() -> None:

@@ -17,9 +17,8 @@ from tasks.errors import (
 )
 from tasks.fetch import limits, register
 from tasks.providers import ORDER, PROVIDERS, adjustments_of, catalogue, clean_symbol, providers_of
-from tasks.records import DATASETS
+from tasks.records import DATASETS, TABLE
 from tasks.settings import (
-    FRESHNESS,
     Freshness,
     ProviderSettings,
     provider_settings,
@@ -194,7 +193,7 @@ def test_a_retired_provider_does_not_say_what_bars_are_adjusted_for(monkeypatch:
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_dataset_has_its_limits_of_age(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ProviderSettings().freshness(dataset) == FRESHNESS[dataset]
+    assert ProviderSettings().freshness(dataset) == TABLE[dataset].freshness
     monkeypatch.setenv(f"{dataset.upper()}_FRESH_SECONDS", " 1.5 ")
     monkeypatch.setenv(f"{dataset.upper()}_MAX_SECONDS", "90")
     assert ProviderSettings().freshness(dataset) == Freshness(1.5, 90)

