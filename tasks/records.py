@@ -347,6 +347,11 @@ TABLE: Mapping[str, Dataset] = MappingProxyType(
     {
         "quote": Dataset(Quote, Freshness(MINUTE, 5 * DAY), "the last price"),
         "bars": Dataset(Bar, Freshness(DAY, 10 * DAY), "prices of each day"),
+        "bars_1m": Dataset(Bar, Freshness(2 * MINUTE, 5 * DAY), "prices of each minute, the newest"),
+        "bars_5m": Dataset(Bar, Freshness(10 * MINUTE, 5 * DAY), "of each five minutes"),
+        "bars_15m": Dataset(Bar, Freshness(30 * MINUTE, 5 * DAY), "of each quarter of an hour"),
+        "bars_30m": Dataset(Bar, Freshness(60 * MINUTE, 5 * DAY), "of each half hour"),
+        "bars_1h": Dataset(Bar, Freshness(120 * MINUTE, 5 * DAY), "of each hour"),
         "news": Dataset(NewsArticle, Freshness(15 * MINUTE, 5 * DAY), "articles"),
         "filings": Dataset(Filing, Freshness(DAY, 30 * DAY), "documents filed with the SEC"),
         "observations": Dataset(Observation, Freshness(DAY, 90 * DAY), "values of an economic series"),

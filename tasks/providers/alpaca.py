@@ -7,7 +7,7 @@ bars up to 15 minutes ago.
 """
 
 from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window, intraday
 
 _WHO = frozenset({401, 403})
 _PARTS = frozenset(("latestTrade", "latestQuote", "minuteBar", "dailyBar", "prevDailyBar"))
@@ -67,6 +67,11 @@ def _bar(found: Node) -> Fields:
     }
 
 
+def minutes(reply: Node) -> Rows:
+    """The same; a weekend without a bar is no unknown symbol."""
+    return bars(reply) or Rows()
+
+
 def news(reply: Node) -> Rows:
     """Of Benzinga. An article without a URL, which its SDK allows, is none that could be read."""
     return reply.child("news").each(_article)
@@ -108,6 +113,20 @@ ROW = Provider(
                 "adjustment": "raw",
             },
             window_days=140,
+            adjustment="raw",
+        ),
+        **intraday(
+            {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1h": "1Hour"},
+            "/v2/stocks/bars",
+            minutes,
+            {
+                "symbols": "{symbol}",
+                "timeframe": "{interval}",
+                "start": "{start}",
+                "limit": "400",
+                "sort": "desc",
+                "adjustment": "raw",
+            },
             adjustment="raw",
         ),
         "news": Endpoint(

@@ -7,9 +7,21 @@ Currencies and coins have functions of their own; in its news a coin is CRYPTO:B
 A free key has 25 requests a day, and since 2025-12-10 again no two in one second (finance-quote#546).
 """
 
-from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError, each
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from collections.abc import Mapping
+
+from tasks.providers.documents import NEW_YORK, Fields, Node, Rows, SchemaDriftError, each
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, intraday
 from tasks.providers.symbols import Spelling
+from tasks.records import Interval
+
+_NAMES: Mapping[Interval, str] = {
+    "1m": "1min",
+    "5m": "5min",
+    "15m": "15min",
+    "30m": "30min",
+    "1h": "60min",
+}
+_INTERVALS = {name: interval for interval, name in _NAMES.items()}
 
 
 def quote(reply: Node) -> Fields | None:
@@ -34,18 +46,31 @@ def quote(reply: Node) -> Fields | None:
 
 def bars(reply: Node) -> Rows:
     """`TIME_SERIES_DAILY`: an object by day."""
-    told = reply.child("Meta Data")
-    symbol, zone = told.symbol("2. Symbol"), told.text("5. Time Zone")
-    if zone != "US/Eastern":  # what it says of every exchange
-        raise SchemaDriftError("$['Meta Data']['5. Time Zone'] is not US/Eastern")
-    return each(
-        reply.child("Time Series (Daily)").members("date"), lambda row: {"symbol": symbol, **_bar(row)}
-    )
+    symbol = _head(reply, "5. Time Zone").symbol("2. Symbol")
+    days = reply.child("Time Series (Daily)").members("date")
+    return each(days, lambda row: {"symbol": symbol, "timestamp": row.session("date"), **_prices(row)})
 
 
-def _bar(row: Node) -> Fields:
-    prices = row.ohlcv(("1. open", "2. high", "3. low", "4. close", "5. volume"), Node.numeral)
-    return {"timestamp": row.session("date"), **prices}
+def minutes(reply: Node) -> Rows:
+    """`TIME_SERIES_INTRADAY`: an object by the bar's start, in New York's time."""
+    head = _head(reply, "6. Time Zone")
+    interval = _INTERVALS.get(head.text("4. Interval"))
+    if interval is None:
+        raise SchemaDriftError(f"{head.path}['4. Interval'] is none that bars have here")
+    common = {"symbol": head.symbol("2. Symbol"), "interval": interval}
+    starts = reply.child_starting("Time Series (").members("start")
+    return each(starts, lambda row: {**common, "timestamp": row.instant("start", NEW_YORK), **_prices(row)})
+
+
+def _head(reply: Node, zone: str) -> Node:
+    head = reply.child("Meta Data")
+    if head.text(zone) != "US/Eastern":  # what it says of every exchange
+        raise SchemaDriftError(f"$['Meta Data'][{zone!r}] is not US/Eastern")
+    return head
+
+
+def _prices(row: Node) -> Fields:
+    return row.ohlcv(("1. open", "2. high", "3. low", "4. close", "5. volume"), Node.numeral)
 
 
 def news(reply: Node) -> Rows:
@@ -100,6 +125,21 @@ ROW = Provider(
             bars,
             params={"function": "TIME_SERIES_DAILY", "symbol": "{symbol}", "outputsize": "compact"},
             spell=_SPELL,
+            adjustment="raw",
+        ),
+        # In no free plan.
+        **intraday(
+            _NAMES,
+            "/query",
+            minutes,
+            {
+                "function": "TIME_SERIES_INTRADAY",
+                "symbol": "{symbol}",
+                "interval": "{interval}",
+                "adjusted": "false",
+                "outputsize": "compact",
+            },
+            spell=Spelling(dash="-"),
             adjustment="raw",
         ),
         "news": Endpoint(

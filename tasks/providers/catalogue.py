@@ -70,6 +70,15 @@ _ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("tradier", "fmp", "finnhub", "iex_cloud", "yahoo"),
             "stooq",
         ),
+        **dict.fromkeys(
+            ("bars_1m", "bars_5m", "bars_15m", "bars_30m", "bars_1h"),
+            (
+                *("alpaca", "tiingo", "twelvedata", "polygon", "tradier", "marketstack", "intrinio"),
+                *("alpha_vantage", "finnhub", "eodhd"),
+                # As traded until here, adjusted for splits from here on.
+                *("fmp", "yahoo"),
+            ),
+        ),
         "news": (
             *("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo"),
             *("benzinga", "fmp", "eodhd", "intrinio", "iex_cloud", "news_api"),
@@ -78,16 +87,15 @@ _ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "observations": ("fred", "quandl", "world_bank", "us_treasury", "ecb"),
     }
 )
-"""Where the order is another than that of the modules above."""
+"""Where the order is another than that of the modules above; those who serve it, where it is of several."""
 
 
 def _serving(dataset: str) -> tuple[str, ...]:
-    return tuple(service for service, row in PROVIDERS.items() if dataset in row.endpoints)
+    order = _ORDER.get(dataset, tuple(PROVIDERS))
+    return tuple(service for service in order if dataset in PROVIDERS[service].endpoints)
 
 
-ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {dataset: _ORDER.get(dataset) or _serving(dataset) for dataset in DATASETS}
-)
+ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType({dataset: _serving(dataset) for dataset in DATASETS})
 """Dataset → the services an on-demand refresh tries, first one first."""
 
 

@@ -8,7 +8,7 @@ A free key has 20 calls a day, which starts at midnight in GMT ("API Limits" in 
 
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 _US = ".US"
@@ -45,6 +45,11 @@ def _bar(row: Node) -> Fields:
         **row.ohlcv(),
         "adj_close": row.maybe(Node.number, "adjusted_close"),
     }
+
+
+def minutes(reply: Node) -> Rows:
+    """`/intraday`: of each bar its start; as traded, some hours after the session's end."""
+    return reply.each(lambda row: {"timestamp": row.seconds("timestamp"), **row.ohlcv()})
 
 
 def _is_notice(row: Node) -> bool:
@@ -125,6 +130,14 @@ ROW = Provider(
             params={"fmt": "json", "period": "d", "from": "{start}", "to": "{end}"},
             spell=_SPELL,
             window_days=150,
+            adjustment="raw",
+        ),
+        **intraday(
+            {"1m": "1m", "5m": "5m", "1h": "1h"},
+            "/intraday/{symbol}",
+            minutes,
+            {"fmt": "json", "interval": "{interval}", "from": "{start_unix}", "to": "{end_unix}"},
+            spell=_SPELL,
             adjustment="raw",
         ),
         "news": Endpoint("/news", news, params={"s": "{symbol}", "limit": "50", "fmt": "json"}, spell=_SPELL),

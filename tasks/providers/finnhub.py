@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window, intraday
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 _UTC = ZoneInfo("UTC")  # a filing's times name no zone; this one makes them rather too old than too fresh
@@ -33,7 +33,7 @@ def quote(reply: Node) -> Fields | None:
 
 
 def bars(reply: Node) -> Rows:
-    """`/stock/candle`: columns beside each other, of a day its midnight on the exchange's clock."""
+    """`/stock/candle`: columns beside each other, of each bar its start; a day's is its midnight."""
     return each(reply.columns("t", "o", "h", "l", "c", "v"), _bar)
 
 
@@ -100,6 +100,15 @@ ROW = Provider(
             spell=_SPELL,
             window_days=140,
             adjustment="split",
+        ),
+        # In no free plan. As traded.
+        **intraday(
+            {"1m": "1", "5m": "5", "15m": "15", "30m": "30", "1h": "60"},
+            "/stock/candle",
+            bars,
+            {"symbol": "{symbol}", "resolution": "{interval}", "from": "{start_unix}", "to": "{end_unix}"},
+            spell=_SPELL,
+            adjustment="raw",
         ),
         # No article is no unknown symbol: it has none of many a share listed outside the US.
         "news": Endpoint(

@@ -10,9 +10,9 @@ Asked for is its stable API. The versions before it answer 403, a legacy endpoin
 
 from zoneinfo import ZoneInfo
 
-from tasks.providers.documents import Fields, Node, Rows
+from tasks.providers.documents import NEW_YORK, Fields, Node, Rows
 from tasks.providers.indices import Names
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, intraday
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 _UTC = ZoneInfo("UTC")  # an article's time names no zone; this one makes it rather too old than too fresh
@@ -52,6 +52,11 @@ def _bar(row: Node) -> Fields:
         **row.ohlcv(),
         "vwap": row.maybe(Node.number, "vwap"),
     }
+
+
+def minutes(reply: Node) -> Rows:
+    """`/historical-chart`: of each bar its start, in New York's time; split-adjusted."""
+    return reply.each(lambda row: {"timestamp": row.instant("date", NEW_YORK), **row.ohlcv()})
 
 
 def news(reply: Node) -> Rows:
@@ -95,6 +100,15 @@ ROW = Provider(
             spell=_SPELL,
             window_days=150,
             no_rows=Verdict.NOT_FOUND,  # what an unknown symbol is
+            adjustment="split",
+        ),
+        # In no free plan.
+        **intraday(
+            {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "1hour"},
+            "/historical-chart/{interval}",
+            minutes,
+            {"symbol": "{symbol}", "from": "{start}", "to": "{end}"},
+            spell=Spelling(dash="-"),  # on whose clock it tells those of others is not documented
             adjustment="split",
         ),
         "news": Endpoint(

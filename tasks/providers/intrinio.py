@@ -5,7 +5,7 @@ US shares are written as here, BRK.B; its companies are those traded in the US
 """
 
 from tasks.providers.documents import Fields, Node, Rows
-from tasks.providers.rows import Auth, Endpoint, Provider, Quota
+from tasks.providers.rows import Auth, Endpoint, Provider, Quota, intraday
 
 
 def quote(reply: Node) -> Fields:
@@ -39,6 +39,20 @@ def _bar(row: Node) -> Fields:
         "adj_close": row.maybe(Node.number, "adj_close"),
         "dividend": row.maybe(Node.number, "dividend"),
         "split_ratio": row.maybe(Node.number, "split_ratio"),
+    }
+
+
+def minutes(reply: Node) -> Rows:
+    """`/prices/intervals`: `time` is a bar's start (its SDK 6), in UTC; as traded."""
+    symbol = reply.child("security").symbol("ticker")
+    return reply.child("intervals").each(lambda row: {"symbol": symbol, **_minute(row)})
+
+
+def _minute(row: Node) -> Fields:
+    return {
+        "timestamp": row.instant("time"),
+        **row.ohlcv(),
+        "vwap": row.maybe(Node.number, "average"),
     }
 
 
@@ -77,6 +91,19 @@ ROW = Provider(
                 "page_size": "200",  # more than the days there are
             },
             window_days=140,
+            adjustment="raw",
+        ),
+        **intraday(
+            {"1m": "1m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "1h"},
+            "/securities/{symbol}/prices/intervals",
+            minutes,
+            {
+                "interval_size": "{interval}",
+                "start_date": "{start}",
+                "end_date": "{end}",
+                "timezone": "UTC",
+                "page_size": "400",
+            },
             adjustment="raw",
         ),
         "news": Endpoint("/companies/{symbol}/news", news, params={"page_size": "50"}),

@@ -10,7 +10,7 @@ api.apilayer.net/marketstack/v2, by MARKETSTACK_BASE_URL (its documentation, 202
 from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import Fields, Node, Rows
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 _CODE = ("error", "code")
@@ -33,6 +33,17 @@ def _bar(row: Node) -> Fields:
         "dividend": row.maybe(Node.number, "dividend"),
         # split_factor may stand for another distribution too.
     }
+
+
+def minutes(reply: Node) -> Rows:
+    """`/intraday`: trades of IEX, as they were; of each bar its start, in UTC."""
+    return reply.child("data").each(
+        lambda row: {
+            "symbol": row.symbol("symbol"),
+            "timestamp": row.instant("date"),
+            **row.ohlcv(),
+        }
+    )
 
 
 def quote(reply: Node) -> Fields | None:
@@ -65,6 +76,21 @@ ROW = Provider(
             spell=_SPELL,
             window_days=150,
             no_rows=Verdict.NOT_FOUND,  # what an unknown symbol may be
+            adjustment="raw",
+        ),
+        # In the basic plan and higher ones, below 15 minutes in the professional one.
+        **intraday(
+            {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "1hour"},
+            "/intraday",
+            minutes,
+            {
+                "symbols": "{symbol}",
+                "interval": "{interval}",
+                "date_from": "{start}",
+                "date_to": "{end}",
+                "limit": "400",
+            },
+            spell=Spelling(dash="-"),
             adjustment="raw",
         ),
         # In the professional plan and higher ones.

@@ -8,7 +8,7 @@ A plan that is behind the market says so in `status` ("DELAYED") beside a good r
 
 from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.indices import Names
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
 from tasks.providers.symbols import Spelling
 
 
@@ -62,6 +62,11 @@ def _bar(row: Node) -> Fields:
     }
 
 
+def minutes(reply: Node) -> Rows:
+    """The same; a weekend without a trade is no unknown ticker."""
+    return bars(reply) or Rows()
+
+
 def news(reply: Node) -> Rows:
     """Sentiments are told for each ticker, not for the article."""
     return reply.child("results").each(_article)
@@ -86,6 +91,9 @@ def _name(row: Node, key: str) -> str | None:
     return row.child(key).maybe(Node.prose, "name")
 
 
+_BARS = Spelling(index=Names("polygon"), fx="C:{base}{quote}", coin="X:{base}{quote}", own=":")
+
+
 ROW = Provider(
     service="polygon",
     name="Polygon",
@@ -98,8 +106,17 @@ ROW = Provider(
             "/v2/aggs/ticker/{symbol}/range/1/day/{start}/{end}",
             bars,
             params={"adjusted": "false", "sort": "asc", "limit": "5000"},  # adjusted: for splits
-            spell=Spelling(index=Names("polygon"), fx="C:{base}{quote}", coin="X:{base}{quote}", own=":"),
+            spell=_BARS,
             window_days=140,
+            adjustment="raw",
+        ),
+        **intraday(
+            {"1m": "1/minute", "5m": "5/minute", "15m": "15/minute", "30m": "30/minute", "1h": "1/hour"},
+            "/v2/aggs/ticker/{symbol}/range/{interval}/{start}/{end}",
+            minutes,
+            # Its limit is of the minutes that the bars are made of.
+            {"adjusted": "false", "sort": "desc", "limit": "50000"},
+            spell=_BARS,
             adjustment="raw",
         ),
         "news": Endpoint(

@@ -296,6 +296,40 @@ class Endpoint:
         }
 
 
+_INTRADAY_DAYS: Mapping[Interval, int] = {"1m": 4, "5m": 8, "15m": 30, "30m": 45, "1h": 90}  # a long weekend
+_INTRADAY_ROWS = 400  # a session of minutes
+
+
+def intraday(
+    names: Mapping[Interval, str],
+    path: str,
+    parse: Callable[[Node], Fields | Sequence[Fields] | None],
+    params: Mapping[str, str],
+    **more: Any,
+) -> dict[str, Endpoint]:
+    """The endpoints of the bars of minutes and hours, made of one template.
+
+    Args:
+        names: The intervals there are → what the provider calls each; it stands for `{interval}`.
+        path: As an endpoint's.
+        parse: The same for all; of each bar its start.
+        params: As an endpoint's.
+        more: What else the endpoints have in common.
+    """
+    return {
+        f"bars_{interval}": Endpoint(
+            path.replace("{interval}", name),
+            parse,
+            {key: value.replace("{interval}", name) for key, value in params.items()},
+            interval=interval,
+            window_days=_INTRADAY_DAYS[interval],
+            max_rows=_INTRADAY_ROWS,
+            **more,
+        )
+        for interval, name in names.items()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One provider.

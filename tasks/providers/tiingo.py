@@ -5,7 +5,7 @@ by names that tell no exchange; currencies and coins have endpoints of their own
 """
 
 from tasks.providers.documents import Fields, Node, Rows
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Until, Verdict, Window
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Until, Verdict, Window, intraday
 from tasks.providers.symbols import Spelling
 
 _SPENT = frozenset({200, 429})
@@ -48,6 +48,11 @@ def _bar(row: Node) -> Fields:
     }
 
 
+def minutes(reply: Node) -> Rows:
+    """`/iex`: trades of that exchange alone, as they were; of each bar its start, in UTC."""
+    return reply.each(lambda row: {"timestamp": row.instant("date"), **row.ohlcv()})
+
+
 def news(reply: Node) -> Rows:
     """Tickers in lower case."""
     return reply.each(_article)
@@ -81,6 +86,18 @@ ROW = Provider(
             params={"startDate": "{start}", "endDate": "{end}"},
             spell=_SPELL,
             window_days=140,
+            adjustment="raw",
+        ),
+        **intraday(
+            {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "1hour"},
+            "/iex/{symbol}/prices",
+            minutes,
+            {
+                "startDate": "{start}",
+                "resampleFreq": "{interval}",
+                "columns": "open,high,low,close,volume",  # without them it has no volume
+            },
+            spell=_SPELL,
             adjustment="raw",
         ),
         # Sold beside any plan.

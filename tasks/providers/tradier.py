@@ -6,7 +6,7 @@ have options, by their names alone (SPX); its documentation of quotes has the ty
 
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, intraday
 from tasks.providers.symbols import Spelling
 
 
@@ -45,6 +45,20 @@ def _bar(row: Node) -> Fields:
     return {"timestamp": row.session("date"), **row.ohlcv()}
 
 
+def minutes(reply: Node) -> Rows:
+    """`/markets/timesales`: of each bar its start; null where nothing was traded."""
+    told = reply.child("series")
+    return Rows() if told.value is None else each(_elements(told.child("data")), _minute)
+
+
+def _minute(row: Node) -> Fields:
+    return {
+        "timestamp": row.seconds("timestamp"),
+        **row.ohlcv(),
+        "vwap": row.maybe(Node.number, "vwap"),
+    }
+
+
 def _elements(node: Node) -> list[Node]:
     return [node] if isinstance(node.value, dict) else node.rows()
 
@@ -66,6 +80,21 @@ ROW = Provider(
             window_days=140,
             # Its documentation says that dividends may be left out, and of splits nothing.
             adjustment="split",
+        ),
+        # The trades of some weeks at most, in New York's time.
+        **intraday(
+            {"1m": "1min", "5m": "5min", "15m": "15min"},
+            "/markets/timesales",
+            minutes,
+            {
+                "symbol": "{symbol}",
+                "interval": "{interval}",
+                "start": "{start} 00:00",
+                "end": "{end} 23:59",
+                "session_filter": "all",
+            },
+            spell=_SPELL,
+            adjustment="raw",
         ),
     },
     matchers=(

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from tasks.exchanges import EXCHANGES, US, exchange_of
 from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError
 from tasks.providers.indices import Names
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
 from tasks.providers.symbols import Spelling
 
 _UTC = ZoneInfo("UTC")  # currencies are traded on no exchange, and have its days
@@ -97,6 +97,21 @@ ROW = Provider(
                 "mic_code": "{venue}",
                 "interval": "1day",
                 "outputsize": "100",
+                "adjust": "none",
+            },
+            spell=_SPELL,
+            adjustment="raw",
+        ),
+        # Their times are the exchange's, whose clock the reply names; of times in UTC it would not say so.
+        **intraday(
+            {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "1h": "1h"},
+            "/time_series",
+            bars,
+            {
+                "symbol": "{symbol}",
+                "mic_code": "{venue}",
+                "interval": "{interval}",
+                "outputsize": "400",
                 "adjust": "none",
             },
             spell=_SPELL,

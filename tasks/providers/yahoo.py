@@ -7,11 +7,27 @@ Since 2025 it answers 429 to who does not name a browser of today in full (money
 yahoo-finance2#982): the one named here is to be kept up to date.
 """
 
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
 from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
 from tasks.providers.indices import Names
-from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
+from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict, intraday
 from tasks.providers.symbols import FAMILIAR, Spelling
+from tasks.records import Interval
 
+_INTERVALS: Mapping[str, Interval] = {
+    "1m": "1m",
+    "5m": "5m",
+    "15m": "15m",
+    "30m": "30m",
+    "60m": "1h",
+    "1h": "1h",
+}
+_LENGTHS = {
+    **{f"{minutes}m": timedelta(minutes=minutes) for minutes in (1, 5, 15, 30)},
+    "1h": timedelta(hours=1),
+}
 _PRICES = ("open", "high", "low", "close", "volume")
 
 
@@ -53,6 +69,35 @@ def _bar(row: Node) -> Fields:
     }
 
 
+def minutes(reply: Node) -> Rows:
+    """The same columns, without adjusted ones; the live price may stand behind the last bar, which has it."""
+    chart = _chart(reply)
+    if chart is None:
+        return Rows()
+    head = chart.child("meta")
+    interval = _INTERVALS.get(head.text("dataGranularity"))
+    if interval is None:
+        raise SchemaDriftError(f"{head.path}.dataGranularity is none that bars have here")
+    common = {
+        "symbol": head.symbol("symbol"),
+        "interval": interval,
+        "currency": head.maybe(Node.text, "currency"),
+    }
+    if isinstance(chart.value, dict) and "timestamp" not in chart.value:
+        return Rows()
+    return each(_one_after_another(chart, _LENGTHS[interval]), lambda row: {**common, **_bar(row)})
+
+
+def _one_after_another(chart: Node, length: timedelta) -> Iterator[Node]:
+    """The rows that do not begin within the one before them."""
+    ends = datetime.min.replace(tzinfo=UTC)
+    for row in _rows(chart):
+        start = row.seconds("timestamp")
+        if start >= ends:
+            ends = start + length
+            yield row
+
+
 def _chart(reply: Node) -> Node | None:
     results = reply.child("chart").child("result").rows()
     if len(results) > 1:
@@ -61,16 +106,15 @@ def _chart(reply: Node) -> Node | None:
 
 
 def _rows(chart: Node) -> list[Node]:
-    """The columns of times, of prices and of adjusted closes, side by side."""
+    """The columns of times, of prices and, of days, of adjusted closes, side by side."""
     indicators = chart.child("indicators")
-    prices, adjusted = indicators.child("quote").rows(), indicators.child("adjclose").rows()
-    if not prices or not adjusted:
+    prices, adjusted = indicators.child("quote").rows(), indicators.maybe(Node.child, "adjclose")
+    if not prices or (adjusted and not adjusted.rows()):
         raise SchemaDriftError(f"{indicators.path} has no column")
     columns = {name: prices[0].child(name).value for name in _PRICES}
-    columns |= {
-        "timestamp": chart.child("timestamp").value,
-        "adjclose": adjusted[0].child("adjclose").value,
-    }
+    columns["timestamp"] = chart.child("timestamp").value
+    if adjusted:
+        columns["adjclose"] = adjusted.rows()[0].child("adjclose").value
     return Node(columns, chart.path).columns(*columns)
 
 
@@ -97,6 +141,14 @@ ROW = Provider(
         "quote": Endpoint(_PATH, quote, params={"interval": "1d", "range": "1d"}, spell=_SPELL),
         "bars": Endpoint(
             _PATH, bars, params={"interval": "1d", "range": "6mo"}, spell=_SPELL, adjustment="split"
+        ),
+        **intraday(
+            {"1m": "1m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "1h"},
+            _PATH,
+            minutes,
+            {"interval": "{interval}", "period1": "{start_unix}", "period2": "{end_unix}"},
+            spell=_SPELL,
+            adjustment="split",
         ),
     },
     matchers=(

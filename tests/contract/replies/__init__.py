@@ -13,12 +13,14 @@ class of a reply, and the record it becomes, never are.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib import import_module
 
 from tasks.providers import PROVIDERS
-from workers.simulator.replies.reply import BAD_GATEWAY_PAGE
+from workers.simulator.replies.reply import BAD_GATEWAY_PAGE, Replies
 
 BAD_GATEWAY = BAD_GATEWAY_PAGE
+AT = datetime(2026, 11, 23, 20, 0, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,28 @@ class Documented:
     @property
     def encoded(self) -> bytes:
         return encoded(self.body)
+
+
+def intraday(replies: Replies, *, symbol: str = "AAPL", nothing: str) -> list[Documented]:
+    """Bars of minutes as the simulator has them, of each interval, and the reply about an unknown symbol.
+
+    The documented ones, with the values that must come of them, stand in test_intraday.py.
+
+    Args:
+        replies: The provider's.
+        symbol: As the provider spells it.
+        nothing: The class of the reply about an unknown one.
+    """
+    found = []
+    for dataset, answers in replies.endpoints.items():
+        if dataset.startswith("bars_"):
+            body = answers.live(answers.sample, symbol, answers.start, AT)
+            unknown = answers.unknown_symbol
+            found += [
+                Documented(dataset, 200, body, "success"),
+                Documented(dataset, unknown.status, unknown.body, nothing),
+            ]
+    return found
 
 
 def encoded(body: object) -> bytes:

@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented
+from tests.contract.replies import BAD_GATEWAY, Documented, intraday
 from workers.simulator.replies import alpha_vantage as simulated
 
 BURST = (
@@ -85,4 +85,5 @@ DOCUMENTED = [
     Documented("news", 200, {**FEED, "items": "0", "feed": []}, "empty"),
     Documented("news", 200, {"Information": BURST}, "rate_limit", 2),
     Documented("news", 200, {"Information": simulated.INVALID_INPUTS}, "not_found"),
+    *intraday(simulated.REPLIES, nothing="not_found"),
 ]

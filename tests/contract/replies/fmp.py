@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented
+from tests.contract.replies import BAD_GATEWAY, Documented, intraday
 from workers.simulator.replies import fmp as simulated
 
 QUOTE = {
@@ -55,5 +55,6 @@ DOCUMENTED = [
     Documented("bars", 200, [], "not_found"),
     Documented("news", 200, NEWS, "success"),
     Documented("news", 200, [], "empty"),
+    *intraday(simulated.REPLIES, nothing="empty"),
 ]
 BY_STATUS = {402: "entitlement"}

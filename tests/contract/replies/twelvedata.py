@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented
+from tests.contract.replies import BAD_GATEWAY, Documented, intraday
 from workers.simulator.replies import twelvedata as simulated
 
 QUOTE = simulated.QUOTE
@@ -73,4 +73,5 @@ DOCUMENTED = [
         for status in (body["code"], 200)
         for dataset in ("quote", "bars")
     ),
+    *intraday(simulated.REPLIES, nothing="not_found"),
 ]

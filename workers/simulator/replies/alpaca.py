@@ -6,7 +6,17 @@ from decimal import Decimal
 from typing import Any
 
 from tasks.providers.documents import NEW_YORK
-from workers.simulator.replies.reply import BAD_GATEWAY, MINUTE, Answers, Limit, Replies, Reply, last_days
+from workers.simulator.replies.reply import (
+    BAD_GATEWAY,
+    MINUTE,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, Any], symbol: str, price: Decimal, now: datetime) -> object:
@@ -20,6 +30,14 @@ def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetim
     rows = [{"t": _stamp(datetime.combine(day, time(), NEW_YORK)), **sample} for day in days]
     rows[-1]["c"] = float(price)
     return {"bars": {symbol: rows}, "next_page_token": None}
+
+
+def minutes(
+    sample: Mapping[str, Any], symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "c", float(price), len(starts))
+    told = [{"t": _stamp(start), **row} for start, row in zip(starts, rows, strict=True)]
+    return {"bars": {symbol: told}, "next_page_token": None}
 
 
 def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
@@ -110,6 +128,7 @@ REPLIES = Replies(
             unknown_symbol=Reply(200, {"bars": {}, "next_page_token": None}),
             start=Decimal("174.61"),
         ),
+        **intraday(BAR, minutes, Reply(200, {"bars": {}, "next_page_token": None}), Decimal("174.61")),
         # undocumented: a list without an article
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, {"news": [], "next_page_token": None})),
     },

@@ -3,8 +3,20 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from workers.simulator.replies.reply import BAD_GATEWAY, DAY, Answers, Limit, Replies, Reply, last_days
+from tasks.providers.documents import NEW_YORK
+from workers.simulator.replies.reply import (
+    BAD_GATEWAY,
+    DAY,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -35,6 +47,25 @@ def bars(sample: Mapping[str, str], symbol: str, price: Decimal, now: datetime) 
             day.isoformat(): {**sample, "4. close": f"{price:.4f}"} if day == days[0] else dict(sample)
             for day in days
         },
+    }
+
+
+def minutes(
+    sample: Mapping[str, Any], symbol: str, price: Decimal, starts: list[datetime], span: str
+) -> object:
+    name = "60min" if span == "1h" else span.replace("m", "min")
+    rows = last_close(sample, "4. close", f"{price:.4f}", len(starts))
+    local = [f"{start.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}" for start in starts]
+    return {
+        "Meta Data": {
+            "1. Information": f"Intraday ({name}) open, high, low, close prices and volume",
+            "2. Symbol": symbol,
+            "3. Last Refreshed": local[0],
+            "4. Interval": name,
+            "5. Output Size": "Compact",
+            "6. Time Zone": "US/Eastern",
+        },
+        f"Time Series ({name})": dict(zip(local, rows, strict=True)),
     }
 
 
@@ -108,6 +139,7 @@ REPLIES = Replies(
             QUOTE, quote, unknown_symbol=Reply(200, {"Global Quote": {}}), start=Decimal("112.13")
         ),
         "bars": Answers(BAR, bars, unknown_symbol=INVALID_CALL, start=Decimal("208.25")),
+        **intraday(BAR, minutes, INVALID_CALL, Decimal("208.25")),
         # undocumented: as its clients report it
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, {"Information": INVALID_INPUTS})),
     },

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from workers.simulator.replies.reply import (
     BAD_GATEWAY,
@@ -12,6 +13,8 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    intraday,
+    last_close,
     last_days,
 )
 
@@ -32,6 +35,21 @@ def bars(sample: Mapping[str, object], _symbol: str, price: Decimal, now: dateti
     newest, *older = last_days(now, 100)
     rows = [{**sample, "date": day.isoformat()} for day in reversed(older)]
     return [*rows, {**sample, "date": newest.isoformat(), "close": float(price)}]
+
+
+def minutes(
+    sample: Mapping[str, Any], _symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "close", float(price), len(starts))
+    return [
+        {
+            "timestamp": int(start.timestamp()),
+            "gmtoffset": 0,
+            "datetime": f"{start:%Y-%m-%d %H:%M:%S}",
+            **row,
+        }
+        for start, row in zip(starts, rows, strict=True)
+    ][::-1]
 
 
 def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
@@ -80,6 +98,7 @@ BAR = {
     "adjusted_close": 179.2736,
     "volume": 104487900,
 }
+MINUTES = {"open": 179.5, "high": 179.6, "low": 179.3, "close": 179.36, "volume": 1200345}
 ARTICLE = {
     "title": "Usher and Apple CEO Tim Cook had a meeting...",
     "content": "...",
@@ -94,6 +113,7 @@ REPLIES = Replies(
             QUOTE, quote, unknown_symbol=Reply(200, UNKNOWN_QUOTE), start=Decimal("231.41")
         ),  # as its clients report it
         "bars": Answers(BAR, bars, unknown_symbol=NOT_FOUND, start=Decimal("182.01")),
+        **intraday(MINUTES, minutes, NOT_FOUND, Decimal("179.36"), ("1m", "5m", "1h")),
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),  # undocumented: as without news
     },
     server_error=BAD_GATEWAY,

@@ -3,9 +3,20 @@
 from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 
 from tasks.providers.documents import NEW_YORK
-from workers.simulator.replies.reply import BAD_GATEWAY, MINUTE, Answers, Limit, Replies, Reply, last_days
+from workers.simulator.replies.reply import (
+    BAD_GATEWAY,
+    MINUTE,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, object], _symbol: str, price: Decimal, now: datetime) -> object:
@@ -28,6 +39,14 @@ def bars(sample: Mapping[str, object], _symbol: str, price: Decimal, now: dateti
         "s": "ok",
         "t": [int(datetime.combine(day, time(), NEW_YORK).timestamp()) for day in days],
     }
+
+
+def minutes(
+    sample: Mapping[str, Any], _symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "c", float(price), len(starts))[::-1]
+    columns = {name: [row[name] for row in rows] for name in sample}
+    return {**columns, "s": "ok", "t": [int(start.timestamp()) for start in starts[::-1]]}
 
 
 def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
@@ -97,6 +116,7 @@ REPLIES = Replies(
             start=Decimal("261.74"),
         ),
         "bars": Answers(BAR, bars, unknown_symbol=Reply(200, {"s": "no_data"}), start=Decimal("217.68")),
+        **intraday(BAR, minutes, Reply(200, {"s": "no_data"}), Decimal("217.68")),
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),
         "filings": Answers(FILING, filings, unknown_symbol=Reply(200, [])),  # undocumented: as the news
     },

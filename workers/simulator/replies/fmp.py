@@ -3,8 +3,20 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from workers.simulator.replies.reply import BAD_GATEWAY, DAY, Answers, Limit, Replies, Reply, last_days
+from tasks.providers.documents import NEW_YORK
+from workers.simulator.replies.reply import (
+    BAD_GATEWAY,
+    DAY,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -31,6 +43,16 @@ def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetim
             **({"close": float(price)} if day == days[0] else {}),
         }
         for day in days
+    ]
+
+
+def minutes(
+    sample: Mapping[str, Any], _symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "close", float(price), len(starts))
+    return [
+        {"date": f"{start.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}", **row}
+        for start, row in zip(starts, rows, strict=True)
     ]
 
 
@@ -74,6 +96,7 @@ BAR = {
     "changePercent": 2.46479,
     "vwap": 230.86,
 }
+MINUTES = {"open": 232.87, "low": 232.72, "high": 233.13, "close": 232.79, "volume": 720121}
 ARTICLE = {
     "publisher": "Zacks Investment Research",
     "title": "...",
@@ -87,6 +110,7 @@ REPLIES = Replies(
     endpoints={
         "quote": Answers(QUOTE, quote, unknown_symbol=NOTHING, start=Decimal("232.80")),
         "bars": Answers(BAR, bars, unknown_symbol=NOTHING, start=Decimal("232.80")),
+        **intraday(MINUTES, minutes, NOTHING, Decimal("232.80")),
         "news": Answers(ARTICLE, news, unknown_symbol=NOTHING),
     },
     server_error=BAD_GATEWAY,

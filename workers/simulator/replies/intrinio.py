@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from workers.simulator.replies.reply import Answers, Limit, Replies, Reply, last_days
+from workers.simulator.replies.reply import (
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, Any], symbol: str, price: Decimal, now: datetime) -> object:
@@ -22,6 +30,19 @@ def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetim
     rows = [{"date": day.isoformat(), **sample} for day in last_days(now, 100)]
     rows[0] |= {"close": float(price), "adj_close": float(price)}
     return {"stock_prices": rows, "security": {"id": "sec_agjrgj", "ticker": symbol}, "next_page": None}
+
+
+def minutes(
+    sample: Mapping[str, Any], symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "close", float(price), len(starts))
+    length = starts[0] - starts[1]
+    told = [
+        {**row, "time": _stamp(start), "close_time": _stamp(start + length)}
+        for start, row in zip(starts, rows, strict=True)
+    ]
+    security = {"id": "sec_agjrgj", "ticker": symbol}
+    return {"intervals": told, "source": "iex", "security": security, "next_page": None}
 
 
 def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
@@ -89,6 +110,16 @@ BAR = {
     "fifty_two_week_high": 198.23,
     "fifty_two_week_low": 124.17,
 }
+MINUTES = {
+    "interval": "1m",
+    "open": 189.6,
+    "close": 189.71,
+    "high": 189.8,
+    "low": 189.55,
+    "volume": 10250.0,
+    "average": 189.68,
+    "change": 0.0006,
+}
 ARTICLE = {"id": "nws_xxxx", "title": "...", "url": "https://...", "summary": "...", "source": "yahoo"}
 
 
@@ -108,6 +139,7 @@ REPLIES = Replies(
     endpoints={
         "quote": Answers(QUOTE, quote, unknown_symbol=NO_SYMBOL, start=Decimal("189.38")),
         "bars": Answers(BAR, bars, unknown_symbol=NO_SYMBOL, start=Decimal("189.71")),
+        **intraday(MINUTES, minutes, NO_SYMBOL, Decimal("189.71")),
         "news": Answers(ARTICLE, news, unknown_symbol=NO_SYMBOL),
     },
     server_error=Reply(500, ""),

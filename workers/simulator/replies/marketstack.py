@@ -3,8 +3,18 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from workers.simulator.replies.reply import MONTH, Answers, Limit, Replies, Reply, last_days
+from workers.simulator.replies.reply import (
+    MONTH,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -14,6 +24,18 @@ def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetim
     found = [{**newest, "close": float(price), "adj_close": float(price)}, *older]
     total = len(found)
     return {"pagination": {"limit": 1000, "offset": 0, "count": total, "total": total}, "data": found}
+
+
+def minutes(
+    sample: Mapping[str, Any], symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "close", float(price), len(starts))
+    found = [
+        {**row, "symbol": symbol, "date": f"{start:%Y-%m-%dT%H:%M:%S}+0000"}
+        for start, row in zip(starts, rows, strict=True)
+    ]
+    total = len(found)
+    return {"pagination": {"limit": 400, "offset": 0, "count": total, "total": total}, "data": found}
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -44,6 +66,24 @@ BAR = {
     "price_currency": "usd",
     "exchange": "XNAS",
 }
+MINUTES = {
+    "open": 132.9,
+    "high": 133.04,
+    "low": 132.8,
+    "mid": 132.98,
+    "last_size": 100,
+    "bid_size": 100.0,
+    "bid_price": 132.97,
+    "ask_price": 132.99,
+    "ask_size": 200.0,
+    "last": 132.99,
+    "close": 132.995,
+    "volume": 41250.0,
+    "marketstack_last": 132.99,
+    "exchange": "IEXG",
+}
+# as its clients report it
+NO_SYMBOL = _error(422, "no_valid_symbols_provided", "At least one valid symbol must be provided")
 PRICE = {"exchange_code": "NASDAQ", "exchange_name": "...", "country": "...", "currency": "USD"}
 
 REPLIES = Replies(
@@ -51,12 +91,10 @@ REPLIES = Replies(
         "bars": Answers(
             BAR,
             bars,
-            # as its clients report it
-            unknown_symbol=_error(
-                422, "no_valid_symbols_provided", "At least one valid symbol must be provided"
-            ),
+            unknown_symbol=NO_SYMBOL,
             start=Decimal("132.99"),
         ),
+        **intraday(MINUTES, minutes, NO_SYMBOL, Decimal("132.99")),
         # undocumented: a list of none
         "quote": Answers(PRICE, quote, unknown_symbol=Reply(200, {"data": []}), start=Decimal("231.41")),
     },

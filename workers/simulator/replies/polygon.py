@@ -6,7 +6,16 @@ from decimal import Decimal
 from typing import Any
 
 from tasks.providers.documents import NEW_YORK
-from workers.simulator.replies.reply import MINUTE, Answers, Limit, Replies, Reply, last_days
+from workers.simulator.replies.reply import (
+    MINUTE,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, Any], symbol: str, price: Decimal, now: datetime) -> object:
@@ -44,6 +53,22 @@ def bars(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetim
     }
 
 
+def minutes(
+    sample: Mapping[str, Any], symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "c", float(price), len(starts))
+    told = [{**row, "t": int(start.timestamp()) * 1_000} for start, row in zip(starts, rows, strict=True)]
+    return {
+        "adjusted": False,
+        "queryCount": len(told),
+        "request_id": REQUEST,
+        "results": told,
+        "resultsCount": len(told),
+        "status": "OK",
+        "ticker": symbol,
+    }
+
+
 def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
     article = {**sample, "published_utc": f"{now:%Y-%m-%dT%H:%M:%SZ}", "tickers": [symbol]}
     return {"count": 1, "request_id": REQUEST, "results": [article], "status": "OK"}
@@ -72,6 +97,18 @@ TICKER = {
     "updated": 1605195918306274000,
 }
 BAR = {"c": 75.0875, "h": 75.15, "l": 73.7975, "n": 1, "o": 74.06, "v": 135647456, "vw": 74.6099}
+NO_BARS = Reply(
+    200,
+    {
+        "ticker": "ZZZZ",
+        "queryCount": 0,
+        "resultsCount": 0,
+        "adjusted": False,
+        "status": "OK",
+        "request_id": "req-empty",
+        "count": 0,
+    },
+)
 ARTICLE = {
     "id": "8ec638777ca03b553ae516761c2a22ba2fdd2f37befae3ab6fdab74e9e5193eb",
     "publisher": {
@@ -115,20 +152,10 @@ REPLIES = Replies(
         "bars": Answers(
             BAR,
             bars,
-            unknown_symbol=Reply(
-                200,
-                {
-                    "ticker": "ZZZZ",
-                    "queryCount": 0,
-                    "resultsCount": 0,
-                    "adjusted": False,
-                    "status": "OK",
-                    "request_id": "req-empty",
-                    "count": 0,
-                },
-            ),
+            unknown_symbol=NO_BARS,
             start=Decimal("75.09"),
         ),
+        **intraday(BAR, minutes, NO_BARS, Decimal("75.09")),
         # undocumented: a list without an article
         "news": Answers(
             ARTICLE,

@@ -5,10 +5,11 @@ Where a provider documents no reply for a mode, its nearest one stands in, and a
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, Literal
 
 BAD_GATEWAY_PAGE = (
@@ -149,3 +150,36 @@ def last_midnights(now: datetime, number: int) -> list[int]:
     """When the last so many days of UTC began, Unix time in seconds, today's first; coins know no weekend."""
     today = int(now.timestamp()) // DAY * DAY
     return [today - back * DAY for back in range(number)]
+
+
+LENGTHS = {"1m": 60, "5m": 300, "15m": 900, "30m": 1_800, "1h": 3_600}
+"""How long a bar spans, in seconds."""
+
+Minutes = Callable[[Any, str, Decimal, list[datetime], str], object]
+"""Makes a success of the sample, a symbol, the newest close, the bars' starts (newest first, in UTC) and what
+each spans."""
+
+
+def intraday(
+    sample: Any,
+    minutes: Minutes,
+    unknown_symbol: Reply,
+    start: Decimal,
+    spans: Iterable[str] = tuple(LENGTHS),
+) -> dict[str, Answers]:
+    """What the endpoints of bars of minutes and hours say: the newest of them."""
+    return {
+        f"bars_{span}": Answers(sample, partial(_live, minutes, span), unknown_symbol, start)
+        for span in spans
+    }
+
+
+def _live(minutes: Minutes, span: str, sample: Any, symbol: str, price: Decimal, now: datetime) -> object:
+    newest = int(now.timestamp()) // LENGTHS[span] * LENGTHS[span]
+    starts = [datetime.fromtimestamp(newest - back * LENGTHS[span], UTC) for back in range(20)]
+    return minutes(sample, symbol, price, starts, span)
+
+
+def last_close(sample: Mapping[str, Any], key: str, close: object, number: int) -> list[dict[str, Any]]:
+    """So many samples, the newest of them, which is the first, with this close."""
+    return [{**sample, key: close}, *(dict(sample) for _ in range(number - 1))]

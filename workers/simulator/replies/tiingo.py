@@ -3,8 +3,20 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from workers.simulator.replies.reply import BAD_GATEWAY, DAY, HOUR, Answers, Limit, Replies, Reply, last_days
+from workers.simulator.replies.reply import (
+    BAD_GATEWAY,
+    DAY,
+    HOUR,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -27,6 +39,15 @@ def bars(sample: Mapping[str, object], _symbol: str, price: Decimal, now: dateti
     rows = [{"date": f"{day}T00:00:00.000Z", **sample} for day in days]
     rows[-1] |= {"close": float(price), "adjClose": float(price)}
     return rows
+
+
+def minutes(
+    sample: Mapping[str, Any], _symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "close", float(price), len(starts))
+    return [
+        {"date": f"{start:%Y-%m-%dT%H:%M:%S}.000Z", **row} for start, row in zip(starts, rows, strict=True)
+    ][::-1]
 
 
 def news(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
@@ -61,6 +82,7 @@ BAR = {
     "divCash": 0.0,
     "splitFactor": 1.0,
 }
+MINUTES = {"open": 178.1, "high": 178.25, "low": 177.9, "close": 177.97, "volume": 1250.0}
 ARTICLE = {
     "id": 25286,
     "title": "Tech giants may be stronger than you think",
@@ -83,6 +105,7 @@ REPLIES = Replies(
         "bars": Answers(
             BAR, bars, unknown_symbol=_error(404, "Error: Ticker 'ZZZZ' not found"), start=Decimal("125.07")
         ),
+        **intraday(MINUTES, minutes, Reply(200, []), Decimal("177.97")),  # undocumented: as the quotes
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),  # undocumented: as the quotes
     },
     server_error=BAD_GATEWAY,

@@ -3,8 +3,20 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from workers.simulator.replies.reply import BAD_GATEWAY, MINUTE, Answers, Limit, Replies, Reply, last_days
+from tasks.providers.documents import NEW_YORK
+from workers.simulator.replies.reply import (
+    BAD_GATEWAY,
+    MINUTE,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -30,6 +42,22 @@ def bars(sample: Mapping[str, object], _symbol: str, price: Decimal, now: dateti
     return {"history": {"day": rows}}
 
 
+def minutes(
+    sample: Mapping[str, Any], _symbol: str, price: Decimal, starts: list[datetime], _span: str
+) -> object:
+    rows = last_close(sample, "close", float(price), len(starts))
+    told = [
+        {
+            "time": f"{start.astimezone(NEW_YORK):%Y-%m-%dT%H:%M:%S}",
+            "timestamp": int(start.timestamp()),
+            "price": row["close"],
+            **row,
+        }
+        for start, row in zip(starts, rows, strict=True)
+    ]
+    return {"series": {"data": told[::-1]}}
+
+
 QUOTE = {
     "description": "SPDR S&P 500",
     "exch": "P",
@@ -52,6 +80,14 @@ QUOTE = {
     "askexch": "Q",
 }
 DAY = {"open": 183.985, "high": 186.95, "low": 183.82, "close": 186.86, "volume": 64885408}
+MINUTES = {
+    "open": 186.9,
+    "high": 187.0,
+    "low": 186.8,
+    "close": 186.86,
+    "volume": 52013,
+    "vwap": 186.89,
+}
 # The headers are documented; the status and the text are not.
 LIMIT = Reply(
     429,
@@ -74,6 +110,9 @@ REPLIES = Replies(
         ),
         # undocumented: as for a window without a day
         "bars": Answers(DAY, bars, unknown_symbol=Reply(200, {"history": None}), start=Decimal("186.86")),
+        **intraday(
+            MINUTES, minutes, Reply(200, {"series": None}), Decimal("186.86"), ("1m", "5m", "15m")
+        ),  # undocumented: the same
     },
     server_error=BAD_GATEWAY,
     throttle=LIMIT,

@@ -3,8 +3,20 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from workers.simulator.replies.reply import DAY, MINUTE, Answers, Limit, Replies, Reply, last_days
+from tasks.providers.documents import NEW_YORK
+from workers.simulator.replies.reply import (
+    DAY,
+    MINUTE,
+    Answers,
+    Limit,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -35,6 +47,20 @@ def bars(sample: Mapping[str, str], symbol: str, price: Decimal, now: datetime) 
                 "close": f"{price:.5f}" if day == days[0] else sample["close"],
             }
             for day in days
+        ],
+        "status": "ok",
+    }
+
+
+def minutes(
+    sample: Mapping[str, Any], symbol: str, price: Decimal, starts: list[datetime], span: str
+) -> object:
+    rows = last_close(sample, "close", f"{price:.5f}", len(starts))
+    return {
+        "meta": {"symbol": symbol, **META, "interval": span.replace("m", "min")},
+        "values": [
+            {"datetime": f"{start.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}", **row}
+            for start, row in zip(starts, rows, strict=True)
         ],
         "status": "ok",
     }
@@ -98,6 +124,7 @@ REPLIES = Replies(
     endpoints={
         "quote": Answers(QUOTE, quote, unknown_symbol=NO_SYMBOL, start=Decimal("148.85")),
         "bars": Answers(BAR, bars, unknown_symbol=NO_SYMBOL, start=Decimal("148.85")),
+        **intraday(BAR, minutes, NO_SYMBOL, Decimal("148.85")),
     },
     server_error=_error(520, "error message"),
     throttle=_error(

@@ -3,8 +3,16 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 
-from workers.simulator.replies.reply import Answers, Replies, Reply, last_days
+from workers.simulator.replies.reply import (
+    Answers,
+    Replies,
+    Reply,
+    intraday,
+    last_close,
+    last_days,
+)
 
 
 def quote(sample: Mapping[str, object], symbol: str, price: Decimal, now: datetime) -> object:
@@ -40,6 +48,19 @@ def _chart(sample: Mapping[str, object], symbol: str, price: Decimal, now: datet
     return {"chart": {"result": [chart], "error": None}}
 
 
+def minutes(
+    sample: Mapping[str, Any], symbol: str, price: Decimal, starts: list[datetime], span: str
+) -> object:
+    rows = last_close(sample, "close", float(price), len(starts))[::-1]
+    columns = {name: [row[name] for row in rows] for name in sample}
+    chart = {
+        "meta": {**META, "symbol": symbol, "dataGranularity": span},
+        "timestamp": [int(start.timestamp()) for start in starts[::-1]],
+        "indicators": {"quote": [columns]},
+    }
+    return {"chart": {"result": [chart], "error": None}}
+
+
 def _error(status: int, code: str, description: str, about: str = "chart") -> Reply:
     return Reply(status, {about: {"result": None, "error": {"code": code, "description": description}}})
 
@@ -55,6 +76,7 @@ META = {
     "dataGranularity": "1d",
     "range": "1d",
 }
+MINUTES = {"open": 231.3, "high": 231.5, "low": 231.2, "close": 231.41, "volume": 120513}
 UNKNOWN = _error(404, "Not Found", "No data found, symbol may be delisted")
 LIMIT = Reply(429, "Edge: Too Many Requests", kind="text/html")
 
@@ -62,6 +84,7 @@ REPLIES = Replies(
     endpoints={
         "quote": Answers(META, quote, unknown_symbol=UNKNOWN, start=Decimal("231.41")),
         "bars": Answers({**META, "range": "6mo"}, bars, unknown_symbol=UNKNOWN, start=Decimal("231.41")),
+        **intraday(MINUTES, minutes, UNKNOWN, Decimal("231.41")),
     },
     server_error=Reply(502, ""),  # undocumented
     throttle=LIMIT,
