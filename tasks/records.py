@@ -312,6 +312,54 @@ class Instrument(Record):
     security_description: Text | None = None
 
 
+class Dividend(Record):
+    """One distribution to who holds a share.
+
+    Attributes:
+        symbol: Upper case.
+        ex_date: The first day on which a buyer does not get it.
+        pay_date: When it is paid.
+        record_date: Who is in the books on this day gets it.
+        declared: When it was announced.
+        amount: Of one share, in `currency`.
+        currency: ISO 4217.
+        kind: cash (as usual), special (once), or gain (of a fund's trades), where the provider says which.
+        adjustment: What the amount is adjusted for: raw (as it was paid), or split (as of today's shares).
+    """
+
+    time_fields = ("ex_date",)
+
+    symbol: Symbol
+    ex_date: Day
+    pay_date: Day | None = None
+    record_date: Day | None = None
+    declared: Day | None = None
+    amount: Annotated[Exact, Field(gt=0)]
+    currency: str | None = None
+    kind: Literal["cash", "special", "gain"] | None = None
+    adjustment: Adjustment
+
+
+class Split(Record):
+    """A share became several, or several one.
+
+    Attributes:
+        symbol: Upper case.
+        date: The first day of trade in new shares.
+        ratio: New shares for an old one: 4, or 0.1; rounded where it does not end.
+        new: So many new shares,
+        old: for so many old ones, where the provider says so.
+    """
+
+    time_fields = ("date",)
+
+    symbol: Symbol
+    date: Day
+    ratio: Annotated[Exact, Field(gt=0)]
+    new: Exact | None = None
+    old: Exact | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """What the age of a dataset's value means.
@@ -353,6 +401,8 @@ TABLE: Mapping[str, Dataset] = MappingProxyType(
         "bars_30m": Dataset(Bar, Freshness(60 * MINUTE, 5 * DAY), "of each half hour"),
         "bars_1h": Dataset(Bar, Freshness(120 * MINUTE, 5 * DAY), "of each hour"),
         "news": Dataset(NewsArticle, Freshness(15 * MINUTE, 5 * DAY), "articles"),
+        "dividends": Dataset(Dividend, Freshness(DAY, 30 * DAY), "what a share has paid, and will"),
+        "splits": Dataset(Split, Freshness(DAY, 30 * DAY), "when a share became several"),
         "filings": Dataset(Filing, Freshness(DAY, 30 * DAY), "documents filed with the SEC"),
         "observations": Dataset(Observation, Freshness(DAY, 90 * DAY), "values of an economic series"),
         # Identifiers stay, names change.

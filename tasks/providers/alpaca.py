@@ -6,8 +6,21 @@ The setting is `id:secret`. Feeds are those of the plan: quotes of IEX where it 
 bars up to 15 minutes ago.
 """
 
+from collections.abc import Callable
+
 from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window, intraday
+from tasks.providers.rows import (
+    YEARS,
+    Auth,
+    Endpoint,
+    Matcher,
+    Provider,
+    Quota,
+    Reset,
+    Verdict,
+    Window,
+    intraday,
+)
 
 _WHO = frozenset({401, 403})
 _PARTS = frozenset(("latestTrade", "latestQuote", "minuteBar", "dailyBar", "prevDailyBar"))
@@ -72,6 +85,43 @@ def minutes(reply: Node) -> Rows:
     return bars(reply) or Rows()
 
 
+def dividends(reply: Node) -> Rows:
+    """Of `/corporate-actions`: kinds that there are none of are not there."""
+    return _actions(reply, "cash_dividends", read=_dividend)
+
+
+def _dividend(row: Node) -> Fields:
+    special = row.maybe(Node.child, "special")
+    return {
+        "symbol": row.symbol("symbol"),
+        "ex_date": row.date("ex_date"),
+        "pay_date": row.maybe(Node.date, "payable_date"),
+        "record_date": row.maybe(Node.date, "record_date"),
+        "amount": row.price("rate"),
+        "currency": row.maybe(Node.text, "currency"),
+        "kind": ("special" if special.value else "cash") if special else None,
+    }
+
+
+def splits(reply: Node) -> Rows:
+    """Those of one share into several, and of several into one."""
+    return _actions(reply, "forward_splits", "reverse_splits", read=_split)
+
+
+def _split(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "date": row.date("ex_date"),
+        **row.split_of("new_rate", "old_rate"),
+    }
+
+
+def _actions(reply: Node, *kinds: str, read: Callable[[Node], Fields]) -> Rows:
+    told = reply.child("corporate_actions")
+    listed = [told.maybe(Node.child, kind) for kind in kinds]
+    return each((row for rows in listed if rows for row in rows.rows()), read)
+
+
 def news(reply: Node) -> Rows:
     """Of Benzinga. An article without a URL, which its SDK allows, is none that could be read."""
     return reply.child("news").each(_article)
@@ -91,6 +141,17 @@ def _article(row: Node) -> Fields:
         "body": row.maybe(Node.prose, "content"),
         "image_url": next((image.maybe(Node.url, "url") for image in images.rows()), None),
         "symbols": row.maybe(Node.texts, "symbols") or (),
+    }
+
+
+def _actions_of(types: str) -> dict[str, str]:
+    return {
+        "symbols": "{symbol}",
+        "types": types,
+        "start": "{start}",
+        "end": "{end}",
+        "limit": "1000",
+        "sort": "desc",
     }
 
 
@@ -128,6 +189,19 @@ ROW = Provider(
                 "adjustment": "raw",
             },
             adjustment="raw",
+        ),
+        "dividends": Endpoint(
+            "/v1/corporate-actions",
+            dividends,
+            params=_actions_of("cash_dividend"),
+            window_days=YEARS,
+            adjustment="raw",
+        ),
+        "splits": Endpoint(
+            "/v1/corporate-actions",
+            splits,
+            params=_actions_of("forward_split,reverse_split"),
+            window_days=YEARS,
         ),
         "news": Endpoint(
             "/v1beta1/news", news, params={"symbols": "{symbol}", "start": "{start}", "limit": "50"}

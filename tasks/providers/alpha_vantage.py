@@ -73,6 +73,36 @@ def _prices(row: Node) -> Fields:
     return row.ohlcv(("1. open", "2. high", "3. low", "4. close", "5. volume"), Node.numeral)
 
 
+def dividends(reply: Node) -> Rows | None:
+    """`DIVIDENDS`: as they were paid, and those to come; an unknown symbol is an empty object."""
+    if reply.value == {}:
+        return None
+    symbol = reply.symbol("symbol")
+    return reply.child("data").each(lambda row: {"symbol": symbol, **_dividend(row)})
+
+
+def _dividend(row: Node) -> Fields:
+    return {
+        "ex_date": row.date("ex_dividend_date"),
+        "pay_date": row.maybe(Node.date, "payment_date"),
+        "record_date": row.maybe(Node.date, "record_date"),
+        "declared": row.maybe(Node.date, "declaration_date"),
+        "amount": row.price_numeral("amount"),
+    }
+
+
+def splits(reply: Node) -> Rows | None:
+    """`SPLITS`: how many new shares an old one became."""
+    if reply.value == {}:
+        return None
+    symbol = reply.symbol("symbol")
+    return reply.child("data").each(lambda row: {"symbol": symbol, **_split(row)})
+
+
+def _split(row: Node) -> Fields:
+    return {"date": row.date("effective_date"), "ratio": row.price_numeral("split_factor")}
+
+
 def news(reply: Node) -> Rows:
     """`NEWS_SENTIMENT`: no ids, times in UTC."""
     return reply.child("feed").each(_article)
@@ -141,6 +171,19 @@ ROW = Provider(
             },
             spell=Spelling(dash="-"),
             adjustment="raw",
+        ),
+        "dividends": Endpoint(
+            "/query",
+            dividends,
+            params={"function": "DIVIDENDS", "symbol": "{symbol}"},
+            spell=Spelling(dash="-"),
+            adjustment="raw",
+        ),
+        "splits": Endpoint(
+            "/query",
+            splits,
+            params={"function": "SPLITS", "symbol": "{symbol}"},
+            spell=Spelling(dash="-"),
         ),
         "news": Endpoint(
             "/query",

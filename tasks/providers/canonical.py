@@ -18,12 +18,13 @@ from tasks.errors import InvalidSymbolError
 from tasks.exchanges import MINOR_UNITS, exchange_of
 from tasks.providers.documents import NEW_YORK, Fields
 from tasks.providers.symbols import Kind, Symbol, parse
-from tasks.records import Bar, Filing, Quote, Record
+from tasks.records import Bar, Dividend, Filing, Quote, Record
 
 _UTC = ZoneInfo("UTC")
 _DAYS = frozenset(("1d", "1W", "1M"))
 _PRICES = {
     Quote: ("last_price", "bid", "ask", "open", "high", "low", "prev_close", "change"),
+    Dividend: ("amount",),
     Bar: ("open", "high", "low", "close", "vwap", "adj_close", "dividend"),
 }
 _CODE = re.compile(r"[A-Za-z]{3,5}")  # USDT is a coin, and others are paid in it

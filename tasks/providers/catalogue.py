@@ -79,6 +79,14 @@ _ORDER: Mapping[str, tuple[str, ...]] = MappingProxyType(
                 *("fmp", "yahoo"),
             ),
         ),
+        **dict.fromkeys(
+            ("dividends", "splits"),
+            (
+                *("polygon", "alpaca", "fmp", "twelvedata", "tiingo", "alpha_vantage", "intrinio"),
+                *("marketstack", "finnhub", "eodhd"),
+                "yahoo",  # its amounts are adjusted for splits
+            ),
+        ),
         "news": (
             *("finnhub", "alpaca", "polygon", "alpha_vantage", "tiingo"),
             *("benzinga", "fmp", "eodhd", "intrinio", "iex_cloud", "news_api"),

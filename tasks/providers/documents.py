@@ -424,6 +424,17 @@ class Node:
             "volume": self.maybe(read, volume),
         }
 
+    def split_of(self, new: str, old: str, read: Callable[["Node", str], Decimal] | None = None) -> Fields:
+        """The split that the object here is: so many new shares for so many old ones.
+
+        Args:
+            new: What the new ones are called here.
+            old: What the old ones are called here.
+            read: As for a bar.
+        """
+        came, went = self._price(read or Node.number, new), self._price(read or Node.number, old)
+        return {"ratio": came / went, "new": came, "old": went}
+
     def percent(self, key: str) -> Decimal:
         """A JSON number in percent, as a fraction."""
         return self.number(key).scaleb(-2)

@@ -6,9 +6,11 @@ currencies and coins: BRK-B.US, VOD.LSE, GSPC.INDX, EURUSD.FOREX, BTC-USD.CC.
 A free key has 20 calls a day, which starts at midnight in GMT ("API Limits" in its documentation, 2025-09).
 """
 
+from dataclasses import replace
+
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
+from tasks.providers.rows import YEARS, Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 _US = ".US"
@@ -50,6 +52,33 @@ def _bar(row: Node) -> Fields:
 def minutes(reply: Node) -> Rows:
     """`/intraday`: of each bar its start; as traded, some hours after the session's end."""
     return reply.each(lambda row: {"timestamp": row.seconds("timestamp"), **row.ohlcv()})
+
+
+def dividends(reply: Node) -> Rows:
+    """As they were paid; what they are as of today's shares is `value`."""
+    return reply.each(_dividend)
+
+
+def _dividend(row: Node) -> Fields:
+    return {
+        "ex_date": row.date("date"),
+        "pay_date": row.maybe(Node.date, "paymentDate"),
+        "record_date": row.maybe(Node.date, "recordDate"),
+        "declared": row.maybe(Node.date, "declarationDate"),
+        "amount": row.price("unadjustedValue"),
+        "currency": row.maybe(Node.text, "currency"),
+    }
+
+
+def splits(reply: Node) -> Rows:
+    """New shares over old ones, in a text."""
+    return reply.each(_split)
+
+
+def _split(row: Node) -> Fields:
+    new, _, old = row.text("split").partition("/")
+    shares = Node({"new": new, "old": old}, row.child("split").path)
+    return {"date": row.date("date"), **shares.split_of("new", "old", Node.numeral)}
 
 
 def _is_notice(row: Node) -> bool:
@@ -116,6 +145,9 @@ _SPELL = Spelling(
     coin="{base}-{quote}.CC",
 )
 
+_SHARES = replace(_SPELL, index=None, fx="", coin="")
+_SINCE = {"fmt": "json", "from": "{start}"}
+
 ROW = Provider(
     service="eodhd",
     name="EODHD",
@@ -140,6 +172,10 @@ ROW = Provider(
             spell=_SPELL,
             adjustment="raw",
         ),
+        "dividends": Endpoint(
+            "/div/{symbol}", dividends, params=_SINCE, spell=_SHARES, window_days=YEARS, adjustment="raw"
+        ),
+        "splits": Endpoint("/splits/{symbol}", splits, params=_SINCE, spell=_SHARES, window_days=YEARS),
         "news": Endpoint("/news", news, params={"s": "{symbol}", "limit": "50", "fmt": "json"}, spell=_SPELL),
     },
     matchers=(

@@ -9,7 +9,18 @@ from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict, Window, intraday
+from tasks.providers.rows import (
+    YEARS,
+    Auth,
+    Endpoint,
+    Matcher,
+    Provider,
+    Quota,
+    Reset,
+    Verdict,
+    Window,
+    intraday,
+)
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 _UTC = ZoneInfo("UTC")  # a filing's times name no zone; this one makes them rather too old than too fresh
@@ -39,6 +50,36 @@ def bars(reply: Node) -> Rows:
 
 def _bar(row: Node) -> Fields:
     return {"timestamp": row.seconds("t"), **row.ohlcv(("o", "h", "l", "c", "v"))}
+
+
+def dividends(reply: Node) -> Rows:
+    """As they were paid; what they are as of today's shares stands beside that."""
+    return reply.each(_dividend)
+
+
+def _dividend(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "ex_date": row.date("date"),
+        "pay_date": row.maybe(Node.date, "payDate"),
+        "record_date": row.maybe(Node.date, "recordDate"),
+        "declared": row.maybe(Node.date, "declarationDate"),
+        "amount": row.price("amount"),
+        "currency": row.maybe(Node.text, "currency"),
+    }
+
+
+def splits(reply: Node) -> Rows:
+    """From so many old shares to so many new ones."""
+    return reply.each(_split)
+
+
+def _split(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "date": row.date("date"),
+        **row.split_of("toFactor", "fromFactor"),
+    }
 
 
 def news(reply: Node) -> Rows:
@@ -84,6 +125,7 @@ def _accepted(row: Node, key: str) -> object:
 
 _SPELL = Spelling(exchanges=FAMILIAR, index=Names("finnhub", "^{}"), own=":")
 _NORTH_AMERICA = {mic: FAMILIAR[mic] for mic in ("", "XTSE", "XTSX", "XCNQ", "NEOE")}
+_WINDOW = {"symbol": "{symbol}", "from": "{start}", "to": "{end}"}
 
 ROW = Provider(
     service="finnhub",
@@ -109,6 +151,22 @@ ROW = Provider(
             {"symbol": "{symbol}", "resolution": "{interval}", "from": "{start_unix}", "to": "{end_unix}"},
             spell=_SPELL,
             adjustment="raw",
+        ),
+        # In no free plan.
+        "dividends": Endpoint(
+            "/stock/dividend",
+            dividends,
+            params=_WINDOW,
+            spell=Spelling(exchanges=FAMILIAR),
+            window_days=YEARS,
+            adjustment="raw",
+        ),
+        "splits": Endpoint(
+            "/stock/split",
+            splits,
+            params=_WINDOW,
+            spell=Spelling(exchanges=FAMILIAR),
+            window_days=YEARS,
         ),
         # No article is no unknown symbol: it has none of many a share listed outside the US.
         "news": Endpoint(

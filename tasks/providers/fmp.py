@@ -59,6 +59,35 @@ def minutes(reply: Node) -> Rows:
     return reply.each(lambda row: {"timestamp": row.instant("date", NEW_YORK), **row.ohlcv()})
 
 
+def dividends(reply: Node) -> Rows:
+    """As they were paid; what they are as of today's shares stands beside that."""
+    return reply.each(_dividend)
+
+
+def _dividend(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "ex_date": row.date("date"),
+        "pay_date": row.maybe(Node.date, "paymentDate"),
+        "record_date": row.maybe(Node.date, "recordDate"),
+        "declared": row.maybe(Node.date, "declarationDate"),
+        "amount": row.price("dividend"),
+    }
+
+
+def splits(reply: Node) -> Rows:
+    """New shares over old ones."""
+    return reply.each(_split)
+
+
+def _split(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "date": row.date("date"),
+        **row.split_of("numerator", "denominator"),
+    }
+
+
 def news(reply: Node) -> Rows:
     """No ids; an article names the one symbol it was found by."""
     return reply.each(_article)
@@ -86,6 +115,8 @@ _SPELL = Spelling(
     paid_in=frozenset({"USD"}),
 )
 
+_SHARES = Spelling(dash="-", exchanges=FAMILIAR)
+
 ROW = Provider(
     service="fmp",
     name="Financial Modeling Prep",
@@ -111,11 +142,15 @@ ROW = Provider(
             spell=Spelling(dash="-"),  # on whose clock it tells those of others is not documented
             adjustment="split",
         ),
+        "dividends": Endpoint(
+            "/dividends", dividends, params={"symbol": "{symbol}"}, spell=_SHARES, adjustment="raw"
+        ),
+        "splits": Endpoint("/splits", splits, params={"symbol": "{symbol}"}, spell=_SHARES),
         "news": Endpoint(
             "/news/stock",
             news,
             params={"symbols": "{symbol}", "page": "0", "limit": "50"},
-            spell=Spelling(dash="-", exchanges=FAMILIAR),
+            spell=_SHARES,
         ),
     },
     matchers=(

@@ -4,8 +4,10 @@ US shares are written as here, BRK.B; its companies are those traded in the US
 (https://help.intrinio.com/companies-securities).
 """
 
+from decimal import Decimal
+
 from tasks.providers.documents import Fields, Node, Rows
-from tasks.providers.rows import Auth, Endpoint, Provider, Quota, intraday
+from tasks.providers.rows import YEARS, Auth, Endpoint, Provider, Quota, intraday
 
 
 def quote(reply: Node) -> Fields:
@@ -38,7 +40,7 @@ def _bar(row: Node) -> Fields:
         **row.ohlcv(),
         "adj_close": row.maybe(Node.number, "adj_close"),
         "dividend": row.maybe(Node.number, "dividend"),
-        "split_ratio": row.maybe(Node.number, "split_ratio"),
+        "split_ratio": _split_ratio(row),
     }
 
 
@@ -54,6 +56,46 @@ def _minute(row: Node) -> Fields:
         **row.ohlcv(),
         "vwap": row.maybe(Node.number, "average"),
     }
+
+
+def dividends(reply: Node) -> Rows:
+    """`/prices/adjustments`: the days on which there was one; as they were paid."""
+    symbol = reply.child("security").symbol("ticker")
+    return reply.child("stock_price_adjustments").each(lambda row: _dividend(row, symbol))
+
+
+def _dividend(row: Node, symbol: str) -> Fields | None:
+    amount = row.maybe(Node.number, "dividend")
+    if not amount:
+        return None
+    return {
+        "symbol": symbol,
+        "ex_date": row.date("date"),
+        "amount": amount,
+        "currency": row.maybe(Node.text, "dividend_currency"),
+    }
+
+
+def splits(reply: Node) -> Rows:
+    """The same of splits."""
+    symbol = reply.child("security").symbol("ticker")
+    return reply.child("stock_price_adjustments").each(lambda row: _split(row, symbol))
+
+
+def _split(row: Node, symbol: str) -> Fields | None:
+    ratio = _split_ratio(row)
+    return {"symbol": symbol, "date": row.date("date"), "ratio": ratio} if ratio not in (None, 1) else None
+
+
+def _split_ratio(row: Node) -> Decimal | None:
+    """New shares for an old one. Recorded is the other way round, too, which its documentation leaves open.
+
+    But it documents that the factor is one for earlier prices: below 1 where shares became more.
+    """
+    told, factor = row.maybe(Node.number, "split_ratio"), row.maybe(Node.number, "factor")
+    if not told or told == 1 or not factor:
+        return told or None
+    return told if (told > 1) == (factor < 1) else 1 / told
 
 
 def news(reply: Node) -> Rows:
@@ -105,6 +147,19 @@ ROW = Provider(
                 "page_size": "400",
             },
             adjustment="raw",
+        ),
+        "dividends": Endpoint(
+            "/securities/{symbol}/prices/adjustments",
+            dividends,
+            params={"start_date": "{start}", "page_size": "500"},
+            window_days=YEARS,
+            adjustment="raw",
+        ),
+        "splits": Endpoint(
+            "/securities/{symbol}/prices/adjustments",
+            splits,
+            params={"start_date": "{start}", "page_size": "501"},
+            window_days=YEARS,
         ),
         "news": Endpoint("/companies/{symbol}/news", news, params={"page_size": "50"}),
     },

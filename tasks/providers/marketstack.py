@@ -7,10 +7,11 @@ Version 2; the one before is frozen. Keys made at APILayer's own dashboard are a
 api.apilayer.net/marketstack/v2, by MARKETSTACK_BASE_URL (its documentation, 2026).
 """
 
+from datetime import date
 from zoneinfo import ZoneInfo
 
 from tasks.providers.documents import Fields, Node, Rows
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
+from tasks.providers.rows import YEARS, Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
 from tasks.providers.symbols import FAMILIAR, Spelling
 
 _CODE = ("error", "code")
@@ -46,6 +47,40 @@ def minutes(reply: Node) -> Rows:
     )
 
 
+def dividends(reply: Node) -> Rows:
+    """As they were paid."""
+    return reply.child("data").each(_dividend)
+
+
+def _dividend(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "ex_date": _day(row, "date"),
+        "pay_date": row.maybe(_day, "payment_date"),
+        "record_date": row.maybe(_day, "record_date"),
+        "declared": row.maybe(_day, "declaration_date"),
+        "amount": row.price("dividend"),
+    }
+
+
+def splits(reply: Node) -> Rows:
+    """How many new shares an old one became."""
+    return reply.child("data").each(_split)
+
+
+def _split(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("symbol"),
+        "date": _day(row, "date"),
+        "ratio": row.price("split_factor"),
+    }
+
+
+def _day(row: Node, key: str) -> date:
+    """Told as a date, or as its midnight."""
+    return row.instant(key, _UTC).date() if ":" in row.text(key) else row.date(key)
+
+
 def quote(reply: Node) -> Fields | None:
     """`/stockprice`: a list of one; the price is a string."""
     rows = reply.child("data").rows()
@@ -62,6 +97,7 @@ def quote(reply: Node) -> Fields | None:
 
 
 _SPELL = Spelling(dash="-", exchanges=FAMILIAR)
+_SINCE = {"symbols": "{symbol}", "date_from": "{start}", "limit": "1000"}
 
 ROW = Provider(
     service="marketstack",
@@ -93,6 +129,10 @@ ROW = Provider(
             spell=Spelling(dash="-"),
             adjustment="raw",
         ),
+        "dividends": Endpoint(
+            "/dividends", dividends, params=_SINCE, spell=_SPELL, window_days=YEARS, adjustment="raw"
+        ),
+        "splits": Endpoint("/splits", splits, params=_SINCE, spell=_SPELL, window_days=YEARS),
         # In the professional plan and higher ones.
         "quote": Endpoint("/stockprice", quote, params={"ticker": "{symbol}"}, spell=_SPELL),
     },

@@ -11,6 +11,8 @@ from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
 from tasks.providers.symbols import Spelling
 
+_KINDS = {"recurring": "cash", "special": "special"}
+
 
 def quote(reply: Node) -> Fields:
     """A snapshot; trades and quotes are in it where the plan includes them, bars in any plan that has it."""
@@ -67,6 +69,37 @@ def minutes(reply: Node) -> Rows:
     return bars(reply) or Rows()
 
 
+def dividends(reply: Node) -> Rows:
+    """As they were paid; a kind of their own has what is irregular, or not known."""
+    return reply.child("results").each(_dividend)
+
+
+def _dividend(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("ticker"),
+        "ex_date": row.date("ex_dividend_date"),
+        "pay_date": row.maybe(Node.date, "pay_date"),
+        "record_date": row.maybe(Node.date, "record_date"),
+        "declared": row.maybe(Node.date, "declaration_date"),
+        "amount": row.price("cash_amount"),
+        "currency": row.maybe(Node.text, "currency"),
+        "kind": _KINDS.get(row.maybe(Node.text, "distribution_type") or ""),
+    }
+
+
+def splits(reply: Node) -> Rows:
+    """Splits, reverse splits and dividends in shares."""
+    return reply.child("results").each(_split)
+
+
+def _split(row: Node) -> Fields:
+    return {
+        "symbol": row.symbol("ticker"),
+        "date": row.date("execution_date"),
+        **row.split_of("split_to", "split_from"),
+    }
+
+
 def news(reply: Node) -> Rows:
     """Sentiments are told for each ticker, not for the article."""
     return reply.child("results").each(_article)
@@ -118,6 +151,18 @@ ROW = Provider(
             {"adjusted": "false", "sort": "desc", "limit": "50000"},
             spell=_BARS,
             adjustment="raw",
+        ),
+        # Since 2026-02 in these places, in every plan; the old ones, /v3/reference, are to go.
+        "dividends": Endpoint(
+            "/stocks/v1/dividends",
+            dividends,
+            params={"ticker": "{symbol}", "sort": "ex_dividend_date.desc", "limit": "1000"},
+            adjustment="raw",
+        ),
+        "splits": Endpoint(
+            "/stocks/v1/splits",
+            splits,
+            params={"ticker": "{symbol}", "sort": "execution_date.desc", "limit": "1000"},
         ),
         "news": Endpoint(
             "/v2/reference/news",

@@ -296,6 +296,9 @@ class Endpoint:
         }
 
 
+YEARS = 3_653
+"""Ten years, in days: how far dividends and splits are asked for where a request says from when on."""
+
 _INTRADAY_DAYS: Mapping[Interval, int] = {"1m": 4, "5m": 8, "15m": 30, "30m": 45, "1h": 90}  # a long weekend
 _INTRADAY_ROWS = 400  # a session of minutes
 

@@ -4,8 +4,21 @@ A class of shares has a hyphen: BRK-B is asked for where BRK.B is meant. Beside 
 by names that tell no exchange; currencies and coins have endpoints of their own.
 """
 
+from datetime import date
+
 from tasks.providers.documents import Fields, Node, Rows
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Until, Verdict, Window, intraday
+from tasks.providers.rows import (
+    YEARS,
+    Auth,
+    Endpoint,
+    Matcher,
+    Provider,
+    Quota,
+    Until,
+    Verdict,
+    Window,
+    intraday,
+)
 from tasks.providers.symbols import Spelling
 
 _SPENT = frozenset({200, 429})
@@ -51,6 +64,43 @@ def _bar(row: Node) -> Fields:
 def minutes(reply: Node) -> Rows:
     """`/iex`: trades of that exchange alone, as they were; of each bar its start, in UTC."""
     return reply.each(lambda row: {"timestamp": row.instant("date"), **row.ohlcv()})
+
+
+def dividends(reply: Node) -> Rows:
+    """`/corporate-actions`: as they were paid; one that is cancelled is none."""
+    return reply.each(_dividend)
+
+
+def _dividend(row: Node) -> Fields | None:
+    if row.maybe(Node.text, "distributionFrequency") == "c":
+        return None
+    return {
+        "symbol": row.symbol("ticker"),
+        "ex_date": _day(row, "exDate"),
+        "pay_date": row.maybe(_day, "paymentDate"),
+        "record_date": row.maybe(_day, "recordDate"),
+        "declared": row.maybe(_day, "declarationDate"),
+        "amount": row.price("distribution"),
+    }
+
+
+def splits(reply: Node) -> Rows:
+    """The same of splits."""
+    return reply.each(_split)
+
+
+def _split(row: Node) -> Fields | None:
+    if row.maybe(Node.text, "splitStatus") == "c":
+        return None
+    return {
+        "symbol": row.symbol("ticker"),
+        "date": _day(row, "exDate"),
+        **row.split_of("splitTo", "splitFrom"),
+    }
+
+
+def _day(row: Node, key: str) -> date:
+    return row.instant(key).date()
 
 
 def news(reply: Node) -> Rows:
@@ -100,7 +150,22 @@ ROW = Provider(
             spell=_SPELL,
             adjustment="raw",
         ),
-        # Sold beside any plan.
+        # Sold beside any plan, as the news are.
+        "dividends": Endpoint(
+            "/tiingo/corporate-actions/{symbol}/distributions",
+            dividends,
+            params={"startExDate": "{start}"},
+            spell=_SPELL,
+            window_days=YEARS,
+            adjustment="raw",
+        ),
+        "splits": Endpoint(
+            "/tiingo/corporate-actions/{symbol}/splits",
+            splits,
+            params={"startExDate": "{start}"},
+            spell=_SPELL,
+            window_days=YEARS,
+        ),
         "news": Endpoint(
             "/tiingo/news",
             news,

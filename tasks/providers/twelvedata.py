@@ -7,6 +7,7 @@ and /cryptocurrencies: BRK.B, VOD with mic_code=XLON, SPX, EUR/USD, BTC/USD. Of 
 asked for whose names no US share has.
 """
 
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from tasks.exchanges import EXCHANGES, US, exchange_of
@@ -80,6 +81,31 @@ _SPELL = Spelling(
     coin="{base}/{quote}",
 )
 
+
+def dividends(reply: Node) -> Rows:
+    """As they were paid."""
+    head = reply.child("meta")
+    common = {"symbol": _symbol(head), "currency": head.maybe(Node.text, "currency")}
+    return reply.child("dividends").each(lambda row: {**common, **_dividend(row)})
+
+
+def _dividend(row: Node) -> Fields:
+    return {"ex_date": row.date("ex_date"), "amount": row.price("amount")}
+
+
+def splits(reply: Node) -> Rows:
+    """Four new shares for an old one are told as from 4 to 1, with a ratio of 0.25."""
+    symbol = _symbol(reply.child("meta"))
+    return reply.child("splits").each(lambda row: {"symbol": symbol, **_split(row)})
+
+
+def _split(row: Node) -> Fields:
+    return {"date": row.date("date"), **row.split_of("from_factor", "to_factor")}
+
+
+_SHARES = replace(_SPELL, index=None, fx="", coin="")
+_ALL = {"symbol": "{symbol}", "mic_code": "{venue}", "range": "full"}
+
 ROW = Provider(
     service="twelvedata",
     name="Twelve Data",
@@ -117,6 +143,15 @@ ROW = Provider(
             spell=_SPELL,
             adjustment="raw",
         ),
+        # In no free plan.
+        "dividends": Endpoint(
+            "/dividends",
+            dividends,
+            params={**_ALL, "adjust": "false"},
+            spell=_SHARES,
+            adjustment="raw",
+        ),
+        "splits": Endpoint("/splits", splits, params=_ALL, spell=_SHARES),
     },
     matchers=(
         # Both limits have code 429.

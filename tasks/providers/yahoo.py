@@ -7,7 +7,8 @@ Since 2025 it answers 429 to who does not name a browser of today in full (money
 yahoo-finance2#982): the one named here is to be kept up to date.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
@@ -98,6 +99,31 @@ def _one_after_another(chart: Node, length: timedelta) -> Iterator[Node]:
             yield row
 
 
+def dividends(reply: Node) -> Rows:
+    """The chart's events: as of today's shares; a day is told by when trade begins on it."""
+    return _events(reply, "dividends", lambda row: {"amount": row.price("amount")}, "ex_date", "currency")
+
+
+def splits(reply: Node) -> Rows:
+    """New shares over old ones."""
+    return _events(reply, "splits", lambda row: row.split_of("numerator", "denominator"), "date")
+
+
+def _events(reply: Node, kind: str, read: Callable[[Node], Fields], day: str, *common: str) -> Rows:
+    chart = _chart(reply)
+    if chart is None:
+        return Rows()
+    head = chart.child("meta")
+    symbol, zone = head.symbol("symbol"), head.zone("exchangeTimezoneName")
+    known = {"symbol": symbol, **{name: head.maybe(Node.text, name) for name in common}}
+    events = chart.maybe(Node.child, "events") or Node({})
+    listed = events.maybe(Node.child, kind) or Node({})
+    return each(
+        listed.members("key"),
+        lambda row: {**known, day: row.seconds("date").astimezone(zone).date(), **read(row)},
+    )
+
+
 def _chart(reply: Node) -> Node | None:
     results = reply.child("chart").child("result").rows()
     if len(results) > 1:
@@ -132,6 +158,8 @@ _BROWSER = (
     "Chrome/150.0.0.0 Safari/537.36"
 )
 
+_SHARES = replace(_SPELL, index=None, fx="", coin="")
+
 ROW = Provider(
     service="yahoo",
     name="Yahoo Finance",
@@ -149,6 +177,19 @@ ROW = Provider(
             {"interval": "{interval}", "period1": "{start_unix}", "period2": "{end_unix}"},
             spell=_SPELL,
             adjustment="split",
+        ),
+        "dividends": Endpoint(
+            _PATH,
+            dividends,
+            params={"interval": "1mo", "range": "10y", "events": "div"},
+            spell=_SHARES,
+            adjustment="split",
+        ),
+        "splits": Endpoint(
+            _PATH,
+            splits,
+            params={"interval": "1mo", "range": "10y", "events": "split"},
+            spell=_SHARES,
         ),
     },
     matchers=(

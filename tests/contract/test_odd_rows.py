@@ -11,7 +11,7 @@ import pytest
 
 from tasks.providers import PROVIDERS, judge
 from tasks.providers.shapes import tell_left_out
-from tasks.records import DATASETS, Quote
+from tasks.records import DATASETS, Bar, Quote
 from tests.contract.replies import MODULES, SUCCESSES, Documented, encoded
 
 LISTS = [(name, reply) for name, reply in SUCCESSES if not DATASETS[reply.dataset].alone]
@@ -58,7 +58,11 @@ def with_a_row_more(body: object, path: tuple[Any, ...], row: object) -> Any:
 
 
 # Columns side by side, and lines of text.
-OTHERWISE = {("finnhub", "bars"), ("sec_edgar", "filings"), ("yahoo", "bars"), ("stooq", "bars")}
+OTHERWISE = {("sec_edgar", "filings"), ("stooq", "bars")} | {
+    (name, reply.dataset)
+    for name, reply in LISTS
+    if name in ("finnhub", "yahoo") and DATASETS[reply.dataset] is Bar
+}
 
 
 def rows_of(service: str, reply: Documented) -> tuple[Any, ...] | None:

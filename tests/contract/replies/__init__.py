@@ -50,24 +50,25 @@ class Documented:
         return encoded(self.body)
 
 
-def intraday(replies: Replies, *, symbol: str = "AAPL", nothing: str) -> list[Documented]:
-    """Bars of minutes as the simulator has them, of each interval, and the reply about an unknown symbol.
+def as_simulated(replies: Replies, *, symbol: str = "AAPL", nothing: Mapping[str, str]) -> list[Documented]:
+    """Successes as the simulator has them, each with the reply about an unknown symbol.
 
-    The documented ones, with the values that must come of them, stand in test_intraday.py.
+    The values that must come of such replies stand in test_intraday.py and test_corporate_actions.py.
 
     Args:
         replies: The provider's.
         symbol: As the provider spells it.
-        nothing: The class of the reply about an unknown one.
+        nothing: How a dataset starts → the class of the reply about an unknown symbol.
     """
     found = []
     for dataset, answers in replies.endpoints.items():
-        if dataset.startswith("bars_"):
+        verdict = next((nothing[start] for start in nothing if dataset.startswith(start)), None)
+        if verdict is not None:
             body = answers.live(answers.sample, symbol, answers.start, AT)
             unknown = answers.unknown_symbol
             found += [
                 Documented(dataset, 200, body, "success"),
-                Documented(dataset, unknown.status, unknown.body, nothing),
+                Documented(dataset, unknown.status, unknown.body, verdict),
             ]
     return found
 

@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented, intraday
+from tests.contract.replies import BAD_GATEWAY, Documented, as_simulated
 from workers.simulator.replies import alpha_vantage as simulated
 
 BURST = (
@@ -85,5 +85,5 @@ DOCUMENTED = [
     Documented("news", 200, {**FEED, "items": "0", "feed": []}, "empty"),
     Documented("news", 200, {"Information": BURST}, "rate_limit", 2),
     Documented("news", 200, {"Information": simulated.INVALID_INPUTS}, "not_found"),
-    *intraday(simulated.REPLIES, nothing="not_found"),
+    *as_simulated(simulated.REPLIES, nothing=dict.fromkeys(("bars_", "dividends", "splits"), "not_found")),
 ]

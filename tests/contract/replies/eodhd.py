@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented, intraday
+from tests.contract.replies import BAD_GATEWAY, Documented, as_simulated
 from workers.simulator.replies import eodhd as simulated
 
 QUOTE = {
@@ -43,5 +43,5 @@ DOCUMENTED = [
     Documented("bars", 404, "Ticker Not Found.", "not_found"),
     Documented("news", 200, NEWS, "success"),
     Documented("news", 200, [], "empty"),
-    *intraday(simulated.REPLIES, nothing="not_found"),
+    *as_simulated(simulated.REPLIES, nothing=dict.fromkeys(("bars_", "dividends", "splits"), "not_found")),
 ]

@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented, intraday
+from tests.contract.replies import BAD_GATEWAY, Documented, as_simulated
 from workers.simulator.replies import finnhub as simulated
 
 QUOTE = simulated.QUOTE
@@ -46,5 +46,5 @@ DOCUMENTED = [
     Documented("filings", 200, FILINGS, "success"),
     Documented("filings", 200, [], "empty"),
     Documented("filings", 403, {"error": "You don't have access to this resource."}, "entitlement", 86_400),
-    *intraday(simulated.REPLIES, nothing="not_found"),
+    *as_simulated(simulated.REPLIES, nothing={"bars_": "not_found", "dividends": "empty", "splits": "empty"}),
 ]

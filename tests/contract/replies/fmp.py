@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented, intraday
+from tests.contract.replies import BAD_GATEWAY, Documented, as_simulated
 from workers.simulator.replies import fmp as simulated
 
 QUOTE = {
@@ -55,6 +55,6 @@ DOCUMENTED = [
     Documented("bars", 200, [], "not_found"),
     Documented("news", 200, NEWS, "success"),
     Documented("news", 200, [], "empty"),
-    *intraday(simulated.REPLIES, nothing="empty"),
+    *as_simulated(simulated.REPLIES, nothing=dict.fromkeys(("bars_", "dividends", "splits"), "empty")),
 ]
 BY_STATUS = {402: "entitlement"}

@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented, intraday
+from tests.contract.replies import BAD_GATEWAY, Documented, as_simulated
 from workers.simulator.replies import intrinio as simulated
 
 QUOTE = {
@@ -44,5 +44,5 @@ DOCUMENTED = [
             Documented(dataset, 502, BAD_GATEWAY, "provider_failure"),
         )
     ),
-    *intraday(simulated.REPLIES, nothing="not_found"),
+    *as_simulated(simulated.REPLIES, nothing=dict.fromkeys(("bars_", "dividends", "splits"), "not_found")),
 ]

@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented, intraday
+from tests.contract.replies import BAD_GATEWAY, Documented, as_simulated
 from workers.simulator.replies import marketstack as simulated
 
 BAR = {**simulated.BAR, "symbol": "AAPL", "date": "2021-04-09T00:00:00+0000"}
@@ -47,5 +47,5 @@ DOCUMENTED = [
     Documented("bars", 404, error("404_not_found", "Resource not found."), "not_found"),
     Documented("bars", 500, error("internal_error", "An internal error occurred."), "provider_failure"),
     Documented("bars", 502, BAD_GATEWAY, "provider_failure"),
-    *intraday(simulated.REPLIES, nothing="not_found"),
+    *as_simulated(simulated.REPLIES, nothing=dict.fromkeys(("bars_", "dividends", "splits"), "not_found")),
 ]

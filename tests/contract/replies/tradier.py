@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented, intraday
+from tests.contract.replies import BAD_GATEWAY, Documented, as_simulated
 from workers.simulator.replies import tradier as simulated
 
 SPY = {
@@ -55,5 +55,5 @@ DOCUMENTED = [
             Documented(dataset, 200, "<quotes><quote/></quotes>", "provider_failure"),
         )
     ),
-    *intraday(simulated.REPLIES, nothing="empty"),
+    *as_simulated(simulated.REPLIES, nothing={"bars_": "empty"}),
 ]

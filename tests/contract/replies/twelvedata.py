@@ -1,4 +1,4 @@
-from tests.contract.replies import BAD_GATEWAY, Documented, intraday
+from tests.contract.replies import BAD_GATEWAY, Documented, as_simulated
 from workers.simulator.replies import twelvedata as simulated
 
 QUOTE = simulated.QUOTE
@@ -73,5 +73,5 @@ DOCUMENTED = [
         for status in (body["code"], 200)
         for dataset in ("quote", "bars")
     ),
-    *intraday(simulated.REPLIES, nothing="not_found"),
+    *as_simulated(simulated.REPLIES, nothing=dict.fromkeys(("bars_", "dividends", "splits"), "not_found")),
 ]

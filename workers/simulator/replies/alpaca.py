@@ -13,6 +13,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -119,6 +120,43 @@ LIMIT = Reply(
     {"X-RateLimit-Limit": "200", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "{reset}"},
 )
 
+DIVIDENDS = {
+    "cash_dividends": [
+        {
+            "id": "59c0f8d4-6f3a-4d0d-8a4f-1d2b7c9e0a11",
+            "cusip": "037833100",
+            "rate": 0.82,
+            "special": False,
+            "foreign": False,
+            "process_date": "2020-05-14",
+            "ex_date": "2020-05-08",
+            "record_date": "2020-05-11",
+            "payable_date": "2020-05-14",
+        }
+    ]
+}
+SPLITS = {
+    "forward_splits": [
+        {
+            "id": "59c0f8d4-6f3a-4d0d-8a4f-1d2b7c9e0a12",
+            "cusip": "037833100",
+            "new_rate": 4,
+            "old_rate": 1,
+            "process_date": "2020-08-31",
+            "ex_date": "2020-08-31",
+            "record_date": "2020-08-24",
+            "payable_date": "2020-08-28",
+        }
+    ]
+}
+NONE = Reply(200, {"corporate_actions": {}, "next_page_token": None})
+
+
+def _actions(kinds: dict[str, list[dict[str, object]]], symbol: str) -> object:
+    told = {kind: [{**row, "symbol": symbol} for row in rows] for kind, rows in kinds.items()}
+    return {"corporate_actions": told, "next_page_token": None}
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(SNAPSHOT, quote, unknown_symbol=Reply(200, {}), start=Decimal("161.20")),
@@ -131,6 +169,8 @@ REPLIES = Replies(
         **intraday(BAR, minutes, Reply(200, {"bars": {}, "next_page_token": None}), Decimal("174.61")),
         # undocumented: a list without an article
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, {"news": [], "next_page_token": None})),
+        "dividends": Answers(DIVIDENDS, as_told(_actions), NONE),
+        "splits": Answers(SPLITS, as_told(_actions), NONE),
     },
     server_error=BAD_GATEWAY,
     throttle=LIMIT,

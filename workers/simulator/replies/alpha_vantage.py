@@ -13,6 +13,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -133,6 +134,29 @@ INVALID_INPUTS = (
     "and try again."
 )
 
+DIVIDENDS = [
+    {
+        "ex_dividend_date": "2020-05-08",
+        "declaration_date": "2020-04-30",
+        "record_date": "2020-05-11",
+        "payment_date": "2020-05-14",
+        "amount": "0.82",
+    },
+    {
+        "ex_dividend_date": "1995-02-13",
+        "declaration_date": "None",
+        "record_date": "None",
+        "payment_date": "None",
+        "amount": "0.12",
+    },
+]
+SPLITS = [{"effective_date": "2020-08-31", "split_factor": "4.0000"}]
+
+
+def _data(rows: list[dict[str, object]], symbol: str) -> object:
+    return {"symbol": symbol, "data": rows}
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(
@@ -142,6 +166,9 @@ REPLIES = Replies(
         **intraday(BAR, minutes, INVALID_CALL, Decimal("208.25")),
         # undocumented: as its clients report it
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, {"Information": INVALID_INPUTS})),
+        # undocumented: as of other facts about a company
+        "dividends": Answers(DIVIDENDS, as_told(_data), Reply(200, {})),
+        "splits": Answers(SPLITS, as_told(_data), Reply(200, {})),
     },
     server_error=BAD_GATEWAY,
     throttle=Reply(

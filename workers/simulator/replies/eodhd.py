@@ -13,6 +13,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -107,6 +108,25 @@ ARTICLE = {
 }
 NOT_FOUND = Reply(404, "Ticker Not Found.")
 
+DIVIDENDS = [
+    {
+        "date": "2020-05-08",
+        "declarationDate": "2020-04-30",
+        "recordDate": "2020-05-11",
+        "paymentDate": "2020-05-14",
+        "period": "Quarterly",
+        "value": 0.205,
+        "unadjustedValue": 0.82,
+        "currency": "USD",
+    }
+]
+SPLITS = [{"date": "2020-08-31", "split": "4.000000/1.000000"}]
+
+
+def _listed(rows: list[dict[str, object]], _symbol: str) -> object:
+    return rows
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(
@@ -115,6 +135,8 @@ REPLIES = Replies(
         "bars": Answers(BAR, bars, unknown_symbol=NOT_FOUND, start=Decimal("182.01")),
         **intraday(MINUTES, minutes, NOT_FOUND, Decimal("179.36"), ("1m", "5m", "1h")),
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),  # undocumented: as without news
+        "dividends": Answers(DIVIDENDS, as_told(_listed), NOT_FOUND),
+        "splits": Answers(SPLITS, as_told(_listed), NOT_FOUND),
     },
     server_error=BAD_GATEWAY,
     throttle=Reply(429, "Too Many Requests"),  # the text is undocumented

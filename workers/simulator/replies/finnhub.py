@@ -13,6 +13,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -105,6 +106,25 @@ LIMIT = Reply(
     {"X-Ratelimit-Limit": "60", "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "{reset}"},
 )
 
+DIVIDENDS = [
+    {
+        "adjustedAmount": 0.205,
+        "amount": 0.82,
+        "currency": "USD",
+        "date": "2020-05-08",
+        "declarationDate": "2020-04-30",
+        "freq": "4",
+        "payDate": "2020-05-14",
+        "recordDate": "2020-05-11",
+    }
+]
+SPLITS = [{"date": "2020-08-31", "fromFactor": 1, "toFactor": 4}]
+
+
+def _listed(rows: list[dict[str, object]], symbol: str) -> object:
+    return [{**row, "symbol": symbol} for row in rows]
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(
@@ -119,6 +139,8 @@ REPLIES = Replies(
         **intraday(BAR, minutes, Reply(200, {"s": "no_data"}), Decimal("217.68")),
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),
         "filings": Answers(FILING, filings, unknown_symbol=Reply(200, [])),  # undocumented: as the news
+        "dividends": Answers(DIVIDENDS, as_told(_listed), Reply(200, [])),
+        "splits": Answers(SPLITS, as_told(_listed), Reply(200, [])),
     },
     server_error=BAD_GATEWAY,
     throttle=LIMIT,

@@ -13,6 +13,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -106,12 +107,33 @@ ARTICLE = {
 }
 NOTHING = Reply(200, [])
 
+DIVIDENDS = [
+    {
+        "date": "2020-05-08",
+        "recordDate": "2020-05-11",
+        "paymentDate": "2020-05-14",
+        "declarationDate": "2020-04-30",
+        "adjDividend": 0.205,
+        "dividend": 0.82,
+        "yield": 1.0,
+        "frequency": "Quarterly",
+    }
+]
+SPLITS = [{"date": "2020-08-31", "numerator": 4, "denominator": 1, "splitType": "stock-split"}]
+
+
+def _listed(rows: list[dict[str, object]], symbol: str) -> object:
+    return [{**row, "symbol": symbol} for row in rows]
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(QUOTE, quote, unknown_symbol=NOTHING, start=Decimal("232.80")),
         "bars": Answers(BAR, bars, unknown_symbol=NOTHING, start=Decimal("232.80")),
         **intraday(MINUTES, minutes, NOTHING, Decimal("232.80")),
         "news": Answers(ARTICLE, news, unknown_symbol=NOTHING),
+        "dividends": Answers(DIVIDENDS, as_told(_listed), NOTHING),
+        "splits": Answers(SPLITS, as_told(_listed), NOTHING),
     },
     server_error=BAD_GATEWAY,
     throttle=_error(429, "Too Many Requests"),  # undocumented: the text of a plan by the minute

@@ -10,6 +10,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -135,12 +136,39 @@ LIMIT = Reply(
     {"Retry-After": "{to_reset}"},
 )
 
+DIVIDENDS = [
+    {
+        "date": "2020-05-08",
+        "factor": 0.9973,
+        "dividend": 0.82,
+        "dividend_currency": "USD",
+        "split_ratio": 1.0,
+    }
+]
+SPLITS = [
+    {
+        "date": "2020-08-31",
+        "factor": 0.25,
+        "dividend": 0.0,
+        "dividend_currency": None,
+        "split_ratio": 4.0,
+    }
+]
+
+
+def _adjustments(rows: list[dict[str, object]], symbol: str) -> object:
+    security = {"id": "sec_agjrgj", "ticker": symbol}
+    return {"stock_price_adjustments": rows, "security": security, "next_page": None}
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(QUOTE, quote, unknown_symbol=NO_SYMBOL, start=Decimal("189.38")),
         "bars": Answers(BAR, bars, unknown_symbol=NO_SYMBOL, start=Decimal("189.71")),
         **intraday(MINUTES, minutes, NO_SYMBOL, Decimal("189.71")),
         "news": Answers(ARTICLE, news, unknown_symbol=NO_SYMBOL),
+        "dividends": Answers(DIVIDENDS, as_told(_adjustments), NO_SYMBOL),
+        "splits": Answers(SPLITS, as_told(_adjustments), NO_SYMBOL),
     },
     server_error=Reply(500, ""),
     throttle=LIMIT,

@@ -11,6 +11,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -86,6 +87,25 @@ MINUTES = {
 NO_SYMBOL = _error(422, "no_valid_symbols_provided", "At least one valid symbol must be provided")
 PRICE = {"exchange_code": "NASDAQ", "exchange_name": "...", "country": "...", "currency": "USD"}
 
+DIVIDENDS = [
+    {
+        "date": "2020-05-08",
+        "dividend": 0.82,
+        "payment_date": "2020-05-14 04:00:00",
+        "record_date": "2020-05-11 04:00:00",
+        "declaration_date": "2020-04-30 04:00:00",
+        "distr_freq": "q",
+    }
+]
+SPLITS = [{"date": "2020-08-31", "split_factor": 4.0, "stock_split": "4:1"}]
+
+
+def _data(rows: list[dict[str, object]], symbol: str) -> object:
+    found = [{**row, "symbol": symbol} for row in rows]
+    total = len(found)
+    return {"pagination": {"limit": 1000, "offset": 0, "count": total, "total": total}, "data": found}
+
+
 REPLIES = Replies(
     endpoints={
         "bars": Answers(
@@ -97,6 +117,8 @@ REPLIES = Replies(
         **intraday(MINUTES, minutes, NO_SYMBOL, Decimal("132.99")),
         # undocumented: a list of none
         "quote": Answers(PRICE, quote, unknown_symbol=Reply(200, {"data": []}), start=Decimal("231.41")),
+        "dividends": Answers(DIVIDENDS, as_told(_data), NO_SYMBOL),
+        "splits": Answers(SPLITS, as_told(_data), NO_SYMBOL),
     },
     server_error=_error(500, "internal_error", "An internal error occurred."),
     throttle=_error(

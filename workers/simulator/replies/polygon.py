@@ -12,6 +12,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -139,6 +140,42 @@ LIMIT = _error(
     "You've exceeded the maximum requests per minute, please wait or upgrade your subscription to continue.",
 )
 
+DIVIDENDS = [
+    {
+        "cash_amount": 0.82,
+        "currency": "USD",
+        "declaration_date": "2020-04-30",
+        "distribution_type": "recurring",
+        "ex_dividend_date": "2020-05-08",
+        "frequency": 4,
+        "historical_adjustment_factor": 0.99723,
+        "id": "E8e3c4f794613e9205e2f178a36c53fcc57cdabb55e1988c87b33f9e52e221444",
+        "pay_date": "2020-05-14",
+        "record_date": "2020-05-11",
+        "split_adjusted_cash_amount": 0.205,
+    }
+]
+SPLITS = [
+    {
+        "adjustment_type": "forward_split",
+        "execution_date": "2020-08-31",
+        "historical_adjustment_factor": 0.25,
+        "id": "E90a77bdf742661741ed7c8fc086415f0457c2816c45899d73aaa88bdc8ff6025",
+        "split_from": 1,
+        "split_to": 4,
+    }
+]
+NONE = Reply(200, {"request_id": REQUEST, "results": [], "status": "OK"})
+
+
+def _results(rows: list[dict[str, object]], symbol: str) -> object:
+    return {
+        "request_id": REQUEST,
+        "results": [{**row, "ticker": symbol} for row in rows],
+        "status": "OK",
+    }
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(
@@ -162,6 +199,8 @@ REPLIES = Replies(
             news,
             unknown_symbol=Reply(200, {"count": 0, "request_id": REQUEST, "results": [], "status": "OK"}),
         ),
+        "dividends": Answers(DIVIDENDS, as_told(_results), NONE),
+        "splits": Answers(SPLITS, as_told(_results), NONE),
     },
     server_error=_error(500, "ERROR", "error", "internal error"),  # undocumented
     throttle=LIMIT,

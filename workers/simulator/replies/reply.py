@@ -180,6 +180,11 @@ def _live(minutes: Minutes, span: str, sample: Any, symbol: str, price: Decimal,
     return minutes(sample, symbol, price, starts, span)
 
 
+def as_told(make: Callable[[Any, str], object]) -> Live:
+    """Of what has no price: how a success is made of the sample and a symbol."""
+    return lambda sample, symbol, _price, _now: make(sample, symbol)
+
+
 def last_close(sample: Mapping[str, Any], key: str, close: object, number: int) -> list[dict[str, Any]]:
     """So many samples, the newest of them, which is the first, with this close."""
     return [{**sample, key: close}, *(dict(sample) for _ in range(number - 1))]

@@ -13,6 +13,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -99,6 +100,33 @@ def _error(status: int, detail: str) -> Reply:
 
 _UPGRADE = "Then upgrade at https://api.tiingo.com/pricing to have your limits increased."
 
+DIVIDENDS = [
+    {
+        "permaTicker": "US000000000038",
+        "exDate": "2020-05-08T00:00:00.000Z",
+        "paymentDate": "2020-05-14T00:00:00.000Z",
+        "recordDate": "2020-05-11T00:00:00.000Z",
+        "declarationDate": "2020-04-30T00:00:00.000Z",
+        "distribution": 0.82,
+        "distributionFrequency": "q",
+    }
+]
+SPLITS = [
+    {
+        "permaTicker": "US000000000038",
+        "exDate": "2020-08-31T00:00:00.000Z",
+        "splitFrom": 1.0,
+        "splitTo": 4.0,
+        "splitFactor": 4.0,
+        "splitStatus": "a",
+    }
+]
+
+
+def _listed(rows: list[dict[str, object]], symbol: str) -> object:
+    return [{**row, "ticker": symbol.lower()} for row in rows]
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(QUOTE, quote, unknown_symbol=Reply(200, []), start=Decimal("177.97")),
@@ -107,6 +135,9 @@ REPLIES = Replies(
         ),
         **intraday(MINUTES, minutes, Reply(200, []), Decimal("177.97")),  # undocumented: as the quotes
         "news": Answers(ARTICLE, news, unknown_symbol=Reply(200, [])),  # undocumented: as the quotes
+        # undocumented: as the quotes
+        "dividends": Answers(DIVIDENDS, as_told(_listed), Reply(200, [])),
+        "splits": Answers(SPLITS, as_told(_listed), Reply(200, [])),
     },
     server_error=BAD_GATEWAY,
     throttle=_error(429, f"Error: You have run over your hourly request allocation. {_UPGRADE}"),

@@ -13,6 +13,7 @@ from workers.simulator.replies.reply import (
     Limit,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -120,11 +121,38 @@ NO_SYMBOL = _error(
     "documentation: https://twelvedata.com/docs#reference-data",
 )
 
+HEAD = {
+    "name": "Apple Inc",
+    "currency": "USD",
+    "exchange": "NASDAQ",
+    "mic_code": "XNAS",
+    "exchange_timezone": "America/New_York",
+}
+DIVIDENDS = {"dividends": [{"ex_date": "2020-05-08", "amount": 0.82}]}
+SPLITS = {
+    "splits": [
+        {
+            "date": "2020-08-31",
+            "description": "4-for-1 split",
+            "ratio": 0.25,
+            "from_factor": 4,
+            "to_factor": 1,
+        }
+    ]
+}
+
+
+def _about(told: dict[str, object], symbol: str) -> object:
+    return {"meta": {"symbol": symbol, **HEAD}, **told}
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(QUOTE, quote, unknown_symbol=NO_SYMBOL, start=Decimal("148.85")),
         "bars": Answers(BAR, bars, unknown_symbol=NO_SYMBOL, start=Decimal("148.85")),
         **intraday(BAR, minutes, NO_SYMBOL, Decimal("148.85")),
+        "dividends": Answers(DIVIDENDS, as_told(_about), NO_SYMBOL),
+        "splits": Answers(SPLITS, as_told(_about), NO_SYMBOL),
     },
     server_error=_error(520, "error message"),
     throttle=_error(

@@ -9,6 +9,7 @@ from workers.simulator.replies.reply import (
     Answers,
     Replies,
     Reply,
+    as_told,
     intraday,
     last_close,
     last_days,
@@ -80,11 +81,29 @@ MINUTES = {"open": 231.3, "high": 231.5, "low": 231.2, "close": 231.41, "volume"
 UNKNOWN = _error(404, "Not Found", "No data found, symbol may be delisted")
 LIMIT = Reply(429, "Edge: Too Many Requests", kind="text/html")
 
+DIVIDENDS = {"dividends": {"1588944600": {"amount": 0.205, "date": 1588944600}}}
+SPLITS = {
+    "splits": {"1598880600": {"date": 1598880600, "numerator": 4.0, "denominator": 1.0, "splitRatio": "4:1"}}
+}
+
+
+def _events(events: dict[str, object], symbol: str) -> object:
+    chart = {
+        "meta": {**META, "symbol": symbol, "dataGranularity": "1mo", "range": "10y"},
+        "timestamp": [1588305600],
+        "events": events,
+        "indicators": {"quote": [{"close": [79.49]}], "adjclose": [{"adjclose": [77.1]}]},
+    }
+    return {"chart": {"result": [chart], "error": None}}
+
+
 REPLIES = Replies(
     endpoints={
         "quote": Answers(META, quote, unknown_symbol=UNKNOWN, start=Decimal("231.41")),
         "bars": Answers({**META, "range": "6mo"}, bars, unknown_symbol=UNKNOWN, start=Decimal("231.41")),
         **intraday(MINUTES, minutes, UNKNOWN, Decimal("231.41")),
+        "dividends": Answers(DIVIDENDS, as_told(_events), UNKNOWN),
+        "splits": Answers(SPLITS, as_told(_events), UNKNOWN),
     },
     server_error=Reply(502, ""),  # undocumented
     throttle=LIMIT,
