@@ -19,9 +19,16 @@ from resilience.parking import Lane
 from resilience.policy import STRICT_CALLS
 from resilience.stores import shared_scripts
 from resilience.task import Outcome, Parked, forget_elsewhere
-from tasks import entitlement, last_good, not_found
+from tasks import directories, entitlement, last_good, not_found
 from tasks.errors import InputError, SettingsError, UnknownDatasetError
-from tasks.providers import PROVIDERS, clean_symbol, find_provider, providers_of, resolve_adjustment
+from tasks.providers import (
+    PROVIDERS,
+    clean_symbol,
+    find_endpoint,
+    find_provider,
+    providers_of,
+    resolve_adjustment,
+)
 from tasks.providers import Verdict as Answer
 from tasks.providers.holds import ENTITLEMENT_HOLD, RETIRED_HOLD
 from tasks.providers.http import call
@@ -29,7 +36,7 @@ from tasks.records import DATASETS, as_json, as_of
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from celery import Celery
 
@@ -133,8 +140,16 @@ class FetchTask(ResilientTask):
         symbol = clean_symbol(symbol)
         # A probe may have less time than any other call; called directly, it has its row's.
         seconds = getattr(self.request, "call_seconds", None)
-        judgement = call(service, dataset, symbol, settings=provider_settings(), deadline_seconds=seconds)
         has_message = not (self.request.called_directly or self.request.is_eager)
+        idents = self._idents(service, dataset, symbol, has_message=has_message)
+        judgement = call(
+            service,
+            dataset,
+            symbol,
+            settings=provider_settings(),
+            deadline_seconds=seconds,
+            idents=idents,
+        )
         if judgement.verdict is Answer.DELAYED and has_message:
             logger.warning("%s of %s is asked for again: %s", dataset, symbol, judgement.detail)
             again = datetime.now(UTC) + timedelta(seconds=DELAYED_SECONDS)
@@ -164,6 +179,29 @@ class FetchTask(ResilientTask):
             "as_of": as_of(judgement.record),
             "fetched_at": fetched_at,
         }
+
+    def _idents(self, service: str, dataset: str, symbol: str, *, has_message: bool) -> Mapping[str, str]:
+        """The provider's ids of tickers, where this symbol is one.
+
+        One permit is one call: where their list must be asked for first, this is the task's call, and the
+        task comes again for what it is about.
+
+        Raises:
+            FetchError: The provider has not given the list.
+            Parked: It is asked for, by this task or another one.
+        """
+        endpoint = find_endpoint(find_provider(service), dataset)
+        if endpoint.directory is None or not endpoint.ticker(symbol):
+            return {}
+        idents = directories.find(endpoint.directory)
+        if idents is None and (not has_message or directories.claim(endpoint.directory)):
+            idents = directories.note(endpoint.directory, self.run(*endpoint.directory)["value"])
+        elif idents is not None:
+            return idents
+        if not has_message:
+            return idents or {}
+        again = datetime.now(UTC) + timedelta(seconds=DELAYED_SECONDS)
+        raise Parked(service, None, again, DELAYED_SECONDS, label="looked_up")
 
     def candidates_of(self, task_id: str, args: Any, kwargs: Any) -> tuple[str, ...]:
         """As any task's, unless the question has been answered lately: then no permit is asked for.

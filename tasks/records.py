@@ -17,7 +17,15 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 
 def _exact(value: object) -> object:
@@ -279,6 +287,71 @@ class Observation(Record):
     country: Text | None = None
 
 
+class Fact(Record):
+    """One number that a company has reported to the SEC, of one concept of its accounts.
+
+    Attributes:
+        series_id: The company and the concept, as they are asked for: AAPL:ASSETS or 0000320193:ASSETS.
+        symbol: The company's, where it was asked for by that.
+        cik: The company's number, ten digits.
+        company_name: As filed.
+        taxonomy: Whose concept it is, as in us-gaap.
+        concept: As in Assets.
+        unit: Of the value: USD, shares, USD/shares.
+        value: As filed.
+        start: The first day of the period it is for; None of what is true of a day.
+        end: The last day, or that day.
+        fiscal_year: Of the report it stands in, which may be a later one.
+        fiscal_period: Of that report: FY, Q1 and so on.
+        form: Of that report: 10-K, 10-Q.
+        filed: The day that report was filed.
+        accession_number: That report's number, as a filing's.
+    """
+
+    subjects = ("series_id",)
+    time_fields = ("end",)
+
+    series_id: Symbol
+    symbol: Symbol | None = None
+    cik: Annotated[str, Field(pattern=r"^[0-9]{10}$")]
+    company_name: Text | None = None
+    taxonomy: Text
+    concept: Text
+    unit: Text
+    value: Exact
+    start: Day | None = None
+    end: Day
+    fiscal_year: Count | None = None
+    fiscal_period: Text | None = None
+    form: Text
+    filed: Day
+    accession_number: Annotated[str, Field(pattern=r"^[0-9]{10}-[0-9]{2}-[0-9]{6}$")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asked_by_symbol(cls, told: Any) -> Any:
+        """Of AAPL:ASSETS the symbol is AAPL."""
+        company, colon, _ = str(told["series_id"]).partition(":") if "series_id" in told else ("", "", "")
+        return {"symbol": company, **told} if colon and not company.isdigit() else told
+
+
+class Company(Record):
+    """Which company files with the SEC under which number. It has no time.
+
+    Attributes:
+        ticker: As the SEC writes it, with a hyphen before a class of shares: BRK-B.
+        cik: The company's number, ten digits.
+        name: As it files.
+    """
+
+    subjects = ()
+    time_fields = ()
+
+    ticker: Text
+    cik: Annotated[str, Field(pattern=r"^[0-9]{10}$")]
+    name: Text | None = None
+
+
 class Instrument(Record):
     """What a symbol is: its identifiers and its kind. It has no time.
 
@@ -404,6 +477,8 @@ TABLE: Mapping[str, Dataset] = MappingProxyType(
         "dividends": Dataset(Dividend, Freshness(DAY, 30 * DAY), "what a share has paid, and will"),
         "splits": Dataset(Split, Freshness(DAY, 30 * DAY), "when a share became several"),
         "filings": Dataset(Filing, Freshness(DAY, 30 * DAY), "documents filed with the SEC"),
+        "facts": Dataset(Fact, Freshness(DAY, 90 * DAY), "numbers of a company's accounts at the SEC"),
+        "companies": Dataset(Company, Freshness(DAY, 30 * DAY), "tickers and their numbers at the SEC"),
         "observations": Dataset(Observation, Freshness(DAY, 90 * DAY), "values of an economic series"),
         # Identifiers stay, names change.
         "reference": Dataset(Instrument, Freshness(7 * DAY, 90 * DAY), "identifiers, and what kind it is"),

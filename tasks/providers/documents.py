@@ -344,8 +344,8 @@ class Node:
         return text.upper()
 
     def cik(self, key: str) -> str:
-        """A company's number at the SEC, in a string, filled up to ten digits."""
-        text = self.text(key)
+        """A company's number at the SEC, in a string or as a number, filled up to ten digits."""
+        text = str(self.count(key)) if isinstance(self.child(key).value, int) else self.text(key)
         if not _CIK.fullmatch(text):
             raise SchemaDriftError(f"{self.child(key).path} is no CIK")
         return text.zfill(10)

@@ -34,6 +34,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -141,6 +142,7 @@ def call(
     settings: ProviderSettings | None = None,
     deadline_seconds: float | None = None,
     now: datetime | None = None,
+    idents: Mapping[str, str] = MappingProxyType({}),
 ) -> Judgement:
     """Ask a provider once. No retry: how often it may be asked is the breaker's to say.
 
@@ -151,6 +153,7 @@ def call(
         settings: Keys and addresses; the process's own where None.
         deadline_seconds: Wall-clock bound of the whole call; the row's own where None.
         now: The time asked at, for endpoints that want dates; the clock's where None.
+        idents: The endpoint's directory: ticker → the provider's id. Not used where the symbol is an id.
 
     Returns:
         The judgement. A missing key or contact is `auth`, a retired provider without a base URL set by hand
@@ -171,8 +174,11 @@ def call(
     except MissingSettingError as error:
         return Judgement(Verdict.AUTH, AUTH_HOLD, str(error))
     _key_filter.keys |= settings.keys()
-    base_url = settings.base_url(service)
-    words = endpoint.words(symbol, now or datetime.now(UTC))
+    ticker = endpoint.ticker(symbol)
+    if ticker and ticker not in idents:
+        return Judgement(Verdict.NOT_FOUND, detail=f"{provider.name} lists no {ticker}")
+    base_url = settings.base_url_override(service) or endpoint.host or settings.base_url(service)
+    words = endpoint.words(symbol, now or datetime.now(UTC), idents.get(ticker, ""))
     request = _request(provider, endpoint, words, base_url, key, contact)
     try:
         reply = _edge().fetch(request, deadline_seconds or provider.deadline_seconds, provider.max_body_bytes)
@@ -185,7 +191,16 @@ def call(
             listener.append(reply)
         # Until when it is to be left alone, it says by its own clock.
         asked = sent_at(reply.headers) or datetime.now(UTC)
-        judgement = judge(service, dataset, reply.status, reply.headers, reply.body, now=asked, symbol=symbol)
+        judgement = judge(
+            service,
+            dataset,
+            reply.status,
+            reply.headers,
+            reply.body,
+            now=asked,
+            symbol=symbol,
+            spelled=words["symbol"],
+        )
         if not judgement.documented:
             shape = shape_of(reply.status, reply.headers, reply.body, settings.keys())
             tell_once(service, dataset, judgement.verdict.value, shape)

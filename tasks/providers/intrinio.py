@@ -65,12 +65,12 @@ def dividends(reply: Node) -> Rows:
 
 
 def _dividend(row: Node, symbol: str) -> Fields | None:
-    amount = row.maybe(Node.number, "dividend")
+    day, amount = row.date("date"), row.maybe(Node.number, "dividend")
     if not amount:
         return None
     return {
         "symbol": symbol,
-        "ex_date": row.date("date"),
+        "ex_date": day,
         "amount": amount,
         "currency": row.maybe(Node.text, "dividend_currency"),
     }
@@ -83,8 +83,8 @@ def splits(reply: Node) -> Rows:
 
 
 def _split(row: Node, symbol: str) -> Fields | None:
-    ratio = _split_ratio(row)
-    return {"symbol": symbol, "date": row.date("date"), "ratio": ratio} if ratio not in (None, 1) else None
+    day, ratio = row.date("date"), _split_ratio(row)
+    return None if ratio in (None, 1) else {"symbol": symbol, "date": day, "ratio": ratio}
 
 
 def _split_ratio(row: Node) -> Decimal | None:

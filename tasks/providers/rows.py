@@ -225,6 +225,10 @@ class Endpoint:
         max_rows: The newest so many are kept of a list.
         adjustment: Of bars and dividends: what their prices or amounts are adjusted for.
         interval: Of bars: how long each spans.
+        host: Another one than the provider's, as in https://www.sec.gov. A base URL set by hand stands for
+            it, too.
+        directory: Where the provider wants ids of its own: the dataset, and the symbol in it, of its list of
+            them. What `spell` gives, up to a slash, is a ticker of that list, or digits, which are an id.
     """
 
     path: str
@@ -242,6 +246,8 @@ class Endpoint:
     max_rows: int = 1_000
     adjustment: Adjustment | None = None
     interval: Interval = "1d"
+    host: str = ""
+    directory: tuple[str, str] | None = None
 
     @property
     def method(self) -> str:
@@ -270,18 +276,30 @@ class Endpoint:
             raise InvalidSymbolError(symbol, f"write it with {self.prefix} before it, as in {self.example}")
         return parsed
 
-    def words(self, symbol: str, now: datetime) -> dict[str, str]:
+    def ticker(self, symbol: str) -> str:
+        """What must be looked up in the directory before this symbol can be asked for; empty for nothing.
+
+        Raises:
+            InvalidSymbolError: The provider cannot have such a symbol.
+        """
+        name = self.spelling(symbol).partition("/")[0]
+        return name if self.directory and not name.isdigit() else ""
+
+    def words(self, symbol: str, now: datetime, ident: str = "") -> dict[str, str]:
         """What the placeholders stand for.
 
         Args:
             symbol: Clean.
             now: The time, with a zone.
+            ident: What the directory has of the symbol's `ticker`.
 
         Raises:
             InvalidSymbolError: The provider cannot have such a symbol.
         """
         own, end = self._own(symbol), now.astimezone(UTC)
         spelled = self._spelled(own)
+        if ident:
+            spelled = ident + spelled.removeprefix(self.ticker(symbol))
         start = end.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=self.window_days)
         return {
             "symbol": spelled,

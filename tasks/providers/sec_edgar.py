@@ -1,11 +1,18 @@
 """SEC EDGAR. No key, but it answers only who says who asks; a rate limit is a page with status 403.
 
-Filings are asked for by CIK: the list of tickers and CIKs is another host's, and a call of its own.
+It knows companies by number (CIK). Which ticker has which, a list at another host of its says; it is asked
+for once a day, where somebody asks for a ticker.
+
+Facts are asked for one concept at a time. All of a company's are one reply, too, but of megabytes, up to more
+than is taken here: a company that has filed for long could never be asked for.
 """
 
+import re
+from difflib import get_close_matches
+
+from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.rows import Endpoint, Matcher, Provider, Quota, Verdict
-from tasks.providers.symbols import cik
 
 _ARCHIVES = "https://www.sec.gov/Archives/edgar/data"
 _COLUMNS = (
@@ -18,6 +25,64 @@ _COLUMNS = (
     "size",
     "primaryDocument",
 )
+
+
+# The concepts of the three statements that most companies report, as the SEC's taxonomy writes them; what was
+# called otherwise before 2018 (SalesRevenueNet) beside what it is called since.
+_CONCEPTS = {
+    tag.upper(): f"{taxonomy}/{tag}"
+    for taxonomy, tags in {
+        "us-gaap": """
+            Assets AssetsCurrent Liabilities LiabilitiesCurrent StockholdersEquity Goodwill InventoryNet
+            CashAndCashEquivalentsAtCarryingValue AccountsReceivableNetCurrent AccountsPayableCurrent
+            LongTermDebt LongTermDebtNoncurrent RetainedEarningsAccumulatedDeficit
+            PropertyPlantAndEquipmentNet CommonStockSharesOutstanding
+            Revenues RevenueFromContractWithCustomerExcludingAssessedTax
+            SalesRevenueNet CostOfRevenue CostOfGoodsAndServicesSold GrossProfit OperatingExpenses
+            ResearchAndDevelopmentExpense SellingGeneralAndAdministrativeExpense OperatingIncomeLoss
+            InterestExpense IncomeTaxExpenseBenefit NetIncomeLoss
+            EarningsPerShareBasic EarningsPerShareDiluted
+            WeightedAverageNumberOfSharesOutstandingBasic WeightedAverageNumberOfDilutedSharesOutstanding
+            NetCashProvidedByUsedInOperatingActivities NetCashProvidedByUsedInInvestingActivities
+            NetCashProvidedByUsedInFinancingActivities PaymentsToAcquirePropertyPlantAndEquipment
+            PaymentsOfDividends PaymentsForRepurchaseOfCommonStock CommonStockDividendsPerShareDeclared
+            ShareBasedCompensation DepreciationDepletionAndAmortization
+        """,
+        "dei": "EntityCommonStockSharesOutstanding EntityPublicFloat",
+    }.items()
+    for tag in tags.split()
+}
+_COMPANY = re.compile(r"[0-9]{10}|[A-Z][A-Z0-9]{0,9}([.\-][A-Z0-9]{1,4})?")
+_DIRECTORY = ("companies", "SEC:COMPANY_TICKERS")
+
+
+def company(symbol: object) -> str:
+    """A CIK as it is, a ticker as the list has it: with a hyphen before a class of shares.
+
+    Raises:
+        InvalidSymbolError: Neither.
+    """
+    text = str(symbol)
+    if not _COMPANY.fullmatch(text):
+        raise InvalidSymbolError(
+            text, "give a ticker listed in the US, as in AAPL, or a CIK, ten digits, as in 0000320193"
+        )
+    return text.replace(".", "-")
+
+
+def concept(symbol: object) -> str:
+    """A company and a concept, AAPL:ASSETS, as a path has them: AAPL/us-gaap/Assets.
+
+    Raises:
+        InvalidSymbolError: It names no company, or no concept that is known here.
+    """
+    name, _, told = str(symbol).partition(":")
+    if told not in _CONCEPTS:
+        near = " or ".join(get_close_matches(told, _CONCEPTS, 3, 0.4)) or "ASSETS"
+        raise InvalidSymbolError(
+            str(symbol), f"give a company and a concept, as in AAPL:{near}; docs/operating.md lists them"
+        )
+    return f"{company(name)}/{_CONCEPTS[told]}"
 
 
 def filings(reply: Node) -> Rows:
@@ -50,13 +115,76 @@ def filings(reply: Node) -> Rows:
     return each(reply.child("filings").child("recent").columns(*_COLUMNS), filing)
 
 
+def facts(reply: Node) -> Rows:
+    """`/companyconcept`: by unit; what a later report repeats is there again."""
+    number, taxonomy, tag = reply.cik("cik"), reply.text("taxonomy"), reply.text("tag")
+    common: Fields = {
+        "series_id": f"{number}/{taxonomy}/{tag}",
+        "cik": number,
+        "company_name": reply.maybe(Node.prose, "entityName"),
+        "taxonomy": taxonomy,
+        "concept": tag,
+    }
+    told = [(unit, row) for unit, rows in reply.child("units").items() for row in rows.rows()]
+    rows = (Node({"unit": unit, "fact": row.value}, row.path) for unit, row in told)
+    return each(rows, lambda row: {**common, "unit": row.text("unit"), **_fact(row.child("fact"))})
+
+
+def _fact(row: Node) -> Fields:
+    return {
+        "value": row.amount("val"),
+        "start": row.maybe(Node.date, "start"),
+        "end": row.date("end"),
+        "fiscal_year": row.maybe(Node.count, "fy"),
+        "fiscal_period": row.maybe(Node.text, "fp"),
+        "form": row.text("form"),
+        "filed": row.date("filed"),
+        "accession_number": row.text("accn"),
+    }
+
+
+def companies(reply: Node) -> Rows:
+    """An object by place in the list; one company may have several tickers."""
+    return each((row for _, row in reply.items()), _company)
+
+
+def _company(row: Node) -> Fields:
+    return {
+        "ticker": row.symbol("ticker"),
+        "cik": row.cik("cik_str"),
+        "name": row.maybe(Node.prose, "title"),
+    }
+
+
 ROW = Provider(
     service="sec_edgar",
     name="SEC EDGAR",
     base_url="https://data.sec.gov",
     auth=None,
     endpoints={
-        "filings": Endpoint("/submissions/CIK{symbol}.json", filings, spell=cik, example="0000320193")
+        "filings": Endpoint(
+            "/submissions/CIK{symbol}.json",
+            filings,
+            spell=company,
+            example="0000320193",
+            directory=_DIRECTORY,
+        ),
+        "facts": Endpoint(
+            "/api/xbrl/companyconcept/CIK{symbol}.json",
+            facts,
+            spell=concept,
+            example="0000320193:ASSETS",
+            directory=_DIRECTORY,
+        ),
+        "companies": Endpoint(
+            "/files/{symbol_lower}.json",
+            companies,
+            spell=str,
+            prefix="SEC:",
+            example="SEC:COMPANY_TICKERS",
+            host="https://www.sec.gov",
+            max_rows=20_000,  # it has some ten thousand
+        ),
     },
     matchers=(
         Matcher(

@@ -84,6 +84,7 @@ def judge(
     *,
     now: datetime | None = None,
     symbol: str | None = None,
+    spelled: str | None = None,
 ) -> Judgement:
     """Class a reply.
 
@@ -97,6 +98,7 @@ def judge(
             either, a hold until the next minute or day is the whole minute or day.
         symbol: What was asked about, as the row asks: a record of another symbol, or with prices that are
             adjusted for something else, is a failure. None: the reply is taken for what it says it is.
+        spelled: How it was asked for, where the row alone cannot tell: by an id that was looked up.
 
     Returns:
         The judgement; whatever bytes, status and headers come, no exception.
@@ -108,6 +110,8 @@ def judge(
     """
     provider = find_provider(service)
     endpoint = find_endpoint(provider, dataset)
+    if spelled is not None:
+        endpoint = replace(endpoint, spell=lambda _symbol: spelled)
     symbol = None if symbol is None else clean_symbol(symbol)
     reply = _read(endpoint, status, headers, body)
     now = sent_at(reply.headers) if now is None else now
@@ -246,7 +250,7 @@ def _complete(
     named = [str(fields[name]) for name in kind.subjects if fields.get(name) is not None]
     known: dict[str, object] = {"provider": provider.service}
     if symbol is not None and named and symbol not in named:
-        if not _names(endpoint, named[0], symbol):
+        if not any(_names(endpoint, name, symbol) for name in named):
             other = excerpt(named[0]) or "another"
             raise SchemaDriftError(f"the reply is about {other}, not {symbol}", shape="about another symbol")
         fields = {**fields, kind.subjects[0]: symbol}  # named as its provider spells it

@@ -86,15 +86,16 @@ def minutes(reply: Node) -> Rows:
     }
     if isinstance(chart.value, dict) and "timestamp" not in chart.value:
         return Rows()
-    return each(_one_after_another(chart, _LENGTHS[interval]), lambda row: {**common, **_bar(row)})
+    rows = each(_rows(chart), lambda row: {**common, **_bar(row)})
+    return Rows(_one_after_another(rows, _LENGTHS[interval]), rows.left_out)
 
 
-def _one_after_another(chart: Node, length: timedelta) -> Iterator[Node]:
-    """The rows that do not begin within the one before them."""
+def _one_after_another(rows: Rows, length: timedelta) -> Iterator[Fields]:
+    """Those that do not begin within the one before them."""
     ends = datetime.min.replace(tzinfo=UTC)
-    for row in _rows(chart):
-        start = row.seconds("timestamp")
-        if start >= ends:
+    for row in rows:
+        start = row["timestamp"]
+        if isinstance(start, datetime) and start >= ends:
             ends = start + length
             yield row
 

@@ -344,9 +344,9 @@ def test_a_symbol_the_provider_cannot_have_is_refused_before_any_call(
     simulated_settings: ProviderSettings,
 ) -> None:
     with pytest.raises(
-        InvalidSymbolError, match="'AAPL'; filings are asked for by CIK, ten digits, as in 0000320193"
+        InvalidSymbolError, match=r"'\^GSPC'; give a ticker .* or a CIK, ten digits, as in 0000320193"
     ):
-        ask("sec_edgar", simulated_settings, "AAPL")
+        ask("sec_edgar", simulated_settings, "^GSPC")
     with pytest.raises(InvalidSymbolError, match="a CIK is known to sec_edgar only"):
         ask("finnhub", simulated_settings, "0000320193", dataset="filings")
 

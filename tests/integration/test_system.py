@@ -80,6 +80,10 @@ def test_a_refresh_brings_a_fresh_value_and_latest_reads_it(system):
         ("bars", "IBM", "alpha_vantage"),
         ("news", "AAPL", "finnhub"),
         ("filings", "0000320193", "sec_edgar"),
+        ("facts", "0000320193:ASSETS", "sec_edgar"),
+        ("dividends", "AAPL", "polygon"),
+        ("splits", "AAPL", "fmp"),
+        ("bars_5m", "AAPL", "alpaca"),
         ("observations", "UNRATE", "fred"),
     ],
 )
@@ -120,10 +124,32 @@ def test_an_empty_list_is_an_answer_and_takes_no_kept_value_away(system):
     assert latest("news", "AAPL").value == kept.value
 
 
-def test_filings_of_a_ticker_are_asked_of_who_knows_tickers(system):
-    reading = refresh("filings", "AAPL", wait=15)
-    assert (reading.outcome, reading.provider, system.calls("sec_edgar")) == ("fresh", "finnhub", 0)
-    assert refresh("filings", "0000320193", wait=15).provider == "sec_edgar"
+def test_filings_and_facts_of_a_ticker_are_asked_for_by_the_number_that_a_list_has_of_it(system):
+    paths = []
+
+    def asked(dataset, symbol):
+        reading = refresh(dataset, symbol, wait=15)
+        calls = [call["path"] for call in system.simulator.calls("sec_edgar")]
+        new, paths[:] = calls[len(paths) :], calls
+        return reading, new
+
+    google, calls = asked("filings", "goog")
+    assert calls == ["/files/company_tickers.json", "/submissions/CIK0001652044.json"]
+    assert (google.outcome, google.provider) == ("fresh", "sec_edgar")
+    assert {(row["symbol"], row["cik"]) for row in google.value} == {("GOOG", "0001652044")}
+    # The list is asked for no second time, and a class of shares is in it in another spelling.
+    berkshire, calls = asked("filings", "BRK.B")
+    assert calls == ["/submissions/CIK0001067983.json"]
+    assert {(row["symbol"], row["cik"]) for row in berkshire.value} == {("BRK.B", "0001067983")}
+    facts, calls = asked("facts", "AAPL:NETINCOMELOSS")
+    assert calls == ["/api/xbrl/companyconcept/CIK0000320193/us-gaap/NetIncomeLoss.json"]
+    told = {(row["series_id"], row["symbol"], row["cik"], row["concept"]) for row in facts.value}
+    assert told == {("AAPL:NETINCOMELOSS", "AAPL", "0000320193", "NetIncomeLoss")}
+    by_number, calls = asked("filings", "0000320193")
+    assert (by_number.provider, calls) == ("sec_edgar", ["/submissions/CIK0000320193.json"])
+    nobody, calls = asked("facts", "NOBODY:ASSETS")
+    assert (nobody.verdict, calls) == ("not_found", [])
+    assert "SEC EDGAR lists no NOBODY" in nobody.reason
 
 
 def test_a_series_is_asked_of_the_provider_whose_prefix_it_has(system):

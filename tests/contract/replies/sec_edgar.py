@@ -26,6 +26,8 @@ UNDECLARED = (
 NO_SUCH_KEY = simulated.NO_SUCH_KEY.body
 HTML = {"Content-Type": "text/html"}
 
+ASSETS = simulated.facts(simulated.ASSETS, "0000320193/US-GAAP/ASSETS")
+
 DOCUMENTED = [
     Documented("filings", 200, SUBMISSIONS, "success"),
     Documented("filings", 200, NOTHING, "empty"),
@@ -36,6 +38,10 @@ DOCUMENTED = [
     Documented("filings", 200, UNDECLARED, "auth", 300, HTML),
     Documented("filings", 404, NO_SUCH_KEY, "not_found", None, {"Content-Type": "application/xml"}),
     Documented("filings", 502, BAD_GATEWAY, "provider_failure", None, HTML),
+    Documented("facts", 200, ASSETS, "success"),
+    Documented("facts", 404, NO_SUCH_KEY, "not_found", None, {"Content-Type": "application/xml"}),
+    Documented("companies", 200, simulated.TICKERS, "success"),
+    Documented("companies", 403, THRESHOLD, "rate_limit", 600, HTML),
     Documented("filings", 503, "", "provider_failure", None, HTML),
 ]
 BY_STATUS = {401: "provider_failure", 403: "provider_failure"}  # there is no key

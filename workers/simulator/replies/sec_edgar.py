@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
-from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Limit, Replies, Reply
+from tasks.providers.sec_edgar import concept
+from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Limit, Replies, Reply, as_told
 
 
 def filings(sample: Mapping[str, object], symbol: str, _price: Decimal, now: datetime) -> object:
@@ -13,7 +14,19 @@ def filings(sample: Mapping[str, object], symbol: str, _price: Decimal, now: dat
         "filingDate": [f"{now:%Y-%m-%d}", "2020-02-18"],
         "acceptanceDateTime": [f"{now:%Y-%m-%dT%H:%M:%S}.000Z", "2020-02-18T06:24:57.000Z"],
     }
-    return {**sample, "cik": symbol.lstrip("0"), "filings": {"recent": recent, "files": []}}
+    tickers = [row["ticker"] for row in TICKERS.values() if row["cik_str"] == int(symbol)]
+    company = {**sample, "cik": symbol.lstrip("0"), "tickers": tickers or sample["tickers"]}
+    return {**company, "filings": {"recent": recent, "files": []}}
+
+
+def facts(sample: Mapping[str, object], symbol: str) -> object:
+    number, _, tag = symbol.split("/")
+    number, taxonomy, tag = concept(f"{number}:{tag}").split("/")  # which knows small letters from large ones
+    return {"cik": int(number), "taxonomy": taxonomy, "tag": tag, **sample}
+
+
+def companies(sample: Mapping[str, object], _symbol: str) -> object:
+    return sample
 
 
 COMPANY = {
@@ -55,8 +68,48 @@ NO_SUCH_KEY = Reply(
     kind="application/xml",
 )
 
+ASSETS = {
+    "label": "Assets",
+    "description": "Sum of the carrying amounts ...",
+    "entityName": "Apple Inc.",
+    "units": {
+        "USD": [
+            {
+                "end": "2024-09-28",
+                "val": 364980000000,
+                "accn": "0000320193-24-000123",
+                "fy": 2024,
+                "fp": "FY",
+                "form": "10-K",
+                "filed": "2024-11-01",
+                "frame": "CY2024Q3I",
+            },
+            {
+                "end": "2024-12-28",
+                "val": 344085000000,
+                "accn": "0000320193-25-000008",
+                "fy": 2025,
+                "fp": "Q1",
+                "form": "10-Q",
+                "filed": "2025-01-31",
+                "frame": "CY2024Q4I",
+            },
+        ]
+    },
+}
+TICKERS = {
+    "0": {"cik_str": 320193, "ticker": "AAPL", "title": "Apple Inc."},
+    "1": {"cik_str": 1652044, "ticker": "GOOGL", "title": "Alphabet Inc."},
+    "2": {"cik_str": 1652044, "ticker": "GOOG", "title": "Alphabet Inc."},
+    "3": {"cik_str": 1067983, "ticker": "BRK-B", "title": "BERKSHIRE HATHAWAY INC"},
+}
+
 REPLIES = Replies(
-    endpoints={"filings": Answers(COMPANY, filings, unknown_symbol=NO_SUCH_KEY)},
+    endpoints={
+        "filings": Answers(COMPANY, filings, unknown_symbol=NO_SUCH_KEY),
+        "facts": Answers(ASSETS, as_told(facts), unknown_symbol=NO_SUCH_KEY),
+        "companies": Answers(TICKERS, as_told(companies), unknown_symbol=NO_SUCH_KEY),
+    },
     server_error=BAD_GATEWAY,
     throttle=THRESHOLD,
     quota=THRESHOLD,  # it has no limit but the one a second
