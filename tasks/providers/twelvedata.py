@@ -143,7 +143,7 @@ ROW = Provider(
             spell=_SPELL,
             adjustment="raw",
         ),
-        # In no free plan.
+        # In no free plan; there a call costs twenty credits.
         "dividends": Endpoint(
             "/dividends",
             dividends,
