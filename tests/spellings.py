@@ -3,8 +3,12 @@
 Written down from the providers' documentation, not computed; None where there is no such symbol.
 """
 
+from tasks.providers import PROVIDERS
+
 SYMBOLS = ("BRK.B", "VOD.L", "^GSPC", "EUR/USD", "BTC-USD")
 _DOT, _DASH = ("BRK.B", None, None, None, None), ("BRK-B", None, None, None, None)
+_ABROAD = ("BRK.B", "VOD.L", None, None, None)
+_ABROAD_DASH = ("BRK-B", "VOD.L", None, None, None)
 _NOTHING = (None, None, None, None, None)
 
 SPELLED: dict[tuple[str, str], tuple[str | None, ...]] = {
@@ -18,7 +22,11 @@ SPELLED: dict[tuple[str, str], tuple[str | None, ...]] = {
     ("finnhub", "bars"): ("BRK.B", "VOD.L", "^GSPC", None, None),
     ("finnhub", "news"): _DOT,
     ("finnhub", "filings"): _DOT,
-    ("sec_edgar", "filings"): _NOTHING,
+    ("finnhub", "dividends"): _ABROAD,
+    ("finnhub", "splits"): _ABROAD,
+    ("sec_edgar", "filings"): _DASH,
+    ("sec_edgar", "facts"): _NOTHING,
+    ("sec_edgar", "companies"): _NOTHING,
     ("fred", "observations"): _NOTHING,
     ("twelvedata", "quote"): ("BRK.B", "VOD", "SPX", "EUR/USD", "BTC/USD"),
     ("twelvedata", "bars"): ("BRK.B", "VOD", "SPX", "EUR/USD", "BTC/USD"),
@@ -64,6 +72,41 @@ SPELLED: dict[tuple[str, str], tuple[str | None, ...]] = {
     ("ecb", "quote"): (None, None, None, "USD", None),
     ("ecb", "observations"): _NOTHING,
 }
+
+# Bars of minutes: of shares abroad where the clock of their times is known, and of what the source trades.
+for _service, _spelled in {
+    "alpaca": _DOT,
+    "alpha_vantage": _DASH,
+    "eodhd": SPELLED["eodhd", "bars"],
+    "finnhub": SPELLED["finnhub", "bars"],
+    "fmp": _DASH,
+    "intrinio": _DOT,
+    "marketstack": _DASH,
+    "polygon": SPELLED["polygon", "bars"],
+    "tiingo": _DASH,
+    "tradier": SPELLED["tradier", "bars"],
+    "twelvedata": SPELLED["twelvedata", "bars"],
+    "yahoo": SPELLED["yahoo", "bars"],
+}.items():
+    SPELLED |= {
+        (_service, _dataset): _spelled
+        for _dataset in PROVIDERS[_service].endpoints
+        if _dataset.startswith("bars_")
+    }
+# Dividends and splits: of shares alone.
+for _service, _spelled in {
+    "alpaca": _DOT,
+    "alpha_vantage": _DASH,
+    "eodhd": ("BRK-B.US", "VOD.LSE", None, None, None),
+    "fmp": _ABROAD_DASH,
+    "intrinio": _DOT,
+    "marketstack": _ABROAD_DASH,
+    "polygon": _DOT,
+    "tiingo": _DASH,
+    "twelvedata": ("BRK.B", "VOD", None, None, None),
+    "yahoo": _ABROAD_DASH,
+}.items():
+    SPELLED |= {(_service, _dataset): _spelled for _dataset in ("dividends", "splits")}
 
 VENUES = {("twelvedata", "VOD.L"): "XLON"}
 """The exchange, where a query has it apart."""

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.rows import Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.symbols import Kind, Symbol, parse
 
 _ARCHIVES = "https://www.sec.gov/Archives/edgar/data"
 _COLUMNS = (
@@ -56,33 +57,33 @@ _COMPANY = re.compile(r"[0-9]{10}|[A-Z][A-Z0-9]{0,9}([.\-][A-Z0-9]{1,4})?")
 _DIRECTORY = ("companies", "SEC:COMPANY_TICKERS")
 
 
-def company(symbol: object) -> str:
+def company(symbol: Symbol) -> str:
     """A CIK as it is, a ticker as the list has it: with a hyphen before a class of shares.
 
     Raises:
         InvalidSymbolError: Neither.
     """
-    text = str(symbol)
-    if not _COMPANY.fullmatch(text):
-        raise InvalidSymbolError(
-            text, "give a ticker listed in the US, as in AAPL, or a CIK, ten digits, as in 0000320193"
-        )
-    return text.replace(".", "-")
+    in_us = symbol.kind in (Kind.SHARE, Kind.OTHER) and not symbol.mic
+    if in_us and _COMPANY.fullmatch(symbol.text):
+        return symbol.text.replace(".", "-")
+    raise InvalidSymbolError(
+        symbol.text, "give a ticker listed in the US, as in AAPL, or a CIK, ten digits, as in 0000320193"
+    )
 
 
-def concept(symbol: object) -> str:
+def concept(symbol: Symbol) -> str:
     """A company and a concept, AAPL:ASSETS, as a path has them: AAPL/us-gaap/Assets.
 
     Raises:
         InvalidSymbolError: It names no company, or no concept that is known here.
     """
-    name, _, told = str(symbol).partition(":")
-    if told not in _CONCEPTS:
+    name, _, told = symbol.text.partition(":")
+    if not name or told not in _CONCEPTS:
         near = " or ".join(get_close_matches(told, _CONCEPTS, 3, 0.4)) or "ASSETS"
         raise InvalidSymbolError(
-            str(symbol), f"give a company and a concept, as in AAPL:{near}; docs/operating.md lists them"
+            symbol.text, f"give a company and a concept, as in AAPL:{near}; docs/operating.md lists them"
         )
-    return f"{company(name)}/{_CONCEPTS[told]}"
+    return f"{company(parse(name))}/{_CONCEPTS[told]}"
 
 
 def filings(reply: Node) -> Rows:

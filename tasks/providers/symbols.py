@@ -265,18 +265,3 @@ _NONE = {
     Kind.COIN: "no coins",
     Kind.OTHER: "no symbol of this form",
 }
-
-
-def cik(symbol: Symbol) -> str:
-    """A company's number at the SEC.
-
-    Raises:
-        InvalidSymbolError: Not ten digits.
-    """
-    if not _CIK.fullmatch(symbol.text):
-        raise InvalidSymbolError(
-            symbol.text,
-            "filings are asked for by CIK, ten digits, as in 0000320193 for AAPL; "
-            "https://www.sec.gov/files/company_tickers.json lists them (fill up with zeros on the left)",
-        )
-    return symbol.text

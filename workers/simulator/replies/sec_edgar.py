@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from tasks.providers.sec_edgar import concept
+from tasks.providers.symbols import parse
 from workers.simulator.replies.reply import BAD_GATEWAY, Answers, Limit, Replies, Reply, as_told
 
 
@@ -21,7 +22,8 @@ def filings(sample: Mapping[str, object], symbol: str, _price: Decimal, now: dat
 
 def facts(sample: Mapping[str, object], symbol: str) -> object:
     number, _, tag = symbol.split("/")
-    number, taxonomy, tag = concept(f"{number}:{tag}").split("/")  # which knows small letters from large ones
+    spelled = concept(parse(f"{number}:{tag}"))  # it knows which letters are small
+    number, taxonomy, tag = spelled.split("/")
     return {"cik": int(number), "taxonomy": taxonomy, "tag": tag, **sample}
 
 
