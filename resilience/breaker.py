@@ -144,7 +144,7 @@ class CircuitBreaker:
         """
         return self.store.acquire(self.service_name, self.policy, owner, self.key)
 
-    def report(
+    def report(  # noqa: PLR0913 - a finding's parts, by name
         self,
         permit: Permit,
         verdict: Verdict | str,
@@ -155,6 +155,7 @@ class CircuitBreaker:
         max_attempts: int = 0,
         detail: str = "",
         subject: str = "",
+        guessed: bool = False,
     ) -> Report:
         """What the call said. One atomic step; a report that comes too late changes no state.
 
@@ -170,6 +171,7 @@ class CircuitBreaker:
             detail: With failure or hold: what was wrong, for people, free of secrets; of a long text the
                 beginning, on one line.
             subject: With failure and an owner: what its call was about, the same for all that ask the same.
+            guessed: It may as well be the service: so it is once enough tasks have met it.
 
         Raises:
             ValueError: For a refused permit, one of another circuit, an unknown verdict, or a hold without
@@ -189,7 +191,15 @@ class CircuitBreaker:
         why = Reason(reason) if reason else None
         said = "".join(char if char.isprintable() else " " for char in detail[:MOST_DETAIL])
         finding = Finding(
-            verdict, hold_seconds, why, owner, max_attempts, self.key, detail=said, subject=subject
+            verdict,
+            hold_seconds,
+            why,
+            owner,
+            max_attempts,
+            self.key,
+            detail=said,
+            subject=subject,
+            guessed=guessed,
         )
         try:
             permit.untold.pop()

@@ -15,7 +15,9 @@ The state machine itself runs twice, as Lua (``lua/*.lua``) and as Python
 
 ``forced_open`` and ``disabled`` are an operator's, lie over the machine for a limited time, and
 leave it untouched underneath. A circuit that is open for ``auth`` lets nobody try it with a key that was
-refused, one that is open for ``retired`` lets nobody try it at all: an operator's ``reset`` ends both.
+refused, one that is open for ``retired`` lets nobody try it at all: an operator's ``reset`` ends both. A
+refusal that does not say that it is the key, ``turned_away``, is a hold; only where the same key meets it
+again when that is over does it become ``auth``.
 """
 
 from __future__ import annotations
@@ -74,6 +76,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"
     QUOTA = "quota"
     AUTH = "auth"
+    TURNED_AWAY = "turned_away"
     ENTITLEMENT = "entitlement"
     RETIRED = "retired"
     FORCED = "forced"
@@ -204,8 +207,10 @@ class Finding:
         host: Whose finding it is.
         detail: With a failure or hold: what was wrong, in a line for people, free of secrets; else empty.
         subject: What the owner's call was about, the same for all that ask the same; empty: for itself alone.
-            Failures of one subject are evidence about that, until so many tasks that the circuit opens by
-            their number have met them.
+            Failures of one subject are evidence about that, and count once: so many subjects as there may be
+            failures open the circuit.
+        guessed: Nobody knows whether it is the subject or the service that failed: it is the service, too, if
+            so many tasks that the circuit opens by their number have met it.
     """
 
     verdict: Verdict
@@ -217,6 +222,7 @@ class Finding:
     host: str = field(default_factory=socket.gethostname)
     detail: str = ""
     subject: str = ""
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +238,8 @@ class Report:
         reason: Why it is open, if it is.
         generation: The circuit's era afterwards.
         at_micros: When it was taken down, on the store's clock, in microseconds since the epoch.
-        own: It was a failure, and since the last success nothing has failed but what has the same subject.
+        own: It was a failure that is known to be its subject's; or, where that is a guess, since the last
+            success nothing has failed but what has the same subject.
     """
 
     applied: bool

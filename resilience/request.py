@@ -392,6 +392,7 @@ class ResilientRequest(Request):
             max_attempts=self.task.max_attempts,
             detail=detail,
             subject=subject_of(self.task.name, self.args, self.kwargs),
+            guessed=True,
         )
 
 

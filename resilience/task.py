@@ -20,7 +20,7 @@ from celery.utils.log import get_logger
 from kombu.exceptions import EncodeError
 
 from resilience.calls import part_of
-from resilience.circuit import ASKED, Permit, Reason, Report, Verdict, reason_of
+from resilience.circuit import ASKED, CircuitState, Permit, Reason, Report, Verdict, reason_of
 from resilience.errors import CircuitBreakerOpenError, ConfigurationError, refusal_in
 from resilience.parking import Lane, Stored
 from resilience.registry import get_circuit_breaker
@@ -43,6 +43,8 @@ SOFT_LIMIT_SLACK_SECONDS = 1.0
 STALE_KEY_PAUSE_SECONDS = 5.0
 #: An open circuit of this kind will not let the task through later either: waiting is no answer.
 NEVER_WAITS = frozenset({Reason.RETIRED, Reason.ENTITLEMENT})
+#: It is one caller's key that is refused, and may be no other's.
+OF_KEYS = frozenset({Reason.AUTH, Reason.TURNED_AWAY})
 #: Celery's tasks that call others as functions, once for each item.
 MAPPERS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 
@@ -60,8 +62,11 @@ class Outcome:
         label: The application's own word for it, shown in the PARKED state.
         detail: What was wrong, in a line for people, free of secrets; shown with the circuit, after the
             label, and in the log.
-        subject: With a failure: what it is about, where it may not be the service: the same for all that ask
-            the same. One subject's failures alone open no circuit.
+        subject: With a failure: what it is about, where that is not the service: the same for all that ask
+            the same. One subject's failures alone open no circuit, keep none open, and end their task after
+            ``max_attempts``. Each subject counts once: as many as open the circuit are the service's trouble.
+        guessed: With a subject: it may be the service all the same. So it is where as many tasks as open the
+            circuit have met it.
     """
 
     verdict: Verdict
@@ -71,6 +76,7 @@ class Outcome:
     label: str | None = None
     detail: str = ""
     subject: str = ""
+    guessed: bool = False
 
 
 WELL, UNSAID = Outcome(Verdict.SUCCESS, ends=True), Outcome(Verdict.IGNORED, ends=True)
@@ -106,7 +112,8 @@ class Parked(Ignore):
 
     def after(self, asked: Asked, retries: int) -> Parked:
         """The same for the attempt its task asked for; after a failed probe the circuit alone says when."""
-        pause = 0 if self.behind else max(self.delay_seconds, asked.pause)
+        alone = self.behind and not self.delay_seconds
+        pause = 0 if alone else max(self.delay_seconds, asked.pause)
         retry_at = max(self.retry_at, datetime.now(UTC) + timedelta(seconds=pause))
         return Parked(
             self.service, self.reason, retry_at, pause, self.behind, self.label, retries, asked.message
@@ -297,6 +304,7 @@ class ResilientTask(Task):
                 # Of an exception nobody has judged, the type: its text may hold anything.
                 detail=": ".join(filter(None, (outcome.label, outcome.detail))) or type(end.about).__name__,
                 subject=outcome.subject,
+                guessed=outcome.guessed,
             )
             self.log_end(permit, outcome, started)
 
@@ -389,7 +397,11 @@ class ResilientTask(Task):
             return Parked(service, ASKED_FOR, _later(report, 0), label=outcome.label) if asked else None
         more = asked is not None or report.attempts < end.budget
         if permit.probe and (more or not report.own):
-            return failed_probe(service, outcome, report)
+            # Where the circuit has not opened again, nothing else keeps it from being the next probe, too.
+            alone = report.own and report.state is CircuitState.HALF_OPEN
+            return failed_probe(
+                service, outcome, report, self.backoff(max(report.attempts, 1)) if alone else 0
+            )
         if more or (report.state.shut and not report.own):
             return failed_attempt(service, outcome, report, 0 if asked else self.backoff(report.attempts))
         return None
@@ -456,9 +468,9 @@ class ResilientTask(Task):
 
         The breaker's ``expected_exception`` is the service's failure, and so is a soft time limit; anything
         else is the task's own, says nothing about the service, and ends the task. Where the circuit of
-        another service refused, the task waits for that. By this judgement a failure is about the task's
+        another service refused, the task waits for that. By this judgement a failure may be about the task's
         arguments, and one task alone opens no circuit; an override that gives no ``subject`` says that it
-        is the service's.
+        is the service's, one whose ``subject`` is no guess, that it is that one's.
         """
         refusal = refusal_in(error)
         if refusal and refusal.reason not in NEVER_WAITS:
@@ -477,7 +489,8 @@ class ResilientTask(Task):
         if verdict is not Verdict.FAILURE:
             return Outcome(verdict, ends=True)
         # Nobody has looked at it, and it may be the task's own trouble as well as the service's.
-        return Outcome(verdict, subject=subject_of(self.name, self.request.args, self.request.kwargs))
+        about = subject_of(self.name, self.request.args, self.request.kwargs)
+        return Outcome(verdict, subject=about, guessed=True)
 
     def judged(self, error: Exception) -> Outcome:
         """As ``judge``, which is not asked about an operator's signal: that says nothing of the service."""
@@ -636,28 +649,31 @@ def forget_elsewhere(task_id: str, answered: str, services: tuple[str, ...]) -> 
             get_circuit_breaker(service).forget(task_id)
 
 
-def stale_key(service: str) -> Parked:
+def stale_key(service: str, reason: Reason) -> Parked:
     """This worker's key is refused, another's is not: such a one releases the message, after a pause.
 
     Without one it would go round and round where this worker is the only one to take it.
     """
     retry_at = datetime.now(UTC) + timedelta(seconds=STALE_KEY_PAUSE_SECONDS)
-    return Parked(service, Reason.AUTH, retry_at, STALE_KEY_PAUSE_SECONDS)
+    return Parked(service, reason, retry_at, STALE_KEY_PAUSE_SECONDS)
 
 
 def refused(permit: Permit) -> Parked:
     """The circuit is the gate: the message waits without a due time."""
-    if permit.reason is Reason.AUTH and not permit.state.shut:
-        return stale_key(permit.service)
+    if permit.reason in OF_KEYS and not permit.state.shut:
+        return stale_key(permit.service, permit.reason)
     return Parked(permit.service, permit.reason, permit.retry_at or datetime.now(UTC))
 
 
 def held(service: str, outcome: Outcome, report: Report) -> Parked:
     """The provider asked for a pause; where its circuit did not take it up, the message keeps it."""
-    if outcome.reason is Reason.AUTH and not report.state.shut:
-        return stale_key(service)
+    reason = outcome.reason
+    if reason in OF_KEYS and not report.state.shut:
+        return stale_key(service, reason)
+    if reason is Reason.TURNED_AWAY and report.reason is Reason.AUTH:
+        reason = report.reason
     delay = 0 if report.state.shut else outcome.hold_seconds
-    return Parked(service, outcome.reason, _later(report, delay), delay, label=outcome.label)
+    return Parked(service, reason, _later(report, delay), delay, label=outcome.label)
 
 
 def met_refusal(service: str, outcome: Outcome) -> Parked:
@@ -666,9 +682,9 @@ def met_refusal(service: str, outcome: Outcome) -> Parked:
     return Parked(service, outcome.reason, retry_at, outcome.hold_seconds, label=outcome.label)
 
 
-def failed_probe(service: str, outcome: Outcome, report: Report) -> Parked:
-    """Behind all others, no attempt spent: one poisoned message cannot keep a circuit open."""
-    return Parked(service, report.reason, _later(report, 0), behind=True, label=outcome.label)
+def failed_probe(service: str, outcome: Outcome, report: Report, delay: float = 0) -> Parked:
+    """Behind all others: one poisoned message cannot keep a circuit open."""
+    return Parked(service, report.reason, _later(report, delay), delay, behind=True, label=outcome.label)
 
 
 def failed_attempt(service: str, outcome: Outcome, report: Report, delay: float) -> Parked:

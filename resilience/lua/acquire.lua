@@ -12,15 +12,15 @@
 
 -- Nearly always: a closed circuit that nobody has touched, and a caller nothing is known of.
 if ARGV[6] == '1' then
-  local f = redis.call('HMGET', KEYS[1], 'state', 'forced', 'override', 'refused:' .. ARGV[3], 'ramp', 'generation')
-  local closed = (not f[1] or f[1] == 'closed') and not (f[2] or f[3] or f[4] or f[5])
+  local f = redis.call('HMGET', KEYS[1], 'state', 'forced', 'override', 'refused:' .. ARGV[3], 'doubted:' .. ARGV[3], 'ramp', 'generation')
+  local closed = (not f[1] or f[1] == 'closed') and not (f[2] or f[3] or f[4] or f[5] or f[6])
   if closed and (ARGV[5] == '' or redis.call('HEXISTS', KEYS[1] .. ':lot:trail', ARGV[5]) == 0) then
     if redis.call('HINCRBY', KEYS[1], 'allowed', 1) == 1 and redis.call('HEXISTS', KEYS[1], 'kept') == 0 then
       redis.call('PEXPIRE', KEYS[1], 2592000000) -- as long as IDLE; renewed on the longer way
     end
     local time = redis.call('TIME')
     local now = tonumber(ARGV[1]) or tonumber(time[1]) * 1000000 + tonumber(time[2])
-    return { 1, 'closed', tonumber(f[6] or 0), 0, 0, '', 0, now, '', 0, {} }
+    return { 1, 'closed', tonumber(f[7] or 0), 0, 0, '', 0, now, '', 0, {} }
   end
 end
 -- prelude

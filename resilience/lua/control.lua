@@ -21,7 +21,7 @@ if act == 'close' or act == 'reset' then
   redis.call('HSET', CIRCUIT, 'tat', 0)
   redis.call('DEL', WINDOW, REPORTERS)
   for _, name in ipairs(redis.call('HKEYS', CIRCUIT)) do
-    if string.sub(name, 1, 8) == 'refused:' then
+    if string.sub(name, 1, 8) == 'refused:' or string.sub(name, 1, 8) == 'doubted:' then
       redis.call('HDEL', CIRCUIT, name)
     end
   end

@@ -10,7 +10,8 @@
 local CIRCUIT = KEYS[1]
 local PROBES, TRANSITIONS = CIRCUIT .. ':probes', CIRCUIT .. ':transitions'
 local WINDOW, REPORTERS, CALLS = CIRCUIT .. ':window', CIRCUIT .. ':reporters', CIRCUIT .. ':calls'
-local COUNTED, SAMPLES, FAILING = CIRCUIT .. ':counted', CIRCUIT .. ':samples', CIRCUIT .. ':failing'
+local COUNTED, SAMPLES = CIRCUIT .. ':counted', CIRCUIT .. ':samples'
+local FAILING, SUBJECTS = CIRCUIT .. ':failing', CIRCUIT .. ':subjects'
 local LOT = CIRCUIT .. ':lot:'
 local ON_DEMAND, SCHEDULED, DUE = LOT .. 'on_demand', LOT .. 'scheduled', LOT .. 'due'
 local MESSAGES, LEASES, TOKENS = LOT .. 'messages', LOT .. 'leases', LOT .. 'tokens'
@@ -19,8 +20,8 @@ local SINCE, EXPIRES = LOT .. 'since', LOT .. 'expires'
 local GROUPED, LEADERS, FOLLOWERS = LOT .. 'grouped', LOT .. 'leaders', LOT .. 'followers'
 local AWAY, ENDED = LOT .. 'away', LOT .. 'ended'
 local ALL = {
-  CIRCUIT, PROBES, TRANSITIONS, WINDOW, REPORTERS, CALLS, COUNTED, SAMPLES, FAILING, ON_DEMAND, SCHEDULED, DUE, MESSAGES, LEASES,
-  TOKENS, TRAIL, RETURNING, SINCE, EXPIRES, GROUPED, LEADERS, FOLLOWERS, AWAY, ENDED,
+  CIRCUIT, PROBES, TRANSITIONS, WINDOW, REPORTERS, CALLS, COUNTED, SAMPLES, FAILING, SUBJECTS, ON_DEMAND, SCHEDULED, DUE, MESSAGES,
+  LEASES, TOKENS, TRAIL, RETURNING, SINCE, EXPIRES, GROUPED, LEADERS, FOLLOWERS, AWAY, ENDED,
 }
 
 local SECOND = 1000000
@@ -74,6 +75,11 @@ local function set_back(now, seen, passed)
     local time = tonumber(redis.call('HGET', CIRCUIT, name)) or 0
     if time > 0 then
       redis.call('HSET', CIRCUIT, name, moved_back(time, name))
+    end
+  end
+  for _, name in ipairs(redis.call('HKEYS', CIRCUIT)) do
+    if string.sub(name, 1, 8) == 'doubted:' then
+      redis.call('HSET', CIRCUIT, name, moved_back(tonumber(redis.call('HGET', CIRCUIT, name)) or 1, name))
     end
   end
   -- An operator's changes have their times in their text: what has sixteen digits is one.
@@ -192,7 +198,8 @@ end
 local function load(now, key)
   local f = redis.call('HMGET', CIRCUIT, 'state', 'generation', 'failures', 'successes',
     'retry_at', 'reason', 'forced', 'forced_until', 'reopened', 'override', 'override_until',
-    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'since', 'looked', 'subject', 'refused:' .. (key or ''))
+    'good_key', 'tat', 'viewed_until', 'ramp', 'ramp_doubles', 'pulled_back', 'since', 'looked', 'subject',
+    'refused:' .. (key or ''), 'doubted:' .. (key or ''))
   local c = {
     state = f[1] or 'closed', generation = tonumber(f[2] or 0),
     failures = tonumber(f[3] or 0), successes = tonumber(f[4] or 0),
@@ -202,7 +209,8 @@ local function load(now, key)
     good_key = f[12] or '', tat = tonumber(f[13] or 0),
     viewed_until = tonumber(f[14] or 0), ramp = tonumber(f[15] or 0),
     ramp_doubles = tonumber(f[16] or SECOND), pulled_back = tonumber(f[17] or 0),
-    since = tonumber(f[18] or 0), looked = tonumber(f[19] or 0), subject = f[20] or '', refused = f[21],
+    since = tonumber(f[18] or 0), looked = tonumber(f[19] or 0), subject = f[20] or '',
+    refused = f[21], doubted = tonumber(f[22] or 0),
   }
   if c.forced ~= '' and c.forced_until <= now then
     local from = shown(c)
@@ -232,7 +240,7 @@ local function clear_failures(c)
   c.failures, c.subject = 0, ''
   redis.call('HSET', CIRCUIT, 'failures', 0)
   redis.call('HDEL', CIRCUIT, 'subject')
-  redis.call('DEL', FAILING)
+  redis.call('DEL', FAILING, SUBJECTS)
 end
 
 -- A change of state starts a new generation and takes every permit of the old one with it.
@@ -246,7 +254,7 @@ local function move(c, now, to, reason, retry_at, actor, note)
   end
   redis.call('HSET', CIRCUIT, 'state', to, 'generation', c.generation, 'failures', c.failures,
     'successes', 0, 'retry_at', retry_at, 'reason', reason, 'since', now, 'reopened', c.reopened)
-  redis.call('DEL', PROBES, WINDOW, REPORTERS)
+  redis.call('DEL', PROBES, WINDOW, REPORTERS, SUBJECTS)
   if c.ramp > 0 then
     end_ramp(c)
   end
@@ -282,6 +290,8 @@ local function stance(c, now)
     return 'pass'
   elseif c.refused then
     return 'refuse', reexamined(c, now), 'auth'
+  elseif c.doubted > now and c.state == 'closed' then -- where another key is accepted
+    return 'refuse', c.doubted, 'turned_away'
   elseif c.forced ~= '' or c.state == 'closed' then
     return 'pass'
   elseif c.state == 'open' and c.reason == 'retired' then

@@ -10,7 +10,7 @@
 --       15 whether the policies now and then know of nothing but failures in a row  0|1
 --       16 how long the call took (us) where the store was not asked when it began; '' where it was
 --       17 of a failure or hold: what was wrong, for people; '' where nobody says
---       18 the subject: what the owner's call was about; '' where nobody says
+--       18 the subject: what the owner's call was about; '' where nobody says  19 whether that is a guess  0|1
 -- out   {applied 0|1, state, attempts, processes lost, retry_at (us, 0 for none), reason, generation,
 --        now (us), how long to wait before anybody is told (us), whether it is the subject's own trouble 0|1}
 -- does  counts; closed -> open by its rules or on a hold; half_open -> closed or open; frees the probe's
@@ -62,6 +62,8 @@ local key, generation, token, probe = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[
 local granted, verdict, hold, hold_reason = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9]), ARGV[10]
 local owner, budget, host, chance = ARGV[11], tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 local subject = owner ~= '' and ARGV[18] or ''
+-- Who knows what failed says so of one subject, however many tasks meet it; a guess may be wrong.
+local known = subject ~= '' and ARGV[19] ~= '1'
 local c = load(now, key)
 local policy = policy_for(c)
 
@@ -88,8 +90,8 @@ local function tally(failed, slow)
   grow('HINCRBY', WINDOW, int(bucket) .. ':calls', 1)
   grow('HINCRBY', WINDOW, int(bucket) .. ':failed', failed and 1 or 0)
   grow('HINCRBY', WINDOW, int(bucket) .. ':slow', slow and 1 or 0)
-  if failed or slow then -- by which task; '*' by more than one, or nobody knows
-    local field, who = int(bucket) .. ':whose', subject ~= '' and owner or '*'
+  if failed or slow then -- of which subject, or by which task; '*' of more than one, or nobody knows
+    local field, who = int(bucket) .. ':whose', subject ~= '' and (known and subject or owner) or '*'
     local before = redis.call('HGET', WINDOW, field) or who
     grow('HSET', WINDOW, field, before == who and who or '*')
   end
@@ -124,12 +126,24 @@ local function met_by_several()
   redis.call('DEL', FAILING)
 end
 
--- One more since the last success, and whose they all are: one subject's, while nothing else has failed and as
--- many different tasks as open the circuit, or two, have not met it; until then FAILING has these. '*': not one
--- subject's, or nobody knows.
+-- Have so many subjects failed since the last success as open the circuit? Each counts once.
+local function subjects_enough()
+  return redis.call('HLEN', SUBJECTS) >= policy.threshold
+end
+
+-- One more since the last success, and whose they all are: one subject's, while nothing else has failed and, where it
+-- is a guess, as many different tasks as open the circuit, or two, have not met it; until then FAILING has these.
+-- '*': not one subject's, or nobody knows.
 local function count_failure()
   if c.failures == 0 and c.subject ~= '' then -- an earlier release knew nothing of it
     clear_failures(c)
+  end
+  if known then
+    if redis.call('HEXISTS', SUBJECTS, subject) == 1 then
+      return
+    elseif not subjects_enough() then
+      grow('HSET', SUBJECTS, subject, '')
+    end
   end
   c.failures = c.failures + 1
   redis.call('HSET', CIRCUIT, 'failures', c.failures)
@@ -138,6 +152,9 @@ local function count_failure()
   elseif subject ~= '' and (c.subject == '' or c.subject == subject or redis.call('HEXISTS', FAILING, owner) == 1) then
     c.subject = c.subject ~= '' and c.subject or subject
     redis.call('HSET', CIRCUIT, 'subject', c.subject)
+    if known then
+      return
+    end
     grow('HSET', FAILING, owner, '')
     if redis.call('HLEN', FAILING) < math.max(policy.threshold, 2) then
       return
@@ -232,18 +249,27 @@ local applied = current and c.forced == ''
 local answered = verdict == 'success' or verdict == 'failure'
 local slow = answered and policy.slow and granted > 0 and now - granted > policy.slow
 
-if applied and verdict == 'success' and key ~= c.good_key then
-  redis.call('HSET', CIRCUIT, 'good_key', key)
+if applied and verdict == 'success' then
+  if key ~= c.good_key then
+    redis.call('HSET', CIRCUIT, 'good_key', key)
+  end
+  if c.doubted > 0 then
+    redis.call('HDEL', CIRCUIT, 'doubted:' .. key)
+  end
 end
 if applied and answered and c.state == 'half_open' then
   if verdict == 'failure' then
     count_failure()
-    trip('failures')
+    -- What one subject has met says nothing of the service: the next probe, of another, may close the circuit.
+    if not known or subjects_enough() then
+      trip('failures')
+    end
   elseif slow then
     trip('slow_calls')
   else
     c.successes = c.successes + 1
     redis.call('HSET', CIRCUIT, 'successes', c.successes)
+    redis.call('DEL', SUBJECTS)
     if c.successes >= policy.successes then
       recover(c, policy, now)
     end
@@ -258,7 +284,7 @@ elseif applied and answered then
     elseif c.failures > 0 then
       clear_failures(c)
     end
-    if failed and doublings then
+    if failed and doublings and not known then
       pull_back(doublings)
     end
     local why = tripped(failed, slow)
@@ -267,23 +293,33 @@ elseif applied and answered then
     end
   end
 elseif applied and verdict == 'hold' then
-  if hold_reason ~= 'auth' then
-    move(c, now, 'open', hold_reason, now + hold)
-  else
+  local of_key = hold_reason == 'auth' or hold_reason == 'turned_away'
+  -- A refusal that says nothing of the key is the key's only where it is met again after its pause.
+  local tried = now >= c.doubted or (c.state == 'half_open' and c.reason == hold_reason)
+  if hold_reason == 'turned_away' and c.doubted > 0 and tried then
+    hold_reason = 'auth'
+  end
+  -- One worker with a stale key must not cut off those whose key is accepted.
+  local alone = of_key and c.good_key ~= '' and c.good_key ~= key
+  if hold_reason == 'auth' then
     redis.call('HSET', CIRCUIT, 'refused:' .. key, now)
-    -- One worker with a stale key must not cut off those whose key is accepted.
-    if c.good_key == '' or c.good_key == key then
+    redis.call('HDEL', CIRCUIT, 'doubted:' .. key)
+    if not alone then
       redis.call('HDEL', CIRCUIT, 'good_key')
-      move(c, now, 'open', hold_reason, now + hold)
     end
+  elseif hold_reason == 'turned_away' and c.doubted == 0 then
+    redis.call('HSET', CIRCUIT, 'doubted:' .. key, int(now + hold))
+  end
+  if not alone then
+    move(c, now, 'open', hold_reason, now + hold)
   end
 end
 
 -- A failed probe spends no attempt: it was sent to try the circuit, not on its own account. And while
 -- the circuit is not closed the trouble is the service's: the task waits, whatever it has spent. Neither holds
--- where nothing else has failed but what is about the same.
+-- where the trouble is known to be its subject's, or nothing else has failed but what is about the same.
 local attempts, losses = 0, 0
-local own = verdict == 'failure' and subject ~= '' and c.subject == subject
+local own = verdict == 'failure' and subject ~= '' and (known or c.subject == subject)
 if owner ~= '' then
   local t, asked = trail(owner), budget == -1
   -- Of one that was stopped it may not be known which service it called: an attempt it was all the same.

@@ -85,6 +85,7 @@ class _Machine:
     override_note: str = ""
     good_key: str = ""
     refused: set[str] = field(default_factory=set)
+    doubted: dict[str, int] = field(default_factory=dict)
     tat: int = 0
     ramp: int = 0
     ramp_doubles: int = MICROSECONDS
@@ -109,6 +110,7 @@ class _Machine:
     whose: dict[int, str] = field(default_factory=dict)
     subject: str = ""
     failing: set[str] = field(default_factory=set)
+    subjects: set[str] = field(default_factory=set)
     reporters: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     losses: dict[str, int] = field(default_factory=dict)
@@ -157,7 +159,7 @@ class _Machine:
         before = self.shown()
         self.state, self.reason, self.retry_at, self.successes, self.since = to, reason, retry_at, 0, now
         self.generation += 1
-        for kept in (self.probes, self.window, self.whose, self.reporters):
+        for kept in (self.probes, self.window, self.whose, self.reporters, self.subjects):
             kept.clear()
         self.end_ramp()
         if to == "closed":
@@ -168,17 +170,25 @@ class _Machine:
     def clear_failures(self) -> None:
         self.failures, self.subject = 0, ""
         self.failing.clear()
+        self.subjects.clear()
 
     def count_failure(self, finding: Finding, threshold: int) -> None:
         """See the function of this name in ``lua/report.lua``."""
         if finding.verdict is not Verdict.FAILURE:
             return
-        subject = finding.subject if finding.owner else ""
+        subject, known = finding.subject if finding.owner else "", _is_known(finding)
+        if known:
+            if subject in self.subjects:
+                return
+            if len(self.subjects) < threshold:
+                self.subjects.add(subject)
         self.failures += 1
         if self.subject == "*":
             return
         if subject and (self.subject in ("", subject) or finding.owner in self.failing):
             self.subject = self.subject or subject
+            if known:
+                return
             self.failing.add(finding.owner)
             if len(self.failing) < max(threshold, 2):
                 return
@@ -245,6 +255,8 @@ class _Machine:
             return "pass", 0, ""
         if key in self.refused:
             return "refuse", self.reexamined(now), "auth"
+        if self.doubted.get(key, 0) > now and self.state == "closed":
+            return "refuse", self.doubted[key], "turned_away"
         if self.forced or self.state == "closed":
             return "pass", 0, ""
         if self.state == "open" and self.reason == "retired":
@@ -442,7 +454,7 @@ class MemoryStore:
                 m.end_ramp()
                 m.clear_failures()
                 m.tat = 0
-                for kept in (m.window, m.whose, m.reporters, m.refused):
+                for kept in (m.window, m.whose, m.reporters, m.refused, m.doubted):
                     kept.clear()
             if act != "reset" and seconds > 0:
                 m.forced = {"close": "closed", "open": "open", "disable": "disabled"}[act]
@@ -671,9 +683,14 @@ def _latest_of(leases: dict[str, int], owner: str) -> str:
     return max(own)[1] if own else ""
 
 
+def _is_known(finding: Finding) -> bool:
+    """Whether somebody knows what failed, and it is no guess."""
+    return bool(finding.owner and finding.subject) and not finding.guessed
+
+
 def _is_own(m: _Machine, finding: Finding) -> bool:
     about = finding.subject if finding.owner else ""
-    return finding.verdict is Verdict.FAILURE and about != "" and m.subject == about
+    return finding.verdict is Verdict.FAILURE and about != "" and (not finding.guessed or m.subject == about)
 
 
 def _count(m: _Machine, finding: Finding, *, probe: bool, gone: int, own: bool) -> tuple[int, int]:
@@ -701,25 +718,20 @@ def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, granted: int
     verdict, failed = finding.verdict, finding.verdict is Verdict.FAILURE
     if verdict is Verdict.SUCCESS:
         m.good_key = finding.key
+        m.doubted.pop(finding.key, None)
     if verdict is Verdict.IGNORED:
         return
     if verdict is Verdict.HOLD:
         _hold(m, now, finding)
     elif m.state == "half_open":
-        m.count_failure(finding, policy.failure_threshold)
-        if failed or slow:
-            _trip(m, now, policy, "failures" if failed else "slow_calls", Evidence(m.failures))
-            return
-        m.successes += 1
-        if m.successes >= policy.successes_needed:
-            m.recover(policy, now)
+        _probed(m, now, policy, finding, slow=slow)
     else:
         ramp = m.ramp_step(policy, now)
         if failed and ramp and 0 < granted <= m.pulled_back:
             return
         if failed:
             m.count_failure(finding, policy.failure_threshold)
-            m.pull_back(now, ramp)
+            m.pull_back(now, None if _is_known(finding) else ramp)
         else:
             m.clear_failures()
         seen = _tally(m, now, policy, finding, slow=slow)
@@ -728,15 +740,38 @@ def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, granted: int
             _trip(m, now, policy, reason, seen)
 
 
+def _probed(m: _Machine, now: int, policy: Policy, finding: Finding, *, slow: bool) -> None:
+    failed = finding.verdict is Verdict.FAILURE
+    m.count_failure(finding, policy.failure_threshold)
+    if failed and _is_known(finding) and len(m.subjects) < policy.failure_threshold:
+        return
+    if failed or slow:
+        _trip(m, now, policy, "failures" if failed else "slow_calls", Evidence(m.failures))
+        return
+    m.successes += 1
+    m.subjects.clear()
+    if m.successes >= policy.successes_needed:
+        m.recover(policy, now)
+
+
 def _hold(m: _Machine, now: int, finding: Finding) -> None:
+    key, until = finding.key, now + micros_in(finding.hold_seconds)
     reason = finding.reason or Reason.RATE_LIMITED
+    of_key = reason in (Reason.AUTH, Reason.TURNED_AWAY)
+    tried = now >= m.doubted.get(key, 0) or (m.state == "half_open" and m.reason == reason)
+    if reason is Reason.TURNED_AWAY and key in m.doubted and tried:
+        reason = Reason.AUTH
+    alone = of_key and m.good_key not in ("", key)
     if reason is Reason.AUTH:
-        m.refused.add(finding.key)
-        # One worker with a stale key must not cut off those whose key is accepted.
-        if m.good_key not in ("", finding.key):
-            return
-        m.good_key = ""
-    m.move(now, "open", reason, now + micros_in(finding.hold_seconds))
+        m.refused.add(key)
+        m.doubted.pop(key, None)
+        if not alone:
+            m.good_key = ""
+    elif reason is Reason.TURNED_AWAY:
+        m.doubted.setdefault(key, until)
+    if alone:
+        return
+    m.move(now, "open", reason, until)
 
 
 def _trip(m: _Machine, now: int, policy: Policy, reason: str, evidence: Evidence) -> None:
@@ -754,6 +789,7 @@ def _tally(m: _Machine, now: int, policy: Policy, finding: Finding, *, slow: boo
     number = now // (micros_in(policy.window_seconds) // _BUCKETS)
     if failed or slow:
         who = finding.owner if finding.owner and finding.subject else "*"
+        who = finding.subject if _is_known(finding) else who
         m.whose[number] = who if m.whose.get(number, who) == who else "*"
     bucket = m.window.setdefault(number, [0, 0, 0])
     for place, counts in enumerate((True, failed, slow)):

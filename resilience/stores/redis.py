@@ -515,6 +515,7 @@ class RedisStore:
             micros_in(time.monotonic() - permit.viewed_at) if permit.viewed else "",
             finding.detail,
             finding.subject,
+            int(finding.guessed),
         )
         try:
             applied, state, attempts, losses, retry_at, why, generation, now, unseen, own = told

@@ -32,10 +32,17 @@ def make(store: Store) -> Callable[..., CircuitBreaker]:
     return breaker
 
 
-def attempt(breaker: CircuitBreaker, task: str, subject: str = "this", verdict: str = "failure") -> Report:
+def attempt(
+    breaker: CircuitBreaker,
+    task: str,
+    subject: str = "this",
+    verdict: str = "failure",
+    *,
+    guessed: bool = True,
+) -> Report:
     permit = breaker.acquire(task)
     assert permit, permit
-    return breaker.report(permit, verdict, owner=task, max_attempts=BUDGET, subject=subject)
+    return breaker.report(permit, verdict, owner=task, max_attempts=BUDGET, subject=subject, guessed=guessed)
 
 
 Make = "Callable[..., CircuitBreaker]"
@@ -54,7 +61,9 @@ def test_nor_does_one_that_takes_its_processes_down(make: Make) -> None:
     for losses in range(1, 5):
         granted(breaker)
         lost = Permit(granted=True, service=breaker.service_name, state=CircuitState.CLOSED, generation=LOST)
-        report = breaker.report(lost, "failure", owner="lone", max_attempts=BUDGET, subject="this")
+        report = breaker.report(
+            lost, "failure", owner="lone", max_attempts=BUDGET, subject="this", guessed=True
+        )
         assert (report.losses, report.state) == (losses, CircuitState.CLOSED)
 
 
@@ -185,7 +194,7 @@ def test_a_rate_needs_more_than_one_task_too(make: Make, clock: Clock, rule: dic
     def trouble(task: str) -> None:
         permit = breaker.acquire(task)
         clock.forward(2)
-        breaker.report(permit, "failure", owner=task, max_attempts=BUDGET, subject="this")
+        breaker.report(permit, "failure", owner=task, max_attempts=BUDGET, subject="this", guessed=True)
 
     for _ in range(8):
         trouble("lone")

@@ -45,7 +45,8 @@ CHANGES = [{}, {"failure_threshold": 1}, {"max_concurrent": 1, "observe_only": F
 OWNERS = ["", "task-a", "task-b"]
 KEYS = ["", "key-1", "key-2"]
 HOSTS = ["host-1", "host-2"]
-SUBJECTS = ["", "this", "that"]
+# What a call was about, and whether that is a guess.
+ABOUT = [("", False), *itertools.product(("this", "that"), (True, False))]
 
 
 class BothMachines(RuleBasedStateMachine):
@@ -92,28 +93,36 @@ class BothMachines(RuleBasedStateMachine):
         data=st.data(),
         verdict=st.sampled_from(Verdict),
         hold=st.sampled_from([0.5, 20]),
-        reason=st.sampled_from([None, Reason.QUOTA, Reason.AUTH]),
+        reason=st.sampled_from([None, Reason.QUOTA, Reason.AUTH, Reason.TURNED_AWAY]),
         owner=st.sampled_from(OWNERS),
         host=st.sampled_from(HOSTS),
-        subject=st.sampled_from(SUBJECTS),
+        about=st.sampled_from(ABOUT),
         keep=st.booleans(),
     )
-    def report(self, data, verdict, hold, reason, owner, host, subject, keep):
+    def report(self, data, verdict, hold, reason, owner, host, about, keep):
         place = data.draw(st.integers(0, len(self.out) - 1))
         permits = self.out[place] if keep else self.out.pop(place)  # kept: reported twice, as after a fault
-        finding = Finding(verdict, hold, reason, owner, 3, self.key, host, f"{host} says {verdict}", subject)
+        finding = Finding(
+            verdict, hold, reason, owner, 3, self.key, host, f"{host} says {verdict}", subject, guessed
+        )
         reports = [
             store.report(permit, self.policy, finding)
             for store, permit in zip(self.stores, permits, strict=True)
         ]
         assert reports[0] == reports[1]
 
-    @rule(owner=st.sampled_from(OWNERS), subject=st.sampled_from(SUBJECTS))
-    def a_process_is_lost(self, owner, subject):
+    @rule(owner=st.sampled_from(OWNERS), about=st.sampled_from(ABOUT))
+    def a_process_is_lost(self, owner, about):
+        subject, guessed = about
         lost = Permit(granted=True, service=self.name, state=CircuitState.CLOSED, generation=LOST)
         ours, theirs = self.both(
             lambda breaker: breaker.report(
-                replace(lost, untold=[None]), "failure", owner=owner, max_attempts=3, subject=subject
+                replace(lost, untold=[None]),
+                "failure",
+                owner=owner,
+                max_attempts=3,
+                subject=subject,
+                guessed=guessed,
             )
         )
         assert ours == theirs

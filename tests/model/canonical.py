@@ -96,7 +96,7 @@ def _value(world: World, now: int, name: str, value: Mapping[str, Any], ranks: R
         "lot:away": lambda task, since: (task, min(now - int(since), int(PATIENCE_SECONDS * SECOND))),
         **dict.fromkeys(LEASED, lambda member, ends: (member, max(int(ends) - now, 0))),
         "lot:since": lambda task, since: (task, ranks.of_arrival(since), _since(world, now, since)),
-        "failing": lambda task, _: task,
+        **dict.fromkeys(("failing", "subjects"), lambda name, _: name),
         **dict.fromkeys(LANES, lambda task, place: (task, ranks.of_place(place))),
         **dict.fromkeys(PLAIN, lambda name, value: (name, value)),
     }

@@ -60,6 +60,7 @@ class Task:
         group: What is coalesced.
         expires: Seconds after the start; 0: never.
         subject: What it is about, where that is told.
+        known: And it is no guess: what fails is that, whoever meets it.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Task:
     group: str = ""
     expires: int = 0
     subject: str = ""
+    known: bool = False
 
     def waiting(self, delay: float, *, behind: bool) -> Waiting:
         headers: dict[str, Any] = {"task": "t", "id": self.id}
@@ -384,9 +386,16 @@ class World:
     def report(self, state: State, permit: Permit, verdict: Verdict, owner: str) -> tuple[Report, State]:
         self._at(state)
         reason = Reason.RATE_LIMITED if verdict is Verdict.HOLD else None
-        subject = self.tasks[self.place[owner]].subject if owner else ""
+        task = self.tasks[self.place[owner]] if owner else Task("")
         finding = Finding(
-            verdict, HOLD_SECONDS, reason, owner, self.max_attempts, host="host", subject=subject
+            verdict,
+            HOLD_SECONDS,
+            reason,
+            owner,
+            self.max_attempts,
+            host="host",
+            subject=task.subject,
+            guessed=not task.known,
         )
         report = self.store.report(permit, self.policy, finding)
         return report, self._after(state)
@@ -400,7 +409,8 @@ class World:
         elif report.own and report.attempts >= self.max_attempts:
             return Hand(hand.task, "ending", final="FAILURE")
         elif hand.leave.probe:
-            wait = failed_probe(SERVICE, outcome, report)
+            alone = report.own and report.state is CircuitState.HALF_OPEN
+            wait = failed_probe(SERVICE, outcome, report, BACKOFF_SECONDS if alone else 0)
         elif report.state.shut or report.attempts < self.max_attempts:
             wait = failed_attempt(SERVICE, outcome, report, BACKOFF_SECONDS)
         else:

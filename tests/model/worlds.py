@@ -93,6 +93,15 @@ def blamed(**how) -> World:
     return World("blamed", policy, tasks, **how)
 
 
+def drifting(**how) -> World:
+    """Two tasks about one thing and one about another, of which it is known that they fail themselves."""
+    about = {"subject": "s", "known": True}
+    tasks = (Task("a", **about), Task("b", Lane.ON_DEMAND, **about), Task("c", subject="t", known=True))
+    policy = replace(POLICY, failure_threshold=2)
+    how = {"workers": 2, "releasers": 1, "faults": {"lost_process": 1}, "gate": False, **how}
+    return World("drifting", policy, tasks, **how)
+
+
 def paced(**how) -> World:
     """A call at once at most, and a gentle return, for two tasks and somebody without one."""
     policy = replace(POLICY, max_concurrent=1, ramp_calls=1)
@@ -127,6 +136,7 @@ WORLDS = {
         coalesced,
         orphaned,
         blamed,
+        drifting,
         paced,
         clock,
         deferred,
