@@ -263,6 +263,7 @@ class ResilientTask(Task):
         owner = "" if request.is_eager else request.id  # who has no message is a caller like any other
         waits: list[Parked] = []  # where the message could wait
         error: Exception | None = None  # what the task fails with if it can wait nowhere
+        answered = False  # and whether that is an answer, if no other service has a better one
         asked: Asked | None = None  # the retry() its last call ended with
         retries: int = request.retries or 0
         services = self.candidates_of(request.id, args, kwargs)
@@ -319,7 +320,7 @@ class ResilientTask(Task):
                     raise failure
                 return result
             # or waits, or asks another service, or has spent its attempts.
-            error = end.about if asked else failure
+            error, answered = end.about if asked else failure, outcome.verdict is Verdict.SUCCESS
             wait = self.wait_after(permit, end, report)
             if wait:
                 waits.append(wait)
@@ -327,10 +328,11 @@ class ResilientTask(Task):
                 break  # another service is not what it asked for
 
         if not waits:
-            raise error or CircuitBreakerOpenError(self.service, None, None)
+            raise self.concluded(error or CircuitBreakerOpenError(self.service, None, None))
         soonest = min(waits, key=lambda wait: wait.retry_at)
         if request.is_eager:
-            raise error or CircuitBreakerOpenError(soonest.service, soonest.retry_at, soonest.reason)
+            shut = CircuitBreakerOpenError(soonest.service, soonest.retry_at, soonest.reason)
+            raise shut if error is None or answered else error
         if asked:
             self.tell_of_retry(asked)
             soonest = soonest.after(asked, retries)
@@ -454,6 +456,10 @@ class ResilientTask(Task):
     def candidates(self, *args: Any, **kwargs: Any) -> tuple[str, ...]:  # noqa: ARG002 - an override may look at the arguments
         """The services this call may use, in order."""
         return self.services
+
+    def concluded(self, error: Exception) -> Exception:
+        """What the task fails with where no service has done it and none is waited for: the last error."""
+        return error
 
     def group_of(self, message: Stored) -> str:
         """Which parked messages become one with this; '': it stays for itself."""

@@ -2,6 +2,10 @@
 
 tasks.<service>.fetch     scheduled; stays with its provider, unless its message names others to fall back on
 tasks.<service>.refresh   on demand; the first provider in the dataset's order whose circuit lets it
+
+Where there are several, no one's "no" is the task's: the next is asked, be it that the one knows no such
+symbol, has nothing of it now, or not in the plan. Only when none is left, and none is waited for, does the
+task end: see ``FetchTask.concluded``.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 
 logger = get_task_logger(__name__)
 
-#: A reply's class → what it means to breaker and task. ``ends``: asking another provider changes nothing.
+#: A reply's class → what it means to breaker and task. ``ends``: nobody else is asked.
 OUTCOMES = {
     Answer.PROVIDER_FAILURE: Outcome(Verdict.FAILURE),
     Answer.RATE_LIMIT: Outcome(Verdict.HOLD, reason=Reason.RATE_LIMITED),
@@ -52,13 +56,17 @@ OUTCOMES = {
     Answer.AUTH: Outcome(Verdict.HOLD, reason=Reason.AUTH),
     Answer.RETIRED: Outcome(Verdict.HOLD, reason=Reason.RETIRED),
     Answer.ENTITLEMENT: Outcome(Verdict.SUCCESS),
-    Answer.CALLER_ERROR: Outcome(Verdict.SUCCESS, ends=True),
-    Answer.NOT_FOUND: Outcome(Verdict.SUCCESS, ends=True),
-    Answer.EMPTY: Outcome(Verdict.SUCCESS, ends=True),
+    Answer.CALLER_ERROR: Outcome(Verdict.SUCCESS),
+    Answer.NOT_FOUND: Outcome(Verdict.SUCCESS),
+    Answer.EMPTY: Outcome(Verdict.SUCCESS),
     Answer.DELAYED: Outcome(Verdict.IGNORED, ends=True),  # where there is no message that could wait
 }
 # Of one symbol, when the provider lives on: it has answered.
-_ONE_SYMBOL_RETIRED = Outcome(Verdict.SUCCESS, ends=True)
+_ONE_SYMBOL_RETIRED = Outcome(Verdict.SUCCESS)
+# Of several that have no value, whose answer is the task's: the first of these classes that any has given.
+# Who failed or was asked wrongly may have one; who has nothing now knows the symbol. Without any it is not
+# found, if one has said so: a plan without it tells nothing.
+_PRECEDENCE = (Answer.PROVIDER_FAILURE, Answer.CALLER_ERROR, Answer.EMPTY)
 #: What the circuits of all providers have in common; see ``Policy``. One that stays down is asked more and
 #: more rarely, but found to be back in ten minutes; one that is back gets five calls in the first second.
 CIRCUIT = {"timeout_cap_seconds": 600.0, "jitter": 0.2, "ramp_calls": 5}
@@ -69,6 +77,8 @@ LATE_SECONDS = 1.0
 MADE_UP_SECONDS = 2.0
 # Until a call is made again that this process itself has kept from being made.
 DELAYED_SECONDS = 1.0
+# Who has nothing now is not asked again by the same task for so long, while that waits for another provider.
+NOTHING_NOW_SECONDS = 300.0
 # For a hold whose reply names no end.
 DEFAULT_HOLD_SECONDS = 60.0
 
@@ -83,6 +93,8 @@ class FetchError(Exception):
         verdict: The class of its reply, one of ``tasks.providers.Verdict``.
         detail: In words, without any key.
         hold_seconds: How long it wants to be left alone, if it does.
+        drifted: Its reply could not be used, which says something of the symbol.
+        certain: Of a refused key: whether the provider has said that it is the key.
     """
 
     def __init__(
@@ -93,14 +105,24 @@ class FetchError(Exception):
         verdict: str,
         detail: str = "",
         hold_seconds: float | None = None,
+        drifted: bool = False,  # noqa: FBT001, FBT002 - positional, as Celery rebuilds it
+        certain: bool = True,  # noqa: FBT001, FBT002 - as above
     ) -> None:
-        super().__init__(service, dataset, symbol, verdict, detail, hold_seconds)
+        super().__init__(service, dataset, symbol, verdict, detail, hold_seconds, drifted, certain)
         self.service = service
         self.dataset = dataset
         self.symbol = symbol
         self.verdict = verdict
         self.detail = detail
         self.hold_seconds = hold_seconds
+        self.drifted = drifted
+        self.certain = certain
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the provider has said that it knows no such symbol, or none any more."""
+        gone = self.verdict == Answer.RETIRED and self.hold_seconds is None
+        return gone or self.verdict == Answer.NOT_FOUND
 
     def __str__(self) -> str:
         return f"{self.service} has no {self.dataset} of {self.symbol}: {self.verdict}, {self.detail}"
@@ -120,9 +142,9 @@ class FetchTask(ResilientTask):
         self,
         dataset: str,
         symbol: str,
-        provider: str | None = None,
+        provider: str | None = None,  # noqa: ARG002 - see candidates
         *,
-        adjustment: str | None = None,
+        adjustment: str | None = None,  # noqa: ARG002 - see candidates
         fallbacks: Sequence[str] = (),  # noqa: ARG002 - see candidates
     ) -> dict[str, Any]:
         """Ask the provider the task was let through to.
@@ -154,14 +176,12 @@ class FetchTask(ResilientTask):
             logger.warning("%s of %s is asked for again: %s", dataset, symbol, judgement.detail)
             again = datetime.now(UTC) + timedelta(seconds=DELAYED_SECONDS)
             raise Parked(service, None, again, DELAYED_SECONDS, label=judgement.verdict.value)
-        gone = judgement.verdict is Answer.RETIRED and judgement.hold_seconds is None
-        if gone or judgement.verdict is Answer.NOT_FOUND:
-            question = question_of(dataset, symbol, self._only(provider), adjustment)
-            _keep_word({question, not_found.key_of(dataset, symbol, service)}, service, judgement.detail)
         if judgement.verdict is Answer.ENTITLEMENT:
             note_entitlement(service, dataset, symbol, judgement)
         if judgement.record is None:
-            raise _error(service, dataset, symbol, judgement)
+            error = _error(service, dataset, symbol, judgement)
+            self._keep_no(error)
+            raise error
         if judgement.left_out:
             last_good.note_left_out(dataset, service, judgement.left_out)
         if judgement.detail and judgement.record:
@@ -204,17 +224,20 @@ class FetchTask(ResilientTask):
         raise Parked(service, None, again, DELAYED_SECONDS, label="looked_up")
 
     def candidates_of(self, task_id: str, args: Any, kwargs: Any) -> tuple[str, ...]:
-        """As any task's, unless the question has been answered lately: then no permit is asked for.
+        """As any task's, but for those whose "no" is kept: of them no permit is asked for.
 
         Raises:
-            FetchError: A provider knows no such symbol, or did not a moment ago.
+            FetchError: That is all of them.
         """
         services = super().candidates_of(task_id, args, kwargs)
-        told = self._told(*args, **kwargs)
-        if told:
-            forget_elsewhere(task_id, "", services)  # it may have been released as a probe
-            raise told
-        return services
+        dataset, symbol, self.request.question = self._question(*args, **kwargs)
+        self.request.noes = noes = _kept_noes(task_id, services, dataset, symbol)
+        if noes:
+            forget_elsewhere(task_id, "", tuple(noes))  # it may have been released as a probe there
+        left = tuple(service for service in services if service not in noes)
+        if not left:
+            raise self.concluded(next(iter(noes.values())))
+        return left
 
     def candidates(
         self,
@@ -238,31 +261,75 @@ class FetchTask(ResilientTask):
         service = self._only(provider)
         if service:
             resolve_adjustment(dataset, symbol, service, adjustment)
-            others = _equivalent(service, dataset, symbol, fallbacks)
+            others = filter(may_know, _equivalent(service, dataset, symbol, fallbacks))
             return in_plan((service, *others), dataset, symbol)
         services = providers_of(dataset, symbol, adjustment)
         if not services:
             raise UnknownDatasetError(dataset, served_datasets())
-        return in_plan(services, dataset, symbol)
+        return in_plan(tuple(filter(may_know, services)) or services, dataset, symbol)
 
     def _only(self, provider: str | None) -> str | None:
         """The one provider that may be asked, None for any in the dataset's order."""
         return provider or (None if self.lane is Lane.ON_DEMAND else self.service)
 
-    def _told(
+    def _question(
         self,
         dataset: str,
         symbol: str,
         provider: str | None = None,
         *,
         adjustment: str | None = None,
-        fallbacks: Sequence[str] = (),  # noqa: ARG002 - one provider's word is enough
-    ) -> FetchError | None:
-        """What a provider has lately said to the same question."""
+        fallbacks: Sequence[str] = (),  # noqa: ARG002 - not the question's
+    ) -> tuple[str, str, str | None]:
+        """What is asked for, of what, and where the answer of all is kept; None: each one's own will do."""
         symbol = clean_symbol(symbol)
-        told = not_found.recall(question_of(dataset, symbol, self._only(provider), adjustment))
-        verdict = Answer.NOT_FOUND.value
-        return FetchError(told.service, dataset, symbol, verdict, str(told)) if told else None
+        one = self._only(provider)
+        return dataset, symbol, None if one else question_of(dataset, symbol, None, adjustment)
+
+    def _keep_no(self, error: FetchError) -> None:
+        """Have nobody ask this provider again for a while, or, where it has nothing now, not this task."""
+        noes, task_id = self.request.get("noes"), self.request.id
+        if noes is not None:  # else it is called directly
+            noes[error.service] = error
+        if error.unknown:
+            _keep_word(not_found.key_of(error.dataset, error.symbol, error.service), error)
+        elif error.verdict == Answer.EMPTY and task_id:
+            _keep_word(not_found.key_of_task(task_id, error.service), error, NOTHING_NOW_SECONDS)
+
+    def concluded(self, error: Exception) -> Exception:
+        """What those that were asked have said together, where none has a value and none is waited for.
+
+        That nobody knows such a symbol is kept as the answer to the question. That there is nothing now is
+        not, because it is true for a moment.
+        """
+        noes: dict[str, FetchError] = self.request.get("noes") or {}
+        unknown = [no for no in noes.values() if no.unknown]
+        for verdict in _PRECEDENCE:
+            said = [no for no in noes.values() if no.verdict == verdict and not no.unknown]
+            if said:
+                break
+        else:
+            verdict, said = Answer.NOT_FOUND, unknown
+        if not said:
+            return error
+        first, words = said[0], f"unknown to {_listed(unknown)}" if unknown else ""
+        if verdict is Answer.NOT_FOUND:
+            self._keep_conclusion(first, unknown, words)
+        if verdict not in (Answer.NOT_FOUND, Answer.EMPTY) or len({*said, *unknown}) == 1:
+            return first
+        if verdict is Answer.EMPTY:
+            words = "; ".join(filter(None, (*(no.detail for no in said), words)))
+        return FetchError(first.service, first.dataset, first.symbol, verdict.value, words)
+
+    def _keep_conclusion(self, first: FetchError, unknown: Sequence[FetchError], words: str) -> None:
+        question = self.request.get("question")
+        if question is None:
+            return
+        kept = [not_found.key_of(no.dataset, no.symbol, no.service) for no in unknown]
+        try:
+            not_found.conclude(question, kept, first.service, words if len(unknown) > 1 else first.detail)
+        except StoreUnavailableError as error:
+            logger.warning("that nobody knows %s of %s is not kept: %s", first.dataset, first.symbol, error)
 
     def judge(self, error: Exception) -> Outcome:
         """By the class of the reply; an error of any other kind says nothing about the provider."""
@@ -271,6 +338,10 @@ class FetchTask(ResilientTask):
         outcome = OUTCOMES[Answer(error.verdict)]
         if error.verdict == Answer.RETIRED and error.hold_seconds is None:
             outcome = _ONE_SYMBOL_RETIRED
+        elif error.verdict == Answer.AUTH and not error.certain:
+            outcome = replace(outcome, reason=Reason.TURNED_AWAY)
+        elif error.drifted:
+            outcome = replace(outcome, subject=f"{error.dataset} {error.symbol}")
         hold = (error.hold_seconds or DEFAULT_HOLD_SECONDS) if outcome.verdict is Verdict.HOLD else 0
         return replace(outcome, hold_seconds=hold, label=error.verdict, detail=error.detail)
 
@@ -301,11 +372,16 @@ def register(app: Celery) -> None:
         breaker.policy = breaker.policy.changed(rules)
         breaker.key = partial(key_in_use, service)
     on_demand = sorted({service for dataset in served_datasets() for service in providers_of(dataset)})
+    # Where nobody has a value all are asked, one after the other.
+    longest = max(
+        sum(PROVIDERS[service].deadline_seconds for service in providers_of(dataset))
+        for dataset in served_datasets()
+    )
     for service in PROVIDERS:
         own: tuple[str, ...] = (service,)
-        for name, lane, services in (
-            ("fetch", Lane.SCHEDULED, own),
-            ("refresh", Lane.ON_DEMAND, tuple(on_demand)),
+        for name, lane, services, more in (
+            ("fetch", Lane.SCHEDULED, own, 0.0),
+            ("refresh", Lane.ON_DEMAND, tuple(on_demand), longest),
         ):
             task_class = type(
                 f"{name.capitalize()}_{service}",
@@ -315,6 +391,8 @@ def register(app: Celery) -> None:
                     "service": service,
                     "services": services,
                     "lane": lane,
+                    "soft_time_limit": FetchTask.soft_time_limit + more,
+                    "time_limit": FetchTask.time_limit + more,
                     "__module__": __name__,
                 },
             )
@@ -402,6 +480,14 @@ def is_set_up(service: str) -> bool:
     has_key = settings.api_key(service) or not row.key_required
     has_contact = settings.contact(service) or not row.contact_required
     return bool(has_key and has_contact) and not is_retired(service)
+
+
+def may_know(service: str) -> bool:
+    """Whether its answer can be had: who is gone, or wants a key and has none, knows nothing of a symbol."""
+    try:
+        return is_set_up(service)
+    except SettingsError:
+        return True  # the call itself says what is wrong with it
 
 
 def key_in_use(service: str) -> str:
@@ -495,14 +581,40 @@ def end_flight(
 _FORGET = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
-def _keep_word(questions: set[str], service: str, detail: str) -> None:
+def _keep_word(key: str, no: FetchError, seconds: float | None = None) -> None:
     try:
-        not_found.remember(questions, service, detail)
+        not_found.remember([key], no.service, no.detail, seconds)
     except StoreUnavailableError as error:
-        logger.warning("that %s knows no such symbol is not kept: %s", service, error)
+        logger.warning("what %s said of %s is not kept: %s", no.service, no.symbol, error)
+
+
+def _kept_noes(task_id: str, services: Sequence[str], dataset: str, symbol: str) -> dict[str, FetchError]:
+    """Who has said so lately that it is not asked again now; in the services' order."""
+    unknown = [not_found.key_of(dataset, symbol, service) for service in services]
+    # What ends with one answer has no second turn.
+    nothing = [not_found.key_of_task(task_id, service) for service in services] if len(services) > 1 else []
+    found = {}
+    told = not_found.recall_all([*unknown, *nothing])
+    for place, word in enumerate(told):
+        if word:
+            verdict = Answer.NOT_FOUND if place < len(services) else Answer.EMPTY
+            found[word.service] = FetchError(word.service, dataset, symbol, verdict.value, str(word))
+    return {service: found[service] for service in services if service in found}
+
+
+def _listed(noes: Sequence[FetchError]) -> str:
+    *names, last = (no.service for no in noes)
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 def _error(service: str, dataset: str, symbol: str, judgement: Judgement) -> FetchError:
     return FetchError(
-        service, dataset, symbol, judgement.verdict.value, judgement.detail, judgement.hold_seconds
+        service,
+        dataset,
+        symbol,
+        judgement.verdict.value,
+        judgement.detail,
+        judgement.hold_seconds,
+        judgement.drifted,
+        judgement.certain,
     )

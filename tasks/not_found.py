@@ -1,15 +1,18 @@
 """A provider's word that it knows no such symbol, kept for a short time in place of asking again.
 
-To be told so once more costs a call, quota and, of a circuit that recovers, a probe. It is kept for what was
-asked: one provider by name, or the dataset's order, where the first to say so has said it for all. Nothing
-but ``not_found`` is: an empty list is a valid answer and may have grown by the next call, and
-``caller_error`` is about how we ask, which is mended here.
+To be told so once more costs a call, quota and, of a circuit that recovers, a probe. It is kept by provider:
+what one does not know another may. Once all who could know have said so, that is kept as well, as the answer to
+the question, for those who ask without a provider's name; it stands as long as each one's word.
+
+That a provider has nothing now is true for a moment: it is kept for one task, which has been told so and waits
+for another provider. An empty list is a valid answer, and ``caller_error`` is about how we ask, which is mended
+here: neither is kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resilience.errors import UNREADABLE, StoreUnavailableError
 from resilience.policy import MICROSECONDS
@@ -17,7 +20,7 @@ from resilience.stores import shared_scripts
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # What a script here and beside the last good values starts with: the store's time, in microseconds.
 NOW = """
@@ -33,8 +36,8 @@ class Told:
     """What a provider has said.
 
     Attributes:
-        service: The provider.
-        detail: In its words, without any key.
+        service: The provider; of an answer of all, the first of them.
+        detail: In its words, without any key; of an answer of all, who they are.
         age_seconds: How long ago, on the store's clock.
     """
 
@@ -62,37 +65,69 @@ def key_of(dataset: str, symbol: str, service: str | None, adjustment: str | Non
     return f"{PREFIX}{dataset}:{symbol}:{asked}"
 
 
-def remember(keys: Iterable[str], service: str, detail: str) -> None:
-    """Keep a provider's word, as the answer to these questions.
+def key_of_task(task_id: str, service: str) -> str:
+    """Where it is kept that a provider has told a task that it has nothing now."""
+    return f"{PREFIX}now:{task_id}:{service}"
+
+
+def remember(keys: Iterable[str], service: str, detail: str, seconds: float | None = None) -> None:
+    """Keep a provider's word.
+
+    Args:
+        keys: Where.
+        service: The provider.
+        detail: What it has said.
+        seconds: For how long at most; None: as long as any word is kept.
 
     Raises:
         StoreUnavailableError: The store does not answer; it is not kept.
     """
-    seconds = provider_settings().not_found_seconds
-    if seconds:
-        shared_scripts().evaluate(_REMEMBER, tuple(keys), service, detail, round(seconds * 1000))
+    longest = provider_settings().not_found_seconds
+    if longest:
+        keep = min(longest, longest if seconds is None else seconds)
+        shared_scripts().evaluate(_REMEMBER, tuple(keys), service, detail, round(keep * 1000))
+
+
+def conclude(question: str, words: Iterable[str], service: str, detail: str) -> None:
+    """All who could know have said that they do not: keep that until the first of their words lapses.
+
+    Args:
+        question: Where.
+        words: Where their words are; if one is not kept, nor is this.
+        service: The first of them.
+        detail: Who they are.
+
+    Raises:
+        StoreUnavailableError: The store does not answer; it is not kept.
+    """
+    shared_scripts().evaluate(_CONCLUDE, (question, *words), service, detail)
 
 
 def recall(key: str) -> Told | None:
-    """The answer to a question, None where there is none or the store does not answer."""
+    """What is kept there, None where there is nothing or the store does not answer."""
+    return recall_all([key])[0]
+
+
+def recall_all(keys: Sequence[str]) -> list[Told | None]:
+    """What is kept under each key, as ``recall``."""
     limit = provider_settings().not_found_seconds
-    if not limit:
-        return None
     try:
-        now, *told = shared_scripts().evaluate(_RECALL, (key,))
+        now, *rows = shared_scripts().evaluate(_RECALL, tuple(keys)) if limit else (0,)
     except StoreUnavailableError:
-        return None
-    if not told:
-        return None
-    service, detail, told_at = told
+        rows = []
+    return [_told(row, now, limit) for row in rows] or [None] * len(keys)
+
+
+def _told(row: list[Any], now: int, limit: float) -> Told | None:
     try:
+        service, detail, told_at = row
         age = max(0.0, (now - int(told_at or 0)) / MICROSECONDS)
         return Told(service.decode(), detail.decode(), age) if service and age < limit else None
     except UNREADABLE:  # the provider is asked instead
         return None
 
 
-# KEYS  the questions     ARGV  1 service  2 detail  3 milliseconds to keep it
+# KEYS  where     ARGV  1 service  2 detail  3 milliseconds to keep it
 _REMEMBER = f"""{NOW}
 for _, key in ipairs(KEYS) do
   redis.call('HSET', key, 'service', ARGV[1], 'detail', ARGV[2], 'told_at', string.format('%.0f', now))
@@ -100,13 +135,33 @@ for _, key in ipairs(KEYS) do
 end
 """
 
-# KEYS  1 the question     out  {now (us), service, detail, told_at (us)}
+# KEYS  1 the question  2.. the words     ARGV  1 service  2 detail
+# does  keeps it as told when the first of them was, for as long as the first to lapse has left
+_CONCLUDE = """
+local told_at, left = math.huge, math.huge
+for place = 2, #KEYS do
+  told_at = math.min(told_at, tonumber(redis.call('HGET', KEYS[place], 'told_at')) or 0)
+  left = math.min(left, redis.call('PTTL', KEYS[place]))
+end
+if left > 0 and left < math.huge then
+  told_at = string.format('%.0f', told_at)
+  redis.call('HSET', KEYS[1], 'service', ARGV[1], 'detail', ARGV[2], 'told_at', told_at)
+  redis.call('PEXPIRE', KEYS[1], left)
+end
+return 0
+"""
+
+# KEYS  where     out  {now (us), {service, detail, told_at (us)} for each}
 # does  forgets what was told at a time to come: the clock was set back, and it would count for too long
 _RECALL = f"""{NOW}
-local row = redis.call('HMGET', KEYS[1], 'service', 'detail', 'told_at')
-if (tonumber(row[3]) or 0) > now + 1000000 then
-  redis.call('DEL', KEYS[1])
-  return {{ now }}
+local out = {{ now }}
+for place, key in ipairs(KEYS) do
+  local row = redis.call('HMGET', key, 'service', 'detail', 'told_at')
+  if (tonumber(row[3]) or 0) > now + 1000000 then
+    redis.call('DEL', key)
+    row = {{ false, false, false }}
+  end
+  out[place + 1] = row
 end
-return {{ now, row[1], row[2], row[3] }}
+return out
 """

@@ -151,7 +151,8 @@ def refresh(
 
     Returns:
         The fresh value if it came in time. Otherwise the last good one, marked stale, while the refresh
-        stays queued or parked. Where a provider said a short time ago that it knows no such symbol, that.
+        stays queued or parked. Where all who could know said a short time ago that they know no such symbol,
+        that.
 
     Raises:
         tasks.errors.InputError: An unknown service, dataset or adjustment, no symbol, or no wait.
@@ -353,7 +354,11 @@ def _fresh(question: Question, answer: dict[str, Any]) -> Reading:
 
 
 def _failed(question: Question, error: Any) -> Reading:
-    """The provider's answer was no, or the task ended without one."""
+    """Whoever was asked has no value, or the task ended without an answer.
+
+    That there is nothing now is no reason to take a value away: before the first trade of a day the last one
+    is that of the day before.
+    """
     verdict = error.verdict if isinstance(error, FetchError) else None
     if isinstance(error, CircuitBreakerOpenError) and error.reason in NEVER_WAITS:
         verdict = str(error.reason)
@@ -363,7 +368,7 @@ def _failed(question: Question, error: Any) -> Reading:
         provider=getattr(error, "service", None),
         reason=str(error) or type(error).__name__,
     )
-    if verdict in ("not_found", "caller_error", "empty"):
+    if verdict in ("not_found", "caller_error"):
         return reading  # an old value would be passed off as an answer
     kept = _fall_back(question, reason=reading.reason, outcome="failed")
     return replace(kept, verdict=verdict, provider=kept.provider or reading.provider)

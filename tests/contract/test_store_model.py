@@ -102,9 +102,8 @@ class BothMachines(RuleBasedStateMachine):
     def report(self, data, verdict, hold, reason, owner, host, about, keep):
         place = data.draw(st.integers(0, len(self.out) - 1))
         permits = self.out[place] if keep else self.out.pop(place)  # kept: reported twice, as after a fault
-        finding = Finding(
-            verdict, hold, reason, owner, 3, self.key, host, f"{host} says {verdict}", subject, guessed
-        )
+        said = f"{host} says {verdict}"
+        finding = Finding(verdict, hold, reason, owner, 3, self.key, host, said, *about)
         reports = [
             store.report(permit, self.policy, finding)
             for store, permit in zip(self.stores, permits, strict=True)
