@@ -1,12 +1,12 @@
 """A provider's word that it knows no such symbol, kept for a short time in place of asking again.
 
-To be told so once more costs a call, quota and, of a circuit that recovers, a probe. It is kept by provider:
-what one does not know another may. Once all who could know have said so, that is kept as well, as the answer to
-the question, for those who ask without a provider's name; it stands as long as each one's word.
+To be told so once more costs a call, quota and, of a circuit that recovers, a probe. It is kept by
+provider: what one does not know another may. Once all who could know have said so, that is kept as well, as
+the answer to the question, for those who ask without a provider's name; it stands as long as each one's word.
 
-That a provider has nothing now is true for a moment: it is kept for one task, which has been told so and waits
-for another provider. An empty list is a valid answer, and ``caller_error`` is about how we ask, which is mended
-here: neither is kept.
+That a provider has nothing now is true for a moment: it is kept for one task, which has been told so and
+waits for another provider. An empty list is a valid answer, and ``caller_error`` is about how we ask, which
+is mended here: neither is kept.
 """
 
 from __future__ import annotations

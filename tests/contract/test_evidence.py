@@ -213,6 +213,113 @@ def test_the_window_forgets_whose_trouble_it_was(make: Make, clock: Clock) -> No
     assert state(breaker) is CircuitState.CLOSED
 
 
+# What is known to be about its subject
+
+
+def drift(breaker: CircuitBreaker, task: str, subject: str) -> Report:
+    return attempt(breaker, task, subject, guessed=False)
+
+
+def opened(breaker: CircuitBreaker) -> CircuitBreaker:
+    """A service that was down, and may be tried again."""
+    fail(breaker, breaker.policy.failure_threshold)
+    assert state(breaker) is CircuitState.OPEN
+    return breaker
+
+
+def test_one_subject_opens_nothing_however_many_tasks_meet_it(make: Make) -> None:
+    breaker = make()
+    for place in range(4 * THRESHOLD):
+        report = drift(breaker, f"task {place}", "this")
+        assert (report.state, report.attempts, report.own) == (CircuitState.CLOSED, 1, True)
+    assert breaker.read().failures_total == 4 * THRESHOLD
+
+
+def test_each_subject_counts_once_and_as_many_as_may_fail_open_it(make: Make) -> None:
+    breaker = make()
+    for subject in ("this", "that"):
+        for place in range(THRESHOLD):
+            assert drift(breaker, f"{subject} {place}", subject).state is CircuitState.CLOSED
+    assert drift(breaker, "one more", "more").state is CircuitState.OPEN
+
+
+def test_one_failure_of_the_service_does_not_open_it_beside_one_subjects_many(make: Make) -> None:
+    breaker = make()
+    for _ in range(BUDGET - 1):
+        drift(breaker, "one", "this")
+    fail(breaker)
+    assert state(breaker) is CircuitState.CLOSED
+    fail(breaker)
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_a_success_in_between_starts_the_subjects_again(make: Make) -> None:
+    breaker = make()
+    for _ in range(3):
+        for subject in ("this", "that"):
+            drift(breaker, f"about {subject}", subject)
+        attempt(breaker, "well", "more", "success")
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_a_rate_needs_more_than_one_subject_too(make: Make) -> None:
+    breaker = make(failure_threshold=1000, failure_rate=0.5, minimum_calls=4, window_seconds=100)
+    for place in range(8):
+        drift(breaker, f"task {place}", "this")
+    assert state(breaker) is CircuitState.CLOSED
+    drift(breaker, "another", "that")
+    assert state(breaker) is CircuitState.OPEN
+
+
+def test_a_probe_about_one_subject_leaves_the_circuit_to_another(make: Make, clock: Clock) -> None:
+    breaker = opened(make())
+    clock.forward(10)
+    for spent in (1, 2):
+        report = drift(breaker, "bad", "this")
+        assert (report.state, report.attempts, report.own) == (CircuitState.HALF_OPEN, spent, True)
+    drift(breaker, "bad too", "that")
+    attempt(breaker, "well", "more", "success")
+    assert state(breaker) is CircuitState.CLOSED
+
+
+def test_probes_of_so_many_subjects_as_open_it_open_it_again(make: Make, clock: Clock) -> None:
+    breaker = opened(make())
+    for _ in range(2):
+        clock.forward(10)
+        found = [drift(breaker, f"about {subject}", subject).state for subject in ("this", "that", "more")]
+        assert found == [CircuitState.HALF_OPEN, CircuitState.HALF_OPEN, CircuitState.OPEN]
+
+
+def test_a_probes_success_starts_the_subjects_again(make: Make, clock: Clock) -> None:
+    breaker = opened(make(half_open_max_calls=4, half_open_successes=3))
+    clock.forward(10)
+    for _ in range(2):
+        for subject in ("this", "that"):
+            drift(breaker, f"about {subject}", subject)
+        attempt(breaker, "well", "more", "success")
+    assert state(breaker) is CircuitState.HALF_OPEN
+
+
+def test_it_slows_no_recovery_down(make: Make, clock: Clock) -> None:
+    breaker = opened(make(ramp_calls=1))
+    clock.forward(10)
+    attempt(breaker, "well", "more", "success")
+    clock.forward(1)
+    drift(breaker, "bad", "this")
+    clock.forward(0.5)
+    assert breaker.acquire("well")
+
+
+def test_its_task_ends_though_the_circuit_is_open_for_the_service(make: Make, clock: Clock) -> None:
+    breaker = opened(make())
+    for spent in range(1, BUDGET + 1):
+        clock.forward(10)
+        assert drift(breaker, "bad", "this").attempts == spent
+        fail(breaker)
+    clock.forward(10)
+    assert drift(breaker, "bad", "this").attempts == 1, "it had ended with the last"
+
+
 def test_a_lone_task_keeps_no_more_than_its_circuit(make: Make, store: Store) -> None:
     if not hasattr(store, "scripts"):
         return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resilience import Permit
+    from resilience.circuit import Report
     from resilience.stores import Store
     from tests.circuits import Clock
 
@@ -604,6 +605,59 @@ def test_a_refused_key_does_not_move_the_time_of_the_others(
     clock.forward(60)
     assert stale.acquire().reason is Reason.AUTH
     assert granted(good).probe
+
+
+def turned_away(breaker: CircuitBreaker) -> Report:
+    """A refusal that does not say that it is the key."""
+    return breaker.report(granted(breaker), "hold", hold_seconds=60, reason="turned_away")
+
+
+def test_an_unexplained_refusal_is_a_hold_and_the_keys_only_where_it_is_met_again(
+    make: Make, clock: Clock
+) -> None:
+    breaker = make(key="a")
+    call(breaker)
+    assert turned_away(breaker).reason is Reason.TURNED_AWAY
+    permit = breaker.acquire()
+    assert (permit.reason, permit.retry_at) == (Reason.TURNED_AWAY, clock.time(60))
+    clock.forward(60)
+    assert turned_away(breaker).reason is Reason.AUTH
+    clock.forward(100_000)
+    assert breaker.acquire().reason is Reason.AUTH
+    assert breaker.read().refused_keys == frozenset({"a"})
+
+
+def test_unexplained_refusals_among_successes_shut_it_for_nobody_who_must_come(
+    make: Make, clock: Clock
+) -> None:
+    breaker = make(key="a", half_open_max_calls=1)
+    for _ in range(5):
+        assert turned_away(breaker).reason is Reason.TURNED_AWAY
+        clock.forward(60)
+        call(breaker)
+        assert state(breaker) is CircuitState.CLOSED
+    assert breaker.read().refused_keys == frozenset()
+
+
+def test_an_operator_may_have_it_tried_before_its_time(make: Make) -> None:
+    breaker = make(key="a")
+    turned_away(breaker)
+    breaker.reset()
+    assert turned_away(breaker).reason is Reason.TURNED_AWAY, "the first again"
+
+
+def test_an_unexplained_refusal_of_a_key_holds_nobody_whose_key_is_accepted(make: Make, clock: Clock) -> None:
+    good = make(key="good")
+    call(good)
+    other = make(key="other", service=good.service_name)
+    assert turned_away(other).state is CircuitState.CLOSED
+    permit = other.acquire()
+    assert (bool(permit), permit.reason, permit.retry_at) == (False, Reason.TURNED_AWAY, clock.time(60))
+    call(good)
+    clock.forward(60)
+    assert turned_away(other).state is CircuitState.CLOSED
+    assert other.acquire().reason is Reason.AUTH
+    call(good)
 
 
 # changes at run time
