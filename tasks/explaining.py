@@ -12,7 +12,7 @@ from resilience.errors import UNREADABLE
 from resilience.stores import default_store
 from tasks import entitlement, last_good, not_found
 from tasks.errors import UnknownDatasetError
-from tasks.fetch import is_retired, key_in_use, question_of, served_datasets
+from tasks.fetch import is_retired, key_in_use, may_know, question_of, served_datasets
 from tasks.providers import clean_symbol, find_provider, providers_of, resolve_adjustment
 from tasks.reading import judged
 from tasks.settings import credential_of, provider_settings
@@ -300,6 +300,9 @@ def _pause(row: dict[str, Any]) -> tuple[str, str] | None:
     if state == CircuitState.OPEN:
         since = f" and has been for {span(-seconds_until(row['since']))}" if row["since"] else ""
         again = f"nothing, it is tried again {_in(row['retry_at'])}"
+        if reason == Reason.TURNED_AWAY:
+            why = f"{service}, or what stands in between, has turned us away without saying why"
+            return why, f"{again}, and only if it does so once more its key is taken for refused; {at_once}"
         return f"the circuit of {service} is open{since}: {reason}", f"{again}; {at_once}"
     if row["quota_left"] == 0:
         quota = f"{row['quota_calls']} calls in {row['quota_seconds']:g} s"
@@ -327,10 +330,11 @@ def _in_words(
     refresh = f"{CELERY} refresh {dataset} {symbol}{options}"
     if told:
         return (
-            f"{told.service} knows no such symbol: {told}",
+            f"nobody who could be asked knows such a symbol: {told}",
             f"see that {symbol} is right; to ask one provider by name: {refresh} --provider NAME",
         )
-    asked = next((source for source in sources if not source.obstacle), None)
+    able = [source for source in sources if not (source.obstacle or source.told_not_found)]
+    asked = next((source for source in able if may_know(source.service)), None)
     blamed = _blamed(kept, sources, asked)
     what = _what_there_is(dataset, symbol, kept)
     if blamed is None:

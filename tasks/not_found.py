@@ -100,7 +100,8 @@ def conclude(question: str, words: Iterable[str], service: str, detail: str) -> 
     Raises:
         StoreUnavailableError: The store does not answer; it is not kept.
     """
-    shared_scripts().evaluate(_CONCLUDE, (question, *words), service, detail)
+    longest = round(provider_settings().not_found_seconds * 1000)
+    shared_scripts().evaluate(_CONCLUDE, (question, *words), service, detail, longest)
 
 
 def recall(key: str) -> Told | None:
@@ -135,15 +136,15 @@ for _, key in ipairs(KEYS) do
 end
 """
 
-# KEYS  1 the question  2.. the words     ARGV  1 service  2 detail
-# does  keeps it as told when the first of them was, for as long as the first to lapse has left
-_CONCLUDE = """
-local told_at, left = math.huge, math.huge
+# KEYS  1 the question  2.. the words     ARGV  1 service  2 detail  3 milliseconds a word is kept
+# does  keeps it as told when the first of them was, for as long as that one has left
+_CONCLUDE = f"""{NOW}
+local told_at = now
 for place = 2, #KEYS do
-  told_at = math.min(told_at, tonumber(redis.call('HGET', KEYS[place], 'told_at')) or 0)
-  left = math.min(left, redis.call('PTTL', KEYS[place]))
+  told_at = math.min(told_at, tonumber(redis.call('HGET', KEYS[place], 'told_at') or nil) or 0)
 end
-if left > 0 and left < math.huge then
+local left = math.floor((told_at - now) / 1000) + ARGV[3]
+if left > 0 then
   told_at = string.format('%.0f', told_at)
   redis.call('HSET', KEYS[1], 'service', ARGV[1], 'detail', ARGV[2], 'told_at', told_at)
   redis.call('PEXPIRE', KEYS[1], left)

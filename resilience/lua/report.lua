@@ -126,9 +126,11 @@ local function met_by_several()
   redis.call('DEL', FAILING)
 end
 
--- Have so many subjects failed since the last success as open the circuit? Each counts once.
+-- Have so many subjects failed since the last success as open the circuit? Each counts once. To end a recovery takes
+-- five: what has waited longest may be odd more often than the rest.
 local function subjects_enough()
-  return redis.call('HLEN', SUBJECTS) >= policy.threshold
+  local most = c.state == 'half_open' and math.max(policy.threshold, 5) or policy.threshold
+  return redis.call('HLEN', SUBJECTS) >= most
 end
 
 -- One more since the last success, and whose they all are: one subject's, while nothing else has failed and, where it

@@ -180,7 +180,7 @@ class _Machine:
         if known:
             if subject in self.subjects:
                 return
-            if len(self.subjects) < threshold:
+            if not self.subjects_enough(threshold):
                 self.subjects.add(subject)
         self.failures += 1
         if self.subject == "*":
@@ -193,6 +193,10 @@ class _Machine:
             if len(self.failing) < max(threshold, 2):
                 return
         self.met_by_several()
+
+    def subjects_enough(self, threshold: int) -> bool:
+        """See the function of this name in ``lua/report.lua``."""
+        return len(self.subjects) >= (max(threshold, 5) if self.state == "half_open" else threshold)
 
     def met_by_several(self) -> None:
         """It is not one subject's trouble."""
@@ -743,7 +747,7 @@ def _apply(m: _Machine, now: int, policy: Policy, finding: Finding, granted: int
 def _probed(m: _Machine, now: int, policy: Policy, finding: Finding, *, slow: bool) -> None:
     failed = finding.verdict is Verdict.FAILURE
     m.count_failure(finding, policy.failure_threshold)
-    if failed and _is_known(finding) and len(m.subjects) < policy.failure_threshold:
+    if failed and _is_known(finding) and not m.subjects_enough(policy.failure_threshold):
         return
     if failed or slow:
         _trip(m, now, policy, "failures" if failed else "slow_calls", Evidence(m.failures))

@@ -282,12 +282,15 @@ def test_a_probe_about_one_subject_leaves_the_circuit_to_another(make: Make, clo
     assert state(breaker) is CircuitState.CLOSED
 
 
-def test_probes_of_so_many_subjects_as_open_it_open_it_again(make: Make, clock: Clock) -> None:
-    breaker = opened(make())
+@pytest.mark.parametrize(("threshold", "subjects"), [(1, 5), (3, 5), (7, 7)])
+def test_probes_of_many_subjects_open_it_again(
+    make: Make, clock: Clock, threshold: int, subjects: int
+) -> None:
+    breaker = opened(make(failure_threshold=threshold))
     for _ in range(2):
         clock.forward(10)
-        found = [drift(breaker, f"about {subject}", subject).state for subject in ("this", "that", "more")]
-        assert found == [CircuitState.HALF_OPEN, CircuitState.HALF_OPEN, CircuitState.OPEN]
+        found = [drift(breaker, f"task {place}", f"subject {place}").state for place in range(subjects)]
+        assert found == [*[CircuitState.HALF_OPEN] * (subjects - 1), CircuitState.OPEN]
 
 
 def test_a_probes_success_starts_the_subjects_again(make: Make, clock: Clock) -> None:
