@@ -207,8 +207,8 @@ class Finding:
         host: Whose finding it is.
         detail: With a failure or hold: what was wrong, in a line for people, free of secrets; else empty.
         subject: What the owner's call was about, the same for all that ask the same; empty: for itself alone.
-            Failures of one subject are evidence about that, and count once: so many subjects as there may be
-            failures open the circuit.
+            Failures of one subject are evidence about that, and count once, at the first attempt of a task:
+            so many subjects as there may be failures open the circuit.
         guessed: Nobody knows whether it is the subject or the service that failed: it is the service, too, if
             so many tasks that the circuit opens by their number have met it.
     """

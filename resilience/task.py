@@ -64,7 +64,8 @@ class Outcome:
             label, and in the log.
         subject: With a failure: what it is about, where that is not the service: the same for all that ask
             the same. One subject's failures alone open no circuit, keep none open, and end their task after
-            ``max_attempts``. Each subject counts once: as many as open the circuit are the service's trouble.
+            ``max_attempts``. Each counts once, at a task's first attempt: as many as open the circuit are the
+            service's trouble.
         guessed: With a subject: it may be the service all the same. So it is where as many tasks as open the
             circuit have met it.
     """

@@ -126,8 +126,8 @@ local function met_by_several()
   redis.call('DEL', FAILING)
 end
 
--- Have so many subjects failed since the last success as open the circuit? Each counts once. To end a recovery takes
--- five: what has waited longest may be odd more often than the rest.
+-- Have so many subjects failed since the last success as open the circuit? To end a recovery takes five: what has
+-- waited longest may be odd more often than the rest.
 local function subjects_enough()
   local most = c.state == 'half_open' and math.max(policy.threshold, 5) or policy.threshold
   return redis.call('HLEN', SUBJECTS) >= most
@@ -140,8 +140,8 @@ local function count_failure()
   if c.failures == 0 and c.subject ~= '' then -- an earlier release knew nothing of it
     clear_failures(c)
   end
-  if known then
-    if redis.call('HEXISTS', SUBJECTS, subject) == 1 then
+  if known then -- it counts once, and what its task tries again is no news: it may do so while all is quiet
+    if redis.call('HEXISTS', SUBJECTS, subject) == 1 or trail(owner).attempts > 0 then
       return
     elseif not subjects_enough() then
       grow('HSET', SUBJECTS, subject, '')

@@ -178,7 +178,7 @@ class _Machine:
             return
         subject, known = finding.subject if finding.owner else "", _is_known(finding)
         if known:
-            if subject in self.subjects:
+            if subject in self.subjects or self.attempts.get(finding.owner, 0) > 0:
                 return
             if not self.subjects_enough(threshold):
                 self.subjects.add(subject)

@@ -253,6 +253,16 @@ def test_one_failure_of_the_service_does_not_open_it_beside_one_subjects_many(ma
     assert state(breaker) is CircuitState.OPEN
 
 
+def test_what_is_tried_again_is_no_news_however_many_do_so_while_all_is_quiet(make: Make) -> None:
+    breaker = make()
+    for place in range(2 * THRESHOLD):
+        drift(breaker, f"task {place}", f"subject {place}")
+        attempt(breaker, "well", "more", "success")
+    for _ in range(BUDGET - 1):
+        for place in range(2 * THRESHOLD):
+            assert drift(breaker, f"task {place}", f"subject {place}").state is CircuitState.CLOSED
+
+
 def test_a_success_in_between_starts_the_subjects_again(make: Make) -> None:
     breaker = make()
     for _ in range(3):
@@ -287,9 +297,9 @@ def test_probes_of_many_subjects_open_it_again(
     make: Make, clock: Clock, threshold: int, subjects: int
 ) -> None:
     breaker = opened(make(failure_threshold=threshold))
-    for _ in range(2):
+    for era in range(2):
         clock.forward(10)
-        found = [drift(breaker, f"task {place}", f"subject {place}").state for place in range(subjects)]
+        found = [drift(breaker, f"{era}/{place}", f"subject {place}").state for place in range(subjects)]
         assert found == [*[CircuitState.HALF_OPEN] * (subjects - 1), CircuitState.OPEN]
 
 
