@@ -102,11 +102,14 @@ def test_a_symbol_nobody_knows_is_told_with_who_says_so(system):
     system.json("refresh", "quote", "UNKNOWN1", "--wait", "20")
     found = explained(system, "UNKNOWN1")
     assert found["told_not_found"]
-    assert found["why"].startswith("alpha_vantage knows no such symbol: ")
+    assert found["why"].startswith(
+        "nobody who could be asked knows such a symbol: unknown to alpha_vantage, "
+    )
     assert "NOT_FOUND_SECONDS=600" in found["why"]
     assert f"{CELERY} refresh quote UNKNOWN1 --provider NAME" in found["remedy"]
     assert source(found, "alpha_vantage")["told_not_found"]
-    assert source(found, "finnhub")["told_not_found"] is None
+    assert source(found, "finnhub")["told_not_found"]
+    assert source(found, "iex_cloud")["told_not_found"] is None, "it is retired, and was not asked"
 
 
 def test_a_pause_for_the_quota_ends_by_itself(system):
