@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -198,6 +200,37 @@ def test_who_is_asked_wrongly_is_not_the_last_to_be_asked_and_nothing_is_conclud
     assert providers.of("WRONG1") == list(SERVICES)
     refresh("quote", "WRONG1", wait=20)
     assert providers.of("WRONG1") == [*SERVICES, "twelvedata"]
+
+
+EAGER = """
+import sys
+from workers import app
+refresh = app.tasks["tasks.finnhub.refresh"]
+print(repr(refresh.apply(("quote", sys.argv[1])).result))
+try:
+    refresh("quote", sys.argv[1])
+except Exception as error:
+    print(repr(error))
+"""
+
+
+def run_here(system: System, symbol: str) -> list[str]:
+    """What a program gets that runs the refresh itself: eagerly, and as a function."""
+    command = [sys.executable, "-c", EAGER, symbol]
+    done = subprocess.run(
+        command, env=system.environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.stdout.splitlines() or [done.stderr]
+
+
+def test_without_a_message_all_are_asked_too_and_a_function_asks_its_own_provider(system, providers):
+    eager, direct = run_here(system, "EAGER1")
+    assert "'not_found', 'unknown to alpha_vantage, finnhub, twelvedata and yahoo'" in eager
+    assert direct.startswith("FetchError('finnhub', 'quote', 'EAGER1', 'not_found', ")
+    assert providers.of("EAGER1") == [*SERVICES, "finnhub"]
+    get_circuit_breaker("yahoo").force_open(600)
+    eager, _ = run_here(system, "EAGER2")
+    assert eager.startswith("CircuitBreakerOpenError('yahoo'"), "it could know, and cannot be waited for"
 
 
 # Known, nothing now
