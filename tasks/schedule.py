@@ -100,7 +100,7 @@ class Fetch:
         symbol: Of what.
         timing: When.
         choice: The provider as the file has it: its name, several with a plus, or auto.
-        fallbacks: Who is asked, in order, while the provider's circuit is shut.
+        fallbacks: Who is asked, in order, while the provider's circuit is shut, or where it has no value.
         place: Its place among those due together, from 0 to less than 1.
         table: The number of its [[fetch]] table, from 0.
     """

@@ -176,10 +176,16 @@ def test_an_unknown_symbol_fails_clearly_and_says_nothing_of_the_provider(system
     assert (system.circuit()["state"], system.circuit()["failures_total"]) == ("closed", 0)
 
 
-def test_an_unknown_symbol_is_not_asked_of_every_provider(system):
-    reading = refresh("quote", "UNKNOWN2", wait=15)
-    assert (reading.outcome, reading.verdict, reading.provider) == ("failed", "not_found", "alpha_vantage")
-    assert system.calls("finnhub") == 0
+def test_an_unknown_symbol_is_asked_of_each_provider_once_and_harms_none(system):
+    for _ in range(2):
+        reading = refresh("quote", "UNKNOWN2", wait=30)
+        assert (reading.outcome, reading.verdict, reading.provider) == (
+            "failed",
+            "not_found",
+            "alpha_vantage",
+        )
+    for service in ("alpha_vantage", "finnhub", "yahoo"):
+        assert (system.calls(service), system.circuit(service)["failures_total"]) == (1, 0)
 
 
 def test_an_outage_opens_after_three_failures_then_parks_and_fails_nothing(system):
