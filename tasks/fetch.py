@@ -327,7 +327,7 @@ class FetchTask(ResilientTask):
             return
         kept = [not_found.key_of(no.dataset, no.symbol, no.service) for no in unknown]
         try:
-            not_found.conclude(question, kept, first.service, words if len(unknown) > 1 else first.detail)
+            not_found.conclude(question, kept, first.service, words if len(unknown) > 1 else "")
         except StoreUnavailableError as error:
             logger.warning("that nobody knows %s of %s is not kept: %s", first.dataset, first.symbol, error)
 

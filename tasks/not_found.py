@@ -95,7 +95,7 @@ def conclude(question: str, words: Iterable[str], service: str, detail: str) -> 
         question: Where.
         words: Where their words are; if one is not kept, nor is this.
         service: The first of them.
-        detail: Who they are.
+        detail: Who they are; '' for what the only one has said.
 
     Raises:
         StoreUnavailableError: The store does not answer; it is not kept.
@@ -146,7 +146,8 @@ end
 local left = math.floor((told_at - now) / 1000) + ARGV[3]
 if left > 0 then
   told_at = string.format('%.0f', told_at)
-  redis.call('HSET', KEYS[1], 'service', ARGV[1], 'detail', ARGV[2], 'told_at', told_at)
+  local detail = ARGV[2] ~= '' and ARGV[2] or redis.call('HGET', KEYS[2], 'detail')
+  redis.call('HSET', KEYS[1], 'service', ARGV[1], 'detail', detail, 'told_at', told_at)
   redis.call('PEXPIRE', KEYS[1], left)
 end
 return 0
