@@ -13,7 +13,7 @@ import pytest
 from resilience import CircuitState, get_circuit_breaker
 from resilience.states import PARKED
 from tasks import fetch, last_good, not_found, refresh
-from tasks.providers import PROVIDERS
+from tasks.providers import PROVIDERS, judge
 from tasks.records import Quote
 from tests.contract.replies import MODULES, encoded
 from tests.fleet import wait_for
@@ -361,6 +361,22 @@ def test_one_unexplained_refusal_among_successes_needs_nobody_to_come(system, pr
         assert {ended(one).state for one in more} == {"SUCCESS"}
         wait_for(lambda: system.circuit("finnhub")["state"] == "closed", 10, "it closes")
     assert system.json("circuits", "show", "finnhub")["refused_keys"] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "drifted"),
+    [
+        (200, "application/json", b'{"moved": true}', True),
+        (200, "application/json", b'{"c": "moved", "t": "moved"}', True),
+        (200, "application/json", b'{"c": 1, "t"', False),
+        (200, "application/json", b"\x00\xff", False),
+        (200, "text/html", b"<p>We are moving", False),
+        (502, "application/json", b'{"moved": true}', False),
+    ],
+)
+def test_only_a_reply_of_the_right_kind_can_be_one_symbols_drift(status, kind, body, drifted):
+    found = judge("finnhub", "quote", status, {"Content-Type": kind}, body, symbol="AAPL")
+    assert (found.verdict, found.drifted) == ("provider_failure", drifted)
 
 
 def test_the_subject_is_the_dataset_and_the_symbol_whoever_asks():
