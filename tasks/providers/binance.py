@@ -86,6 +86,7 @@ ROW = Provider(
         Matcher(Verdict.RATE_LIMIT, "too many requests a minute", _CODE, equals="-1003"),
         # Who goes on after a 429 is banned, for two minutes to three days; Retry-After tells.
         Matcher(Verdict.RATE_LIMIT, "banned for asking on", statuses=frozenset({418}), hold=120.0),
+        Matcher(Verdict.RATE_LIMIT, "its firewall's limit", statuses=frozenset({403})),
         Matcher(Verdict.ENTITLEMENT, "it serves nobody in this country", statuses=frozenset({451})),
         *(
             Matcher(Verdict.PROVIDER_FAILURE, "an error of its own", _CODE, equals=code)

@@ -11,7 +11,7 @@ from datetime import date
 
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError
-from tasks.providers.rows import Endpoint, Provider
+from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict
 from tasks.providers.symbols import Kind, Symbol
 
 _PREFIX = "ECB:"
@@ -116,6 +116,8 @@ ROW = Provider(
             reply="csv",
         ),
     },
+    # On a day without a rate it may send nothing at all.
+    matchers=(Matcher(Verdict.EMPTY, "no rate in the window", equals="", statuses=frozenset({200})),),
     statuses=frozenset({400, 404, 406}),
     # It documents no number of calls.
     key_required=False,

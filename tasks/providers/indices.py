@@ -46,7 +46,7 @@ INDICES: Mapping[str, Index] = MappingProxyType(
         "MXX": Index("XMEX"),
         "MERV": Index("XBUE"),
         # Europe.
-        "FTSE": Index("XLON", also=("UKX",)),
+        "FTSE": Index("XLON", names={"twelvedata": "FTSE"}, also=("UKX",)),
         "FTMC": Index("XLON"),
         "GDAXI": Index("XETR", also=("DAX",)),
         "MDAXI": Index("XETR"),

@@ -134,7 +134,7 @@ def test_the_table_of_indices_is_consistent() -> None:
     [
         ("^IXIC", {"yahoo": "^IXIC", "eodhd": "IXIC.INDX", "polygon": "I:COMP", "twelvedata": "IXIC"}),
         ("^VIX", {"yahoo": "^VIX", "fmp": "^VIX", "finnhub": "^VIX", "polygon": "I:VIX", "tradier": "VIX"}),
-        ("^FTSE", {"yahoo": "^FTSE", "eodhd": "FTSE.INDX", "polygon": None, "twelvedata": None}),
+        ("^FTSE", {"yahoo": "^FTSE", "eodhd": "FTSE.INDX", "polygon": None, "twelvedata": "FTSE"}),
         ("^SSEC", {"yahoo": "000001.SS", "eodhd": "000001.SHG"}),
         ("^FTSEMIB", {"yahoo": "FTSEMIB.MI", "eodhd": None}),
     ],

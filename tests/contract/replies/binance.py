@@ -1,7 +1,7 @@
 from tests.contract.replies import Documented
 from workers.simulator.replies import binance as simulated
 
-BY_STATUS = {401: "provider_failure", 403: "provider_failure", 418: "rate_limit"}
+BY_STATUS = {401: "provider_failure", 403: "rate_limit", 418: "rate_limit"}
 QUOTE = simulated.TICKER
 KLINES = [simulated.KLINE]
 NO_TRADE = {**QUOTE, "lastPrice": "0.00000000", "bidPrice": "0.00000000"}
@@ -36,7 +36,7 @@ DOCUMENTED = [
             Documented(dataset, 429, WEIGHT, "rate_limit", 30, WAITED),
             Documented(dataset, 418, BANNED, "rate_limit", 30, WAITED),
             Documented(dataset, 418, "", "rate_limit", 120),
-            Documented(dataset, 403, "<html><h1>403 Forbidden</h1></html>", "provider_failure"),
+            Documented(dataset, 403, "<html><h1>403 Forbidden</h1></html>", "rate_limit", 60),
             Documented(dataset, 451, COUNTRY, "entitlement", 86_400),
             Documented(
                 dataset,

@@ -25,6 +25,7 @@ DETAILED = "\r\n".join(
 INFLATION = "ECB:ICP:M.U2.N.000000.4.ANR"
 
 BY_STATUS = {401: "provider_failure", 403: "provider_failure"}  # there is no key
+BY_BODY = {b"": "empty"}
 DOCUMENTED = [
     Documented("quote", 200, RATES, "success", headers=CSV),
     Documented("quote", 200, RATES, "provider_failure", headers=CSV, symbol="EUR/GBP"),
