@@ -123,7 +123,7 @@ def test_a_success_is_a_record_or_a_list_in_its_order_and_survives_json(
 def test_an_undocumented_reply_goes_by_its_status(service: str, status: int, body: str, verdict: str) -> None:
     module = MODULES[service]
     wanted = getattr(module, "BY_STATUS", {}).get(status, verdict)
-    if status == 200:  # noqa: PLR2004 - whose body decides
+    if status == 200:  # whose body decides
         wanted = getattr(module, "BY_BODY", {}).get(body.encode(), wanted)
     assert judge(service, DATASET[service], status, {}, body.encode()).verdict == wanted
 
