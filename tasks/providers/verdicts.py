@@ -58,8 +58,8 @@ class Judgement:
             or is no success anybody documented. What any 5xx means is HTTP's to say.
         left_out: Of a list: how many rows of no use were left out of it, by why, in a word.
         shapes: What was wrong with them, each kind once: why, and a JSON path without its places.
-        drifted: It is a success by its status that could not be used. That says something of what was asked
-            for; of the provider only where others meet it, too.
+        drifted: It is a success by its status, in the right format, that could not be used. That says
+            something of what was asked for; of the provider only where others meet it, too.
         certain: False of `auth` where a 401 or 403 does not say in the provider's own words that it is the
             key: what stands in between may have refused the call.
     """
@@ -158,9 +158,9 @@ def _by_body(
 ) -> Judgement:
     """The class of a 2xx reply: a record, no row, or a failure that says what is wrong with it."""
 
-    def failed(why: object) -> Judgement:
+    def failed(why: object, *, drifted: bool = False) -> Judgement:
         detail = f"{provider.name}: {printable(str(why))}"
-        return Judgement(Verdict.PROVIDER_FAILURE, detail=detail, documented=False, drifted=True)
+        return Judgement(Verdict.PROVIDER_FAILURE, detail=detail, documented=False, drifted=drifted)
 
     content_type, wanted = reply.headers.get("content-type", "").lower(), endpoint.reply
     wrong = next((kind for kind in _WRONG_TYPES[wanted] if kind in content_type), None)
@@ -173,7 +173,7 @@ def _by_body(
         found = _read_rows(endpoint, kind, reply.document)
         records, left_out = _records(provider, endpoint, kind, Rows() if found is None else found, symbol)
     except SchemaDriftError as error:
-        return failed(f"schema drift: {error}")
+        return failed(f"schema drift: {error}", drifted=True)
     if not found and not left_out:
         verdict = Verdict.NOT_FOUND if found is None else endpoint.no_rows
         detail = f"{provider.name}: no {dataset} for {about}"
