@@ -174,7 +174,7 @@ def test_it_is_the_reply_that_drifts_where_most_rows_with_something_in_them_do(
     [(b"{", False), (b"null", True), (b'{"c": "x", "t": 1}', True), (b"<html>", False)],
 )
 def test_a_success_of_the_right_kind_that_cannot_be_used_has_drifted_and_an_error_has_not(
-    body: bytes, drifted: bool
+    body: bytes, *, drifted: bool
 ) -> None:
     assert judge("finnhub", "quote", 200, {}, body).drifted == drifted
     assert not judge("finnhub", "quote", 500, {}, body).drifted

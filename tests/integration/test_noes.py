@@ -330,7 +330,7 @@ def test_probes_that_drift_do_not_keep_a_circuit_that_another_symbol_closes(syst
 
 
 def test_an_unexplained_refusal_holds_for_minutes_and_only_met_again_is_the_keys(system, providers):
-    providers.says["finnhub", "*"] = "403 Forbidden", "Forbidden"
+    providers.says["finnhub", "*"] = "403 Forbidden", {}
     task = send(system, "TURNED1", "finnhub.fetch")
     wait_for(lambda: task.state == PARKED, 20, "it waits")
     shown = system.json("circuits", "show", "finnhub")
@@ -350,7 +350,7 @@ def test_an_unexplained_refusal_holds_for_minutes_and_only_met_again_is_the_keys
 
 def test_one_unexplained_refusal_among_successes_needs_nobody_to_come(system, providers):
     for _ in range(2):
-        providers.says["finnhub", "*"] = "403 Forbidden", "Forbidden"
+        providers.says["finnhub", "*"] = "403 Forbidden", {}
         task = send(system, "HICCUP1", "finnhub.fetch")
         wait_for(lambda waits=task: waits.state == PARKED, 20, "it waits")
         assert system.circuit("finnhub")["reason"] == "turned_away"
