@@ -16,7 +16,7 @@ from tasks import last_good
 from tasks.settings import provider_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Directory = tuple[str, str]
 """The dataset, and the symbol in it."""
@@ -49,14 +49,25 @@ def note(directory: Directory, value: Any, seconds: float = READ_AGAIN_SECONDS) 
     return idents
 
 
-def claim(directory: Directory) -> bool:
-    """Whether the caller is the one of the fleet who asks for the list now; any may without the store."""
+@contextlib.contextmanager
+def claim(directory: Directory) -> Iterator[bool]:
+    """Whether the caller is the one of the fleet who asks for the list now; any may without the store.
+
+    One who does not get it leaves it to the next one.
+    """
+    key, claimed = f"directory:1:{':'.join(directory)}", True
+    with contextlib.suppress(StoreUnavailableError):
+        claimed = bool(shared_scripts().evaluate(_CLAIM, (key,), CLAIM_SECONDS))
     try:
-        key = f"directory:1:{':'.join(directory)}"
-        return bool(shared_scripts().evaluate(_CLAIM, (key,), CLAIM_SECONDS))
-    except StoreUnavailableError:
-        return True
+        yield claimed
+    except Exception:
+        with contextlib.suppress(StoreUnavailableError):
+            shared_scripts().evaluate(_LEAVE, (key,))
+        raise
 
 
 # KEYS  1 who asks for the list     ARGV  1 seconds     out  1 for the first
 _CLAIM = "if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end return 0"
+
+# KEYS  1 who asks for the list
+_LEAVE = "return redis.call('DEL', KEYS[1])"

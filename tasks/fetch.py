@@ -214,12 +214,13 @@ class FetchTask(ResilientTask):
         if endpoint.directory is None or not endpoint.ticker(symbol):
             return {}
         idents = directories.find(endpoint.directory)
-        if idents is None and (not has_message or directories.claim(endpoint.directory)):
-            idents = directories.note(endpoint.directory, self.run(*endpoint.directory)["value"])
-        elif idents is not None:
+        if idents is not None:
             return idents
         if not has_message:
-            return idents or {}
+            return directories.note(endpoint.directory, self.run(*endpoint.directory)["value"])
+        with directories.claim(endpoint.directory) as claimed:
+            if claimed:
+                directories.note(endpoint.directory, self.run(*endpoint.directory)["value"])
         again = datetime.now(UTC) + timedelta(seconds=DELAYED_SECONDS)
         raise Parked(service, None, again, DELAYED_SECONDS, label="looked_up")
 

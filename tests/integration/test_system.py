@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from resilience import CIRCUIT_BREAKERS, CircuitBreaker, get_circuit_breaker
 from resilience.metrics import CircuitCollector
-from tasks import connections, latest, refresh
+from tasks import connections, directories, latest, refresh
 from tasks.errors import InputError
 from tasks.providers.catalogue import ORDER, PROVIDERS
 from tasks.records import DATASETS, as_of, in_order
@@ -150,6 +150,17 @@ def test_filings_and_facts_of_a_ticker_are_asked_for_by_the_number_that_a_list_h
     nobody, calls = asked("facts", "NOBODY:ASSETS")
     assert (nobody.verdict, calls) == ("not_found", [])
     assert "SEC EDGAR lists no NOBODY" in nobody.reason
+
+
+@pytest.mark.usefixtures("system")
+def test_one_of_the_fleet_asks_for_a_list_and_leaves_it_to_the_next_where_it_gets_none():
+    directory = ("companies", "SEC:ANOTHER_LIST")
+    with pytest.raises(KeyError), directories.claim(directory) as first:
+        with directories.claim(directory) as second:
+            assert (first, second) == (True, False)
+        raise KeyError
+    with directories.claim(directory) as third:
+        assert third
 
 
 def test_a_series_is_asked_of_the_provider_whose_prefix_it_has(system):
