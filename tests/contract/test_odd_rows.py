@@ -15,7 +15,12 @@ from tasks.records import DATASETS, Bar, Quote
 from tests.contract.replies import MODULES, SUCCESSES, Documented, encoded
 
 LISTS = [(name, reply) for name, reply in SUCCESSES if not DATASETS[reply.dataset].alone]
-QUOTES = [(name, reply) for name, reply in SUCCESSES if DATASETS[reply.dataset] is Quote]
+# Their own tests have those in an array, and in lines of text.
+QUOTES = [
+    (name, reply)
+    for name, reply in SUCCESSES
+    if DATASETS[reply.dataset] is Quote and name not in ("kraken", "ecb")
+]
 NOTHING = [None, "", " ", 0, "NaN", "NA", "None", "null"]
 ODD = [*NOTHING, -1, [], {}, "x", True, 10**30, "\ud800"]
 
@@ -58,7 +63,7 @@ def with_a_row_more(body: object, path: tuple[Any, ...], row: object) -> Any:
 
 
 # Columns side by side, and lines of text.
-OTHERWISE = {("sec_edgar", "filings"), ("stooq", "bars")} | {
+OTHERWISE = {("ecb", "observations"), ("sec_edgar", "filings"), ("stooq", "bars")} | {
     (name, reply.dataset)
     for name, reply in LISTS
     if name in ("finnhub", "yahoo") and DATASETS[reply.dataset] is Bar
@@ -180,11 +185,13 @@ def test_a_success_of_the_right_kind_that_cannot_be_used_has_drifted_and_an_erro
     assert not judge("finnhub", "quote", 500, {}, body).drifted
 
 
-IN_STRINGS = ("alpha_vantage", "twelvedata", "marketstack")
+IN_STRINGS = ("alpha_vantage", "twelvedata", "marketstack", "coinbase", "binance")
 PRICES = {
     "alpha_vantage": "05. price",
     "alpaca": "p",
     "benzinga": "lastTradePrice",
+    "binance": "lastPrice",
+    "coinbase": "price",
     "coingecko": "usd",
     "eodhd": "close",
     "finnhub": "c",
@@ -243,6 +250,7 @@ NO_ZEROS = {
         "prevclose",
     ),
     *("bidPrice", "askPrice", "bid_price", "ask_price", "open_price", "high_price", "low_price", "bp", "ap"),
+    *("openPrice", "highPrice", "lowPrice"),
     *("dayHigh", "dayLow", "previousClosePrice", "chartPreviousClose"),
 }
 
