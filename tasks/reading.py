@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery import states
@@ -346,11 +347,18 @@ def _answer(results: Backend, task_id: str, question: Question, ends: float) -> 
 def _fresh(question: Question, answer: dict[str, Any]) -> Reading:
     """The task's own answer: what is kept may be another provider's, or not kept at all."""
     kept = _latest(question.dataset, question.symbol, question.adjustment)
-    same = kept.fetched_at == answer["fetched_at"]
-    age = kept.age_seconds if same else None
-    return Reading(
-        "fresh", "success" if answer["value"] else "empty", **answer, age_seconds=age or 0.0, stale=False
-    )
+    age = _age_of(answer["fetched_at"], kept)
+    return Reading("fresh", "success" if answer["value"] else "empty", **answer, age_seconds=age, stale=False)
+
+
+def _age_of(fetched_at: str | None, kept: Reading) -> float:
+    """Seconds since an answer was fetched, by the store's clock where what is kept tells it, else by ours."""
+    if fetched_at is None:  # not kept, so nobody noted when: just now
+        return 0.0
+    now = datetime.now(UTC)
+    if kept.fetched_at and kept.age_seconds is not None:
+        now = datetime.fromisoformat(kept.fetched_at) + timedelta(seconds=kept.age_seconds)
+    return round(max(0.0, (now - datetime.fromisoformat(fetched_at)).total_seconds()), 3)
 
 
 def _failed(question: Question, error: Any) -> Reading:

@@ -18,6 +18,8 @@ from tasks import last_good, latest, not_found, refresh
 from tasks.errors import InputError, SettingsError, UnknownAdjustmentError
 from tasks.fetch import queue_of
 from tasks.providers.catalogue import ORDER, PROVIDERS
+from tasks.reading import Question
+from tasks.reading import _fresh as reading_of
 from tasks.records import Bar, Quote
 from tasks.settings import provider_settings
 from tests.fleet import wait_for
@@ -130,6 +132,18 @@ def test_a_value_from_a_time_to_come_by_the_stores_clock_is_not_passed_off_as_fr
     reading = latest("quote", "AAPL")
     assert (reading.outcome, reading.stale, reading.age_seconds) == ("stale", True, 0)
     assert "clock was set back" in reading.reason
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize("kept", [None, "newer"])
+def test_an_answer_that_is_read_late_tells_its_true_age(kept: str | None):
+    """What is kept is another's since, or nothing is."""
+    if kept:
+        last_good.remember("quote", "AAPL", quote())
+    then = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()
+    answer = {"provider": "finnhub", "value": {}, "as_of": None, "fetched_at": then}
+    reading = reading_of(Question("quote", "AAPL", None, None), answer)
+    assert 29 < reading.age_seconds < 60
 
 
 # By any of its names
