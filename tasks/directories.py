@@ -55,7 +55,7 @@ def claim(directory: Directory) -> Iterator[bool]:
 
     One who does not get it leaves it to the next one.
     """
-    key, claimed = f"directory:1:{':'.join(directory)}", True
+    key, claimed = f"{last_good.PREFIX}asked:{':'.join(directory)}", True
     with contextlib.suppress(StoreUnavailableError):
         claimed = bool(shared_scripts().evaluate(_CLAIM, (key,), CLAIM_SECONDS))
     try:
