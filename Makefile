@@ -16,7 +16,7 @@ help:
 	@echo "make test   run every test; installs $(SERVERS) if missing"
 	@echo "make compose-test   outages in containers, in four minutes; needs Docker, or ENGINE=a script that starts it"
 	@echo "make faults kill workers, servers and beat, 20 rounds of each, and count every task"
-	@echo "make matrix every provider with every fault, in a minute: where circuit, task and reader end up"
+	@echo "make matrix every provider with every fault and refusal; then a world of odd rows: ODD_SECONDS=600 make matrix"
 	@echo "make chaos  random faults on a whole fleet under load, ten minutes on each broker, every task and call counted"
 	@echo "make fuzz   replies, files, addresses, messages, the lot, the store, the command line: ten minutes of each"
 	@echo "make mutations  10 000 mutated replies of each provider, in half an hour"
@@ -60,7 +60,8 @@ faults: .venv/.test servers
 	@$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
 matrix: .venv/.test
-	@$(BIN)/python -m pytest -q -s tests/integration/test_matrix.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -s --timeout 0 tests/integration/test_matrix.py tests/integration/test_odd_world.py $(PYTEST_ARGS)
+
 chaos: .venv/.test servers
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 

@@ -621,8 +621,9 @@ def refresh(  # click passes one argument for each option
 def simulate(service: str | None, mode: str | None, seconds: float | None, as_json: bool) -> None:  # noqa: FBT001
     """Break or mend a simulated provider; without arguments, list them.
 
-    MODE is ok; slow, down, 5xx, throttle, quota or bad_key; or a reply that is broken: garbage, half, drip,
-    hang, redirect, huge, gzip_bomb or wrong_type.
+    MODE is ok; slow, down, 5xx, throttle, quota or bad_key; a refusal that nobody documents: firewall,
+    unexplained, not_in_plan, wrong_key, error_page, rate_page or rate_abroad; or a reply that is broken:
+    garbage, half, drip, hang, redirect, huge, gzip_bomb or wrong_type.
     """
     _need_market_data()
     from workers.settings import settings  # noqa: PLC0415 - only where the simulator is

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import resilience.stores.redis
 from resilience import get_circuit_breaker
 from resilience.states import PARKED
-from tasks import latest
+from tasks import entitlement, latest
 from tasks.providers import PROVIDERS
 from tests.fleet import wait_for
 from tests.system import System
@@ -48,6 +48,9 @@ FAILED = Cell("provider_failure", "open: failures", "PARKED: failures", "stale")
 LIMITED = Cell("rate_limit", "open: rate_limited", "PARKED: rate_limited", "stale")
 USED_UP = Cell("quota", "open: quota", "PARKED: quota", "stale")
 REFUSED = Cell("auth", "open: auth", "PARKED: auth", "stale")
+TURNED_AWAY = Cell("auth", "open: turned_away", "PARKED: turned_away", "stale")
+NOT_IN_PLAN = Cell("entitlement", "closed", "FAILURE", "fresh")
+ASKED_WRONGLY = Cell("caller_error", "closed", "FAILURE", "fresh")
 NAMES = {
     FRESH: "fresh",
     SLOW: "slow",
@@ -55,7 +58,12 @@ NAMES = {
     LIMITED: "limited",
     USED_UP: "used up",
     REFUSED: "refused",
+    TURNED_AWAY: "turned away",
+    NOT_IN_PLAN: "no plan",
+    ASKED_WRONGLY: "asked wrongly",
 }
+#: Who takes no key; SEC EDGAR wants to know who asks, and says so.
+KEYLESS = [service for service, row in PROVIDERS.items() if row.auth is None]
 
 
 class Fault(NamedTuple):
@@ -112,16 +120,17 @@ TABLE = {
     "bad key": Fault(
         Mode.BAD_KEY,
         REFUSED,
-        but={
-            "world_bank": FAILED,  # no key is known there, so it is not the key
-            "us_treasury": FAILED,
-            "yahoo": FAILED,
-            "coinbase": FAILED,
-            "kraken": FAILED,
-            "binance": FAILED,
-            "ecb": FAILED,
-        },
+        but={name: FAILED for name in KEYLESS if not PROVIDERS[name].contact_required}
+        | {"openfigi": TURNED_AWAY},  # it says no more than Unauthorized
     ),
+    # What stands in between has said no, and nobody else.
+    "firewall": Fault(Mode.FIREWALL, FAILED, but={"binance": LIMITED}),  # which documents 403 as a limit
+    "unexplained": Fault(Mode.UNEXPLAINED, TURNED_AWAY, but=dict.fromkeys(KEYLESS, FAILED)),
+    "not in plan": Fault(Mode.NOT_IN_PLAN, NOT_IN_PLAN, but=dict.fromkeys(KEYLESS, FAILED)),
+    "wrong key": Fault(Mode.WRONG_KEY, REFUSED, but=dict.fromkeys(KEYLESS, ASKED_WRONGLY)),
+    "error page": Fault(Mode.ERROR_PAGE, FAILED),
+    "rate page": Fault(Mode.RATE_PAGE, LIMITED),
+    "rate abroad": Fault(Mode.RATE_ABROAD, LIMITED),
     "garbage": Fault(Mode.GARBAGE, FAILED),
     "half": Fault(Mode.HALF, FAILED),
     "drip": Fault(Mode.DRIP, FAILED, policy=SHORT),
@@ -223,7 +232,8 @@ class Round:
             if self.fault.policy:
                 breaker.end_override()
             breaker.reset()
-        left = set(PROVIDERS)
+            entitlement.forget(service)
+        left = {name for name in PROVIDERS if self.expected(name).task != "FAILURE"}  # that has ended
 
         def healed() -> bool:
             left.difference_update({name for name in left if self.cell(name) == FRESH})

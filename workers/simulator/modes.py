@@ -12,6 +12,14 @@ class Mode(StrEnum):
     THROTTLE = "throttle"
     QUOTA = "quota"
     BAD_KEY = "bad_key"
+    # Refusals that nobody documents: see replies/refusals.py.
+    FIREWALL = "firewall"
+    UNEXPLAINED = "unexplained"
+    NOT_IN_PLAN = "not_in_plan"
+    WRONG_KEY = "wrong_key"
+    ERROR_PAGE = "error_page"
+    RATE_PAGE = "rate_page"
+    RATE_ABROAD = "rate_abroad"
     DOWN = "down"  # nobody listens, live connections are reset
     GARBAGE = "garbage"  # random bytes with status 200
     HALF = "half"  # the length of the whole, half of it, then the end

@@ -31,6 +31,7 @@ from workers.simulator.modes import DEFAULT_SECONDS, Mode
 from workers.simulator.oddities import Oddities, Spoiler
 from workers.simulator.quotas import Quotas
 from workers.simulator.replies import REPLIES, Reply
+from workers.simulator.replies.refusals import Refusal, refusal_of
 
 # How a symbol starts, a CIK, or a currency, that no provider knows.
 _UNKNOWN = ("UNKNOWN", "ZZZ", "0009999", "XPF")
@@ -237,6 +238,7 @@ class Station:
             Mode.THROTTLE: replies.throttle,
             Mode.QUOTA: replies.quota,
             Mode.BAD_KEY: replies.bad_key,
+            **{Mode(kind): refusal_of(self.provider.service, kind) for kind in Refusal},
         }
         if self.mode in documented:
             return documented[self.mode]

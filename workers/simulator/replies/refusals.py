@@ -13,9 +13,9 @@ class Refusal(StrEnum):
 
     FIREWALL = "firewall"  # 403, the text of a content network
     UNEXPLAINED = "unexplained"  # 401, and not a word
-    PLAN = "plan"  # 401, and it is the plan
+    PLAN = "not_in_plan"  # 401, and it is the plan
     WRONG_KEY = "wrong_key"  # 400, and it is the kind of key
-    PAGE = "page"  # 400, a page
+    PAGE = "error_page"  # 400, a page
     RATE_PAGE = "rate_page"  # 200, a page that tells of a rate limit
     RATE_ABROAD = "rate_abroad"  # 999, the same in another language
 
