@@ -80,6 +80,7 @@ def auditor(
     children_killed: int = 0,
     reads: Iterable[Read] = (),
     apart: float = 0,
+    seen_late: Iterable[float] = (),
     **happened: Any,
 ) -> Auditor:
     """One that has been told this, of a circuit of Finnhub's that opened at OPENED."""
@@ -89,11 +90,12 @@ def auditor(
             "finnhub": [Call(at, "AAPL", 200) for at in calls],
             "eodhd": [Call(OPENED, "AAPL.US", 200), Call(OPENED + 60, "AAPL.US", 503)],
         },
-        moves=defaultdict(dict, finnhub={"1-0": (OPENED, "open")}),
+        moves=defaultdict(dict, finnhub={"1-0": (OPENED, "open"), "2-0": (OPENED + 40, "half_open")}),
         above={"finnhub": list(above)},
         last_heard={"ours": OPENED + 5, "a task": OPENED + 5},
         first_ended={"a task": OPENED + 5 - apart},
         began=OPENED - 60,
+        seen_late=set(seen_late),
     )
     stage = SimpleNamespace(
         killed=0,
@@ -173,6 +175,15 @@ def test_it_notices_what_ran_again_or_will_for_no_reason(states, parked, struck,
 )
 def test_it_notices_a_call_while_a_circuit_is_open(late, struck, broken):
     audit = auditor(calls=[OPENED + late], store_struck=struck)
+    audit.while_open()
+    assert len(audit.account.broken) == broken
+
+
+@pytest.mark.parametrize(
+    ("before", "late", "broken"), [(1, [OPENED + 40], 0), (3, [OPENED + 40], 1), (1, [], 1)]
+)
+def test_a_move_may_have_been_seen_late_where_the_clock_was_off(before, late, broken):
+    audit = auditor(calls=[OPENED + 40 - before], seen_late=late)
     audit.while_open()
     assert len(audit.account.broken) == broken
 
