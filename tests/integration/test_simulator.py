@@ -52,6 +52,8 @@ def test_calls_are_written_down_without_the_query(simulator: SimulatorClient) ->
         "symbol": "IBM",
         "mode": "ok",
         "status": 200,
+        "rows": 0,
+        "odd": 0,
     }
     assert simulator.calls("finnhub") == []
     assert simulator.providers()["alpha_vantage"]["calls_by_mode"] == {"ok": 1}

@@ -292,7 +292,8 @@ def test_a_symbol_only_some_providers_can_have_goes_to_those() -> None:
     assert "sec_edgar" in providers_of("filings", "0000320193")
     assert "finnhub" not in providers_of("filings", "0000320193")
     assert "sec_edgar" in providers_of("filings", "AAPL")
-    assert "sec_edgar" not in providers_of("filings", "BTC=F")
+    with pytest.raises(InvalidSymbolError, match="give a ticker listed in the US"):
+        providers_of("filings", "BTC=F")
     assert "fred" not in providers_of("observations", "LBMA:GOLD")
     assert "quandl" not in providers_of("observations", "UNRATE")
     assert "stooq" not in providers_of("bars", "^GSPC")

@@ -120,9 +120,9 @@ BAD = {
     ),
     "bad symbol": (changed('"brk.b"', '"../x"'), 6, ["'../x'", "AAPL"]),
     "a symbol the provider cannot have": (
-        changed('dataset = "quote"\nprovider = "finnhub"', 'dataset = "filings"\nprovider = "sec_edgar"'),
+        changed('provider = "finnhub"', 'provider = "coinbase"'),
         6,
-        ["'AAPL'", "'BRK.B'", "CIK, ten digits, as in 0000320193"],
+        ["'AAPL'", "'BRK.B'"],
     ),
     "no text symbol": (changed('"brk.b"', "7"), 6, ["7", "AAPL"]),
     "symbols in symbols": (changed('"brk.b"', '["brk.b"]'), 6, ["['brk.b']"]),
@@ -165,7 +165,7 @@ BAD = {
     "auto without a key": (
         changed('"quote"\nprovider = "finnhub"', '"filings"\nprovider = "auto"'),
         6,
-        ["no provider of 'AAPL' is set up", "set FINNHUB_API_KEY"],
+        ["no provider of 'AAPL' is set up", "set SEC_EDGAR_CONTACT"],
     ),
     "symbols and a file": (
         changed("every_seconds = 15", 'every_seconds = 15\nsymbols_file = "list.txt"'),

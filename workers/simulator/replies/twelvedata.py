@@ -57,8 +57,10 @@ def minutes(
     sample: Mapping[str, Any], symbol: str, price: Decimal, starts: list[datetime], span: str
 ) -> object:
     rows = last_close(sample, "close", f"{price:.5f}", len(starts))
+    name, _, exchange = symbol.partition(":")
+    about = {"symbol": name, **META, "mic_code": exchange or META["mic_code"]}
     return {
-        "meta": {"symbol": symbol, **META, "interval": span.replace("m", "min")},
+        "meta": {**about, "interval": span.replace("m", "min")},
         "values": [
             {"datetime": f"{start.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}", **row}
             for start, row in zip(starts, rows, strict=True)
