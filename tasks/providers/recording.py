@@ -119,7 +119,11 @@ def _reduced(value: Any, keys: Collection[str], rows: int, prose: int) -> Any:
     if isinstance(value, str):
         return _shortened(_clean(value, keys), prose)
     if isinstance(value, list):
-        return [_reduced(element, keys, rows, prose) for element in value[:rows]]
+        return [
+            # An array in an array is a row of cells, and all of them are needed.
+            _reduced(element, keys, len(element) if isinstance(element, list) else rows, prose)
+            for element in value[:rows]
+        ]
     if not isinstance(value, dict):
         return value
     members = list(value.items())

@@ -145,7 +145,8 @@ SPLITS = {
 
 
 def _about(told: dict[str, object], symbol: str) -> object:
-    return {"meta": {"symbol": symbol, **HEAD}, **told}
+    name, _, exchange = symbol.partition(":")
+    return {"meta": {"symbol": name, **HEAD, "mic_code": exchange or HEAD["mic_code"]}, **told}
 
 
 REPLIES = Replies(
