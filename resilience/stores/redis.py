@@ -81,7 +81,7 @@ GROWING = "park"
 
 
 SUFFIXES = (
-    *("probes", "transitions", "samples", "window", "reporters", "calls", "counted", "failing"),
+    *("probes", "transitions", "samples", "window", "reporters", "calls", "counted", "failing", "subjects"),
     *("lot:on_demand", "lot:scheduled", "lot:due", "lot:messages", "lot:leases", "lot:tokens"),
     *("lot:trail", "lot:returning", "lot:since", "lot:expires"),
     *("lot:grouped", "lot:leaders", "lot:followers", "lot:away", "lot:ended"),

@@ -897,6 +897,13 @@ def test_a_cluster_is_told_of_every_key_of_a_lot():
     assert len(named) >= 15
 
 
+def test_a_cluster_is_told_of_every_other_key_of_a_circuit():
+    prelude = (files("resilience") / "lua" / "prelude.lua").read_text("utf-8")
+    named = re.findall(r"CIRCUIT \.\. ':(\w+)'", prelude)
+    assert set(named) == {suffix for suffix in SUFFIXES if not suffix.startswith("lot:")}
+    assert len(named) >= 9
+
+
 class Walk:
     """Random acts on a lot where some tasks ask the same.
 
