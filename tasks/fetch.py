@@ -61,8 +61,6 @@ OUTCOMES = {
     Answer.EMPTY: Outcome(Verdict.SUCCESS),
     Answer.DELAYED: Outcome(Verdict.IGNORED, ends=True),  # where there is no message that could wait
 }
-# Of one symbol, when the provider lives on: it has answered.
-_ONE_SYMBOL_RETIRED = Outcome(Verdict.SUCCESS)
 # Of several that have no value, whose answer is the task's: the first of these classes that any has given.
 # Who failed or was asked wrongly may have one; who has nothing now knows the symbol. Without any it is not
 # found, if one has said so: a plan without it tells nothing.
@@ -337,8 +335,8 @@ class FetchTask(ResilientTask):
         if not isinstance(error, FetchError):
             return Outcome(Verdict.IGNORED, ends=True)
         outcome = OUTCOMES[Answer(error.verdict)]
-        if error.verdict == Answer.RETIRED and error.hold_seconds is None:
-            outcome = _ONE_SYMBOL_RETIRED
+        if error.unknown:  # also where one symbol is retired, and the provider lives on
+            outcome = OUTCOMES[Answer.NOT_FOUND]
         elif error.verdict == Answer.AUTH and not error.certain:
             outcome = replace(outcome, reason=Reason.TURNED_AWAY)
         elif error.drifted:

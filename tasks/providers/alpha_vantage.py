@@ -48,7 +48,7 @@ def bars(reply: Node) -> Rows:
     """`TIME_SERIES_DAILY`: an object by day."""
     symbol = _head(reply, "5. Time Zone").symbol("2. Symbol")
     days = reply.child("Time Series (Daily)").members("date")
-    return each(days, lambda row: {"symbol": symbol, "timestamp": row.session("date"), **_prices(row)})
+    return each(days, lambda row: {"timestamp": row.session("date"), **_prices(row)}, {"symbol": symbol})
 
 
 def minutes(reply: Node) -> Rows:
@@ -59,7 +59,7 @@ def minutes(reply: Node) -> Rows:
         raise SchemaDriftError(f"{head.path}['4. Interval'] is none that bars have here")
     common = {"symbol": head.symbol("2. Symbol"), "interval": interval}
     starts = reply.child_starting("Time Series (").members("start")
-    return each(starts, lambda row: {**common, "timestamp": row.instant("start", NEW_YORK), **_prices(row)})
+    return each(starts, lambda row: {"timestamp": row.instant("start", NEW_YORK), **_prices(row)}, common)
 
 
 def _head(reply: Node, zone: str) -> Node:
@@ -78,7 +78,7 @@ def dividends(reply: Node) -> Rows | None:
     if reply.value == {}:
         return None
     symbol = reply.symbol("symbol")
-    return reply.child("data").each(lambda row: {"symbol": symbol, **_dividend(row)})
+    return reply.child("data").each(_dividend, {"symbol": symbol})
 
 
 def _dividend(row: Node) -> Fields:
@@ -96,7 +96,7 @@ def splits(reply: Node) -> Rows | None:
     if reply.value == {}:
         return None
     symbol = reply.symbol("symbol")
-    return reply.child("data").each(lambda row: {"symbol": symbol, **_split(row)})
+    return reply.child("data").each(_split, {"symbol": symbol})
 
 
 def _split(row: Node) -> Fields:

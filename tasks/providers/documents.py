@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from datetime import date as Date  # noqa: N812 - `Node.date` would hide it
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
@@ -19,6 +20,8 @@ from tasks.providers.symbols import clean_symbol
 
 Fields = Mapping[str, object]
 """A record's fields by name."""
+
+NOTHING_MORE: Fields = MappingProxyType({})
 
 ABSENT = object()
 """Stands for the document of a body that is none."""
@@ -88,12 +91,15 @@ class Rows(list[Fields]):
         self.left_out = list(left_out)
 
 
-def each(nodes: Iterable["Node"], read: Callable[["Node"], Fields | None]) -> Rows:
+def each(
+    nodes: Iterable["Node"], read: Callable[["Node"], Fields | None], common: Fields = NOTHING_MORE
+) -> Rows:
     """Read every row; one that cannot be read is left out.
 
     Args:
         nodes: The rows.
         read: A row's fields; None where it is no row, but a provider's word to its caller.
+        common: Fields that all rows have, told once beside them; a row's own come before these.
     """
     rows = Rows()
     for node in nodes:
@@ -102,7 +108,7 @@ def each(nodes: Iterable["Node"], read: Callable[["Node"], Fields | None]) -> Ro
         except SchemaDriftError as error:
             rows.left_out.append(error)
         else:
-            rows += [] if fields is None else [fields]
+            rows += [] if fields is None else [{**common, **fields}]
     return rows
 
 
@@ -230,9 +236,9 @@ class Node:
             raise SchemaDriftError(f"{self.path} is {_kind(self.value)}, not an array")
         return [Node(value, f"{self.path}[{place}]") for place, value in enumerate(self.value)]
 
-    def each(self, read: Callable[["Node"], Fields | None]) -> Rows:
+    def each(self, read: Callable[["Node"], Fields | None], common: Fields = NOTHING_MORE) -> Rows:
         """Read every element of the array here; see `each`."""
-        return each(self.rows(), read)
+        return each(self.rows(), read, common)
 
     def columns(self, *names: str) -> list["Node"]:
         """Arrays of one length, side by side in the object here, as an object for each place.

@@ -6,8 +6,6 @@ currencies and coins: BRK-B.US, VOD.LSE, GSPC.INDX, EURUSD.FOREX, BTC-USD.CC.
 A free key has 20 calls a day, which starts at midnight in GMT ("API Limits" in its documentation, 2025-09).
 """
 
-from dataclasses import replace
-
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.indices import Names
 from tasks.providers.rows import YEARS, Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
@@ -145,7 +143,7 @@ _SPELL = Spelling(
     coin="{base}-{quote}.CC",
 )
 
-_SHARES = replace(_SPELL, index=None, fx="", coin="")
+_SHARES = _SPELL.of_shares()
 _SINCE = {"fmt": "json", "from": "{start}"}
 
 ROW = Provider(

@@ -115,7 +115,7 @@ _SPELL = Spelling(
     paid_in=frozenset({"USD"}),
 )
 
-_SHARES = Spelling(dash="-", exchanges=FAMILIAR)
+_SHARES = _SPELL.of_shares()
 
 ROW = Provider(
     service="fmp",

@@ -31,7 +31,7 @@ def quote(reply: Node) -> Fields:
 def bars(reply: Node) -> Rows:
     """Raw prices, the adjusted ones beside them."""
     symbol = reply.child("security").symbol("ticker")
-    return reply.child("stock_prices").each(lambda row: {"symbol": symbol, **_bar(row)})
+    return reply.child("stock_prices").each(_bar, {"symbol": symbol})
 
 
 def _bar(row: Node) -> Fields:
@@ -47,7 +47,7 @@ def _bar(row: Node) -> Fields:
 def minutes(reply: Node) -> Rows:
     """`/prices/intervals`: `time` is a bar's start (its SDK 6), in UTC; as traded."""
     symbol = reply.child("security").symbol("ticker")
-    return reply.child("intervals").each(lambda row: {"symbol": symbol, **_minute(row)})
+    return reply.child("intervals").each(_minute, {"symbol": symbol})
 
 
 def _minute(row: Node) -> Fields:
@@ -61,30 +61,25 @@ def _minute(row: Node) -> Fields:
 def dividends(reply: Node) -> Rows:
     """`/prices/adjustments`: the days on which there was one; as they were paid."""
     symbol = reply.child("security").symbol("ticker")
-    return reply.child("stock_price_adjustments").each(lambda row: _dividend(row, symbol))
+    return reply.child("stock_price_adjustments").each(_dividend, {"symbol": symbol})
 
 
-def _dividend(row: Node, symbol: str) -> Fields | None:
+def _dividend(row: Node) -> Fields | None:
     day, amount = row.date("date"), row.maybe(Node.number, "dividend")
     if not amount:
         return None
-    return {
-        "symbol": symbol,
-        "ex_date": day,
-        "amount": amount,
-        "currency": row.maybe(Node.text, "dividend_currency"),
-    }
+    return {"ex_date": day, "amount": amount, "currency": row.maybe(Node.text, "dividend_currency")}
 
 
 def splits(reply: Node) -> Rows:
     """The same of splits."""
     symbol = reply.child("security").symbol("ticker")
-    return reply.child("stock_price_adjustments").each(lambda row: _split(row, symbol))
+    return reply.child("stock_price_adjustments").each(_split, {"symbol": symbol})
 
 
-def _split(row: Node, symbol: str) -> Fields | None:
+def _split(row: Node) -> Fields | None:
     day, ratio = row.date("date"), _split_ratio(row)
-    return None if ratio in (None, 1) else {"symbol": symbol, "date": day, "ratio": ratio}
+    return None if ratio in (None, 1) else {"date": day, "ratio": ratio}
 
 
 def _split_ratio(row: Node) -> Decimal | None:
@@ -101,7 +96,7 @@ def _split_ratio(row: Node) -> Decimal | None:
 def news(reply: Node) -> Rows:
     """Of one company, which is named once."""
     company = reply.child("company").symbol("ticker")
-    return reply.child("news").each(lambda row: {"symbols": [company], **_article(row)})
+    return reply.child("news").each(_article, {"symbols": [company]})
 
 
 def _article(row: Node) -> Fields:

@@ -47,12 +47,12 @@ def bars(reply: Node) -> Rows | None:
     """Aggregates; of an unknown ticker, and of a window without a trade, `results` is not there."""
     if reply.count("resultsCount") == 0:
         return None
-    symbol, adjusted = (
-        reply.symbol("ticker"),
-        reply.maybe(Node.child, "adjusted"),
-    )  # of an index it is not told
-    common = {"symbol": symbol, "adjustment": "split" if adjusted and adjusted.value is True else "raw"}
-    return reply.child("results").each(lambda row: {**common, **_bar(row)})
+    adjusted = reply.maybe(Node.child, "adjusted")  # of an index it is not told
+    common = {
+        "symbol": reply.symbol("ticker"),
+        "adjustment": "split" if adjusted and adjusted.value is True else "raw",
+    }
+    return reply.child("results").each(_bar, common)
 
 
 def _bar(row: Node) -> Fields:

@@ -20,7 +20,7 @@ def observations(reply: Node) -> Rows:
     frequency = found.maybe(Node.text, "frequency")
     if len(names) != 2 or "Date" not in str(names[0]):  # noqa: PLR2004 - Date, or Trade Date, and the value
         raise SchemaDriftError("$.dataset_data.column_names is not Date and one more")
-    return found.child("data").each(lambda row: {"frequency": frequency, **_observation(row)})
+    return found.child("data").each(_observation, {"frequency": frequency})
 
 
 def _observation(row: Node) -> Fields:

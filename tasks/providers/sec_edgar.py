@@ -100,7 +100,6 @@ def filings(reply: Node) -> Rows:
         folder = f"{_ARCHIVES}/{int(number)}/{accession.replace('-', '')}"
         document = row.maybe(Node.text, "primaryDocument")
         return {
-            **company,
             "accession_number": accession,
             "form": row.text("form"),
             "filing_date": row.date("filingDate"),
@@ -113,7 +112,7 @@ def filings(reply: Node) -> Rows:
             "size": row.maybe(Node.count, "size"),
         }
 
-    return each(reply.child("filings").child("recent").columns(*_COLUMNS), filing)
+    return each(reply.child("filings").child("recent").columns(*_COLUMNS), filing, company)
 
 
 def facts(reply: Node) -> Rows:
@@ -128,7 +127,7 @@ def facts(reply: Node) -> Rows:
     }
     told = [(unit, row) for unit, rows in reply.child("units").items() for row in rows.rows()]
     rows = (Node({"unit": unit, "fact": row.value}, row.path) for unit, row in told)
-    return each(rows, lambda row: {**common, "unit": row.text("unit"), **_fact(row.child("fact"))})
+    return each(rows, lambda row: {"unit": row.text("unit"), **_fact(row.child("fact"))}, common)
 
 
 def _fact(row: Node) -> Fields:

@@ -13,7 +13,7 @@ Checked before it gets near a URL, so it can break out of none.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
@@ -224,6 +224,10 @@ class Spelling:
                 symbol.text, "a CIK is known to sec_edgar only; ask for a ticker, as in AAPL"
             )
         raise InvalidSymbolError(symbol.text, f"{_NONE[symbol.kind]} there: {ELSEWHERE}")
+
+    def of_shares(self) -> "Spelling":
+        """The same of shares alone."""
+        return replace(self, index=None, fx="", coin="")
 
     def _spelled(self, symbol: Symbol) -> str:
         """Empty where there is none."""

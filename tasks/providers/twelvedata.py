@@ -7,7 +7,6 @@ and /cryptocurrencies: BRK.B, VOD with mic_code=XLON, SPX, EUR/USD, BTC/USD. Of 
 asked for whose names no US share has.
 """
 
-from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from tasks.exchanges import EXCHANGES, US, exchange_of
@@ -60,9 +59,9 @@ def bars(reply: Node) -> Rows:
 
     def bar(row: Node) -> Fields:
         start = row.session("datetime") if interval in _DAYS else row.instant("datetime", zone or _UTC)
-        return {**common, "timestamp": start, **row.ohlcv(read=Node.numeral)}
+        return {"timestamp": start, **row.ohlcv(read=Node.numeral)}
 
-    return reply.child("values").each(bar)
+    return reply.child("values").each(bar, common)
 
 
 def _symbol(named: Node) -> str:
@@ -86,7 +85,7 @@ def dividends(reply: Node) -> Rows:
     """As they were paid."""
     head = reply.child("meta")
     common = {"symbol": _symbol(head), "currency": head.maybe(Node.text, "currency")}
-    return reply.child("dividends").each(lambda row: {**common, **_dividend(row)})
+    return reply.child("dividends").each(_dividend, common)
 
 
 def _dividend(row: Node) -> Fields:
@@ -96,14 +95,14 @@ def _dividend(row: Node) -> Fields:
 def splits(reply: Node) -> Rows:
     """Four new shares for an old one are told as from 4 to 1, with a ratio of 0.25."""
     symbol = _symbol(reply.child("meta"))
-    return reply.child("splits").each(lambda row: {"symbol": symbol, **_split(row)})
+    return reply.child("splits").each(_split, {"symbol": symbol})
 
 
 def _split(row: Node) -> Fields:
     return {"date": row.date("date"), **row.split_of("from_factor", "to_factor")}
 
 
-_SHARES = replace(_SPELL, index=None, fx="", coin="")
+_SHARES = _SPELL.of_shares()
 _ALL = {"symbol": "{symbol}", "mic_code": "{venue}", "range": "full"}
 
 ROW = Provider(

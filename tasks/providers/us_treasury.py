@@ -21,7 +21,7 @@ _SYMBOLS = {name: symbol for symbol, name in _NAMES.items()}
 def observations(reply: Node) -> Rows:
     """A month's rate is of its last day; the string "null" is a value that is missing."""
     units = reply.child("meta").child("dataTypes").text("avg_interest_rate_amt")
-    return reply.child("data").each(lambda row: {"units": units, **_observation(row)})
+    return reply.child("data").each(_observation, {"units": units})
 
 
 def _observation(row: Node) -> Fields:

@@ -8,7 +8,6 @@ yahoo-finance2#982): the one named here is to be kept up to date.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
@@ -59,7 +58,7 @@ def bars(reply: Node) -> Rows:
         "zone": head.zone("exchangeTimezoneName"),
         "currency": head.maybe(Node.text, "currency"),
     }
-    return each(_rows(chart), lambda row: {**common, **_bar(row)})
+    return each(_rows(chart), _bar, common)
 
 
 def _bar(row: Node) -> Fields:
@@ -86,7 +85,7 @@ def minutes(reply: Node) -> Rows:
     }
     if isinstance(chart.value, dict) and "timestamp" not in chart.value:
         return Rows()
-    rows = each(_rows(chart), lambda row: {**common, **_bar(row)})
+    rows = each(_rows(chart), _bar, common)
     return Rows(_one_after_another(rows, _LENGTHS[interval]), rows.left_out)
 
 
@@ -121,7 +120,8 @@ def _events(reply: Node, kind: str, read: Callable[[Node], Fields], day: str, *c
     listed = events.maybe(Node.child, kind) or Node({})
     return each(
         listed.members("key"),
-        lambda row: {**known, day: row.seconds("date").astimezone(zone).date(), **read(row)},
+        lambda row: {day: row.seconds("date").astimezone(zone).date(), **read(row)},
+        known,
     )
 
 
@@ -159,7 +159,7 @@ _BROWSER = (
     "Chrome/150.0.0.0 Safari/537.36"
 )
 
-_SHARES = replace(_SPELL, index=None, fx="", coin="")
+_SHARES = _SPELL.of_shares()
 
 ROW = Provider(
     service="yahoo",
