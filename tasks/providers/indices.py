@@ -7,6 +7,7 @@ Where an index has none, the provider is not asked for it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 
 
@@ -100,6 +101,7 @@ class Names:
         names = INDICES[root].names if root in INDICES else {}
         return names.get(self.service, self.template.format(root))
 
+    @cache  # noqa: B019 - a few rows have one each, for good; asked for every symbol of every message
     def all(self) -> frozenset[str]:
         """The names it has of the indices above."""
         return frozenset(filter(None, map(self.of, INDICES)))
