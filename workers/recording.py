@@ -62,11 +62,9 @@ def _questions(symbol: str, datasets: Sequence[str], services: Sequence[str]) ->
 
 def _can_have(service: str, dataset: str, symbol: str) -> bool:
     try:
-        PROVIDERS[service].endpoints[dataset].spelling(symbol)
+        return service in providers_of(dataset, symbol, PROVIDERS[service].endpoints[dataset].adjustment)
     except InputError:
         return False
-    adjustment = PROVIDERS[service].endpoints[dataset].adjustment
-    return service in providers_of(dataset, symbol, adjustment)
 
 
 def _ask(service: str, dataset: str, symbol: str, out: Path, rows: int) -> Told:

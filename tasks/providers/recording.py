@@ -84,8 +84,8 @@ def recorded(
     case["verdict"] = judged.verdict.value
     if judged.hold_seconds is not None:
         case["hold"] = round(judged.hold_seconds, 3)
-    if left_out := getattr(judged, "left_out", None):
-        case["left_out"] = dict(left_out)
+    if judged.left_out:
+        case["left_out"] = dict(judged.left_out)
     if judged.record is not None:
         case["values"] = _values(as_json(judged.record))
     lost = f"; WHOLE IT WAS {whole.verdict}: keep more rows" if whole.verdict is not judged.verdict else ""

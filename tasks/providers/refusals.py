@@ -42,10 +42,8 @@ class Reply:
     @property
     def is_html(self) -> bool:
         """Whether it is a page. XML is none, nor is a line of text that is only called one."""
-        start, kind = (
-            self.text[:300].lstrip("\ufeff \t\r\n").lower(),
-            self.headers.get("content-type", "").lower(),
-        )
+        start = self.text[:300].lstrip("\ufeff \t\r\n").lower()
+        kind = self.headers.get("content-type", "").lower()
         if not start:
             return "html" in kind
         return start.startswith("<") and (
