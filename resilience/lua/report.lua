@@ -283,7 +283,7 @@ elseif applied and answered then
   if not (failed and doublings and granted > 0 and granted <= c.pulled_back) then
     if failed then
       count_failure()
-    elseif c.failures > 0 then
+    elseif c.failures > 0 or c.subject ~= '' then -- an earlier release leaves the subject of what it sets back
       clear_failures(c)
     end
     if failed and doublings and not known then
