@@ -16,6 +16,7 @@ from resilience.parking import Lane
 from tasks.fetch import queue_of
 from tasks.providers import PROVIDERS
 from tasks.schedule import load
+from tasks.settings import provider_settings
 from tests.fleet import wait_for
 from tests.system import FINAL, QUEUES, System
 
@@ -146,7 +147,10 @@ def test_a_dealt_symbol_is_fetched_by_another_while_its_own_provider_is_shut(sys
     worker.process.wait(20)
 
 
-def test_fallbacks_with_bars_adjusted_otherwise_are_never_asked():
+def test_fallbacks_with_bars_adjusted_otherwise_are_never_asked(monkeypatch):
+    for service in ("TIINGO", "FMP"):  # who has no key is not asked anyway
+        monkeypatch.setenv(f"{service}_API_KEY", "a-key")
+    provider_settings.cache_clear()
     from tasks.fetch import FetchTask  # noqa: PLC0415 - the task alone, without a worker
 
     class Fetch(FetchTask):

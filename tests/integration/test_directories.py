@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery import Celery
 
+from resilience.parking import Lane
 from tasks import directories, fetch
-from tasks.fetch import FetchError
-from workers.celery import app
+from tasks.fetch import FetchError, FetchTask
 from workers.simulator import Mode
 
 if TYPE_CHECKING:
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from workers.simulator import SimulatorClient
 
 LIST = "/files/company_tickers.json"
+
+
+class Fetch(FetchTask):
+    """As the app's; the app itself would set up all circuits of this process."""
+
+    name = "tasks.sec_edgar.fetch"
+    service = "sec_edgar"
+    services = ("sec_edgar",)
+    lane = Lane.SCHEDULED
+
+
+TASK = Celery("directories", set_as_current=False).register_task(Fetch())
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +39,7 @@ def nothing_read(monkeypatch: pytest.MonkeyPatch, simulated_settings: ProviderSe
 
 def ask(dataset: str, symbol: str) -> list[dict[str, Any]]:
     """Called as a function: without a message that could wait, and here without a shared store."""
-    value: list[dict[str, Any]] = app.tasks["tasks.sec_edgar.fetch"](dataset, symbol)["value"]
+    value: list[dict[str, Any]] = TASK(dataset, symbol)["value"]
     return value
 
 
