@@ -2,17 +2,23 @@
 
 A lock that another thread holds just then is held for ever in the child. So a fork waits for the locks over
 what must be whole (``hold``), and what has threads or connections begins anew in the child (``begin_anew``).
+kombu's cached properties have a lock each, for all objects of a class, and take it at every look, at a result
+backend's connection too: a child gets new ones. What such a lock guards is there as a whole, or not at all.
 """
 
 from __future__ import annotations
 
 import os
-from threading import Lock
+import sys
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
+from kombu.utils.objects import cached_property
+
 if TYPE_CHECKING:
     from _thread import LockType
+    from collections.abc import Iterator
 
 # No lock here is held for long; one that is held longer is the forking thread's own, in a signal's handler.
 HOLD_SECONDS = 1.0
@@ -25,6 +31,7 @@ class Anew(Protocol):
         """Own locks, threads and connections from now on; nothing is waited for, and nothing closed."""
 
 
+_LIBRARIES = frozenset({"celery", "kombu"})
 _forking = Lock()
 _held: list[LockType] = []
 _locks: WeakSet[LockType] = WeakSet()
@@ -57,8 +64,25 @@ def _after() -> None:
 
 def _in_child() -> None:
     _after()
+    for found in _cached_properties():
+        found.lock = RLock()
     for owner in list(_anew):
         owner.begin()
+
+
+def _cached_properties() -> Iterator[cached_property]:
+    """Those of the classes in Celery's and kombu's modules.
+
+    Their types are asked for, and not the things themselves: Celery has proxies, which would make an app.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in _LIBRARIES:
+            continue
+        for thing in list(vars(module).values()):
+            if issubclass(type(thing), type):
+                yield from (
+                    found for found in vars(thing).values() if issubclass(type(found), cached_property)
+                )
 
 
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_in_child)
