@@ -33,11 +33,12 @@ def may_be_killed(broker: CeleryTestBroker) -> bool:
     """
     if not isinstance(broker, RedisTestBroker):
         return circuit()["parked"] >= BEFORE // 10
-    queues = broker.container.client
-    if circuit()["parked"] < BEFORE or queues.llen("work") or queues.hlen("unacked"):
+    queues, now = broker.container.client, circuit()
+    if now["parked"] < BEFORE or queues.llen("work") or queues.hlen("unacked"):
         return False
-    left = (datetime.fromisoformat(circuit()["retry_at"]) - datetime.now(UTC)).total_seconds()
-    return circuit()["state"] == "open" and left > 2
+    if now["state"] != "open":
+        return False
+    return (datetime.fromisoformat(now["retry_at"]) - datetime.now(UTC)).total_seconds() > 2
 
 
 def test_a_worker_killed_in_an_outage_takes_no_task_with_it(
