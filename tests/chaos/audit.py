@@ -91,7 +91,7 @@ class Recorder:
         self.seen_late: set[float] = set()
         self.above: defaultdict[str, list[float]] = defaultdict(list)
         self._over = threading.Event()
-        self._seen: Counter[str] = Counter()
+        self._above: Counter[str] = Counter()
         self._last = 0.0
         self._results = redis.Redis(port=stage.results.port)
         self._heard = self._results.pubsub()
@@ -145,9 +145,9 @@ class Recorder:
                 known = Call(call["at"], call["symbol"], call["status"])
                 self._calls[call["service"]][known.at, known.symbol] = known
             for service, state in self.stage.simulator.providers().items():
-                if state["above"] > self._seen[service]:
+                if state["above"] > self._above[service]:
                     self.above[service].append(time.time())
-                    self._seen[service] = state["above"]
+                    self._above[service] = state["above"]
         except SimulatorError:
             pass  # busy; asked again
         try:
