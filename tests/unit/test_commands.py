@@ -41,9 +41,10 @@ def nobody() -> int:
     return free_port(3)
 
 
-@pytest.fixture
-def celery(tmp_path, valkey: ValkeyServer, nobody: int) -> Command:
-    """Run one command on a store of its own; there is no simulator."""
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory, valkey: ValkeyServer, nobody: int) -> Command:
+    """Run Python on a store of its own; there is no simulator."""
+    folder = tmp_path_factory.mktemp("state")
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {
@@ -54,16 +55,28 @@ def celery(tmp_path, valkey: ValkeyServer, nobody: int) -> Command:
             "CELERY_RESULT_BACKEND": f"redis://127.0.0.1:{valkey.port}/10",
             "RESILIENCE_STORE_URL": f"redis://127.0.0.1:{valkey.port}/11",
             "SIMULATOR_URL": f"http://127.0.0.1:{nobody}",
-            "STATE_DIR": str(tmp_path),
+            "STATE_DIR": str(folder),
             "COLUMNS": "200",
         }
         return subprocess.run(
-            [sys.executable, "-m", "celery", "-A", "workers", *arguments],
+            [sys.executable, *arguments],
             env=clean | servers | environment,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def celery(python: Command, tmp_path) -> Command:
+    """Run one command, as its user does."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return python(
+            "-m", "celery", "-A", "workers", *arguments, **{"STATE_DIR": str(tmp_path)} | environment
         )
 
     return run
@@ -76,54 +89,78 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *told: str) -> No
     assert [part for part in told if part not in done.stderr + done.stdout] == [], done
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ("circuits show nope", ["'nope'", "finnhub"]),
-        ("circuits open nope", ["'nope'", "finnhub"]),
-        ("circuits open finnhub --for nan", ["'nan'", "give seconds"]),
-        ("circuits disable finnhub --for -3", ["'-3'", "give seconds"]),
-        ("circuits close finnhub --for soon", ["'soon'", "give seconds"]),
-        ("circuits open finnhub --for 1e300", ["'1e300'", "at most"]),
-        ("circuits open finnhub --for 0", ["'0'", "at least 0.001"]),
-        ("circuits close finnhub --for 0.0000001", ["'0.0000001'", "at least 0.001"]),
-        ("circuits reset finnhub --for 1h", ["reset has no time limit", "leave --for out"]),
-        ("circuits set finnhub failure_threshold=4 --for 0", ["'0'", "at least 0.001"]),
-        ("circuits unset finnhub --for 1h", ["--for"]),
-        ("circuits release finnhub --for 1h", ["--for"]),
-        ("circuits unset finnhub jitter", ["'jitter' is not changed; changed are none"]),
-        ("circuits drop finnhub one --all", ["name the tasks to drop, or --all"]),
-        ("simulate finnhub down --seconds 3", ["--seconds goes with slow or drip"]),
-        ("circuits set nope failure_threshold=2", ["'nope'", "finnhub"]),
-        ("circuits set finnhub", ["FIELD=VALUE"]),
-        ("circuits unset nope", ["'nope'", "finnhub"]),
-        ("circuits parked nope", ["'nope'", "finnhub"]),
-        ("circuits release nope", ["'nope'", "finnhub"]),
-        ("circuits drop nope --all", ["'nope'", "finnhub"]),
-        ("circuits drop finnhub", ["name the tasks to drop, or --all"]),
-        ("circuits list --watch soon", ["'soon'"]),
-        ("circuits list --watch 0", ["0"]),
-        ("circuits explain nope AAPL", ["'nope'", "known are quote"]),
-        ("circuits set finnhub failure_threshold=soon", ["failure_threshold=soon", "true, false or none"]),
-        ("circuits set finnhub failure_treshold=3", ["failure_treshold", "failure_threshold, timeout"]),
-        ("circuits set finnhub failure_threshold=0", ["failure_threshold=0", "from 1 to"]),
-        ("circuits set finnhub timeout_seconds=nan", ["timeout_seconds=nan", "give seconds"]),
-        ("circuits set finnhub failure_threshold=4 --for 2w", ["'2w'", "2h"]),
-        ("latest nope AAPL", ["'nope'", "known are quote"]),
-        ("latest quote ../etc", ["'../etc'", "AAPL"]),
-        ("refresh quote AAPL --provider nope", ["'nope'", "finnhub"]),
-        ("refresh bars AAPL --provider fred", ["'bars'", "it serves observations"]),
-        ("refresh filings ^GSPC --provider sec_edgar", ["'^GSPC'", "CIK, ten digits, as in 0000320193"]),
-        ("refresh facts AAPL --provider sec_edgar", ["'AAPL'", "a company and a concept, as in AAPL:ASSETS"]),
-        ("refresh facts AAPL:ASETS", ["'AAPL:ASETS'", "AAPL:ASSETS or "]),
-        ("refresh quote AAPL --wait nan", ["nan", "give seconds"]),
-        ("refresh quote AAPL --wait -1", ["-1", "give seconds"]),
-        ("refresh quote AAPL --wait soon", ["'soon'"]),
-        ("simulate finnhub", ["simulate finnhub down"]),
-    ],
-)
-def test_wrong_input_is_named_with_the_remedy(celery, arguments, told):
-    refused(celery(*arguments.split()), 2, *told)
+WRONG = {
+    "circuits show nope": ["'nope'", "finnhub"],
+    "circuits open nope": ["'nope'", "finnhub"],
+    "circuits open finnhub --for nan": ["'nan'", "give seconds"],
+    "circuits disable finnhub --for -3": ["'-3'", "give seconds"],
+    "circuits close finnhub --for soon": ["'soon'", "give seconds"],
+    "circuits open finnhub --for 1e300": ["'1e300'", "at most"],
+    "circuits open finnhub --for 0": ["'0'", "at least 0.001"],
+    "circuits close finnhub --for 0.0000001": ["'0.0000001'", "at least 0.001"],
+    "circuits reset finnhub --for 1h": ["reset has no time limit", "leave --for out"],
+    "circuits set finnhub failure_threshold=4 --for 0": ["'0'", "at least 0.001"],
+    "circuits unset finnhub --for 1h": ["--for"],
+    "circuits release finnhub --for 1h": ["--for"],
+    "circuits unset finnhub jitter": ["'jitter' is not changed; changed are none"],
+    "circuits drop finnhub one --all": ["name the tasks to drop, or --all"],
+    "simulate finnhub down --seconds 3": ["--seconds goes with slow or drip"],
+    "circuits set nope failure_threshold=2": ["'nope'", "finnhub"],
+    "circuits set finnhub": ["FIELD=VALUE"],
+    "circuits unset nope": ["'nope'", "finnhub"],
+    "circuits parked nope": ["'nope'", "finnhub"],
+    "circuits release nope": ["'nope'", "finnhub"],
+    "circuits drop nope --all": ["'nope'", "finnhub"],
+    "circuits drop finnhub": ["name the tasks to drop, or --all"],
+    "circuits list --watch soon": ["'soon'"],
+    "circuits list --watch 0": ["0"],
+    "circuits explain nope AAPL": ["'nope'", "known are quote"],
+    "circuits set finnhub failure_threshold=soon": ["failure_threshold=soon", "true, false or none"],
+    "circuits set finnhub failure_treshold=3": ["failure_treshold", "failure_threshold, timeout"],
+    "circuits set finnhub failure_threshold=0": ["failure_threshold=0", "from 1 to"],
+    "circuits set finnhub timeout_seconds=nan": ["timeout_seconds=nan", "give seconds"],
+    "circuits set finnhub failure_threshold=4 --for 2w": ["'2w'", "2h"],
+    "latest nope AAPL": ["'nope'", "known are quote"],
+    "latest quote ../etc": ["'../etc'", "AAPL"],
+    "refresh quote AAPL --provider nope": ["'nope'", "finnhub"],
+    "refresh bars AAPL --provider fred": ["'bars'", "it serves observations"],
+    "refresh filings ^GSPC --provider sec_edgar": ["'^GSPC'", "CIK, ten digits, as in 0000320193"],
+    "refresh facts AAPL --provider sec_edgar": ["'AAPL'", "a company and a concept, as in AAPL:ASSETS"],
+    "refresh facts AAPL:ASETS": ["'AAPL:ASETS'", "AAPL:ASSETS or "],
+    "refresh quote AAPL --wait nan": ["nan", "give seconds"],
+    "refresh quote AAPL --wait -1": ["-1", "give seconds"],
+    "refresh quote AAPL --wait soon": ["'soon'"],
+    "simulate finnhub": ["simulate finnhub down"],
+}
+
+# One process for all of them: most of a command's time is its start.
+ALL_WRONG = """
+import json, sys
+from celery.bin.celery import celery
+from click.testing import CliRunner
+
+def told(arguments):
+    done = CliRunner().invoke(celery, ["-A", "workers", *arguments.split()])
+    crashed = done.exception and not isinstance(done.exception, SystemExit)
+    return [done.exit_code, done.output + (f"Traceback: {done.exception!r}" if crashed else "")]
+
+print(json.dumps({arguments: told(arguments) for arguments in json.loads(sys.argv[1])}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wrong(python: Command) -> dict[str, tuple[int, str]]:
+    """What each wrong command ends with and prints."""
+    done = python("-c", ALL_WRONG, json.dumps(list(WRONG)))
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_wrong_input_is_named_with_the_remedy(wrong, arguments):
+    code, printed = wrong[arguments]
+    assert "Traceback" not in printed
+    assert code == 2, printed
+    assert [part for part in WRONG[arguments] if part not in printed] == [], printed
 
 
 def test_the_datasets_are_listed_with_their_ages_and_who_has_them(celery):
