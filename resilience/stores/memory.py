@@ -106,6 +106,7 @@ class _Machine:
     probes: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     counted: dict[str, int] = field(default_factory=dict)
+    looked_through: int = 0
     window: dict[int, list[int]] = field(default_factory=dict)
     whose: dict[int, str] = field(default_factory=dict)
     subject: str = ""
@@ -280,7 +281,8 @@ class _Machine:
             return self.pulled_back + MICROSECONDS, "recovering"
         if policy.quota_strict and policy.quota_seconds:
             latest = now + _AHEAD + policy.lease_micros(probe=False) + micros_in(policy.quota_seconds)
-            self.counted = {token: min(ends, latest) for token, ends in self.counted.items()}
+            if max(self.counted.values(), default=0) > latest:
+                self.counted = {token: min(ends, latest) for token, ends in self.counted.items()}
         if interval:
             self.tat = min(self.tat, now + _AHEAD + burst * interval)
             free_at = self.tat - (burst - 1) * interval
@@ -293,8 +295,9 @@ class _Machine:
         return None
 
     def countable_at(self, most: int) -> int:
-        ends = sorted(self.counted.values(), reverse=True)
-        return ends[most - 1] if len(ends) >= most else 0
+        if len(self.counted) < most:
+            return 0
+        return sorted(self.counted.values(), reverse=True)[most - 1]
 
     def end_ramp(self) -> None:
         self.ramp, self.ramp_doubles, self.pulled_back = 0, MICROSECONDS, 0
@@ -336,7 +339,9 @@ class _Machine:
         if interval:
             self.tat = max(self.tat, now) + interval
         if policy.quota_strict and policy.quota_seconds:
-            self.counted = {kept: ends for kept, ends in self.counted.items() if ends > now}
+            if len(self.counted) >= self.looked_through:  # not at each call: a quota may be of thousands
+                self.counted = {kept: ends for kept, ends in self.counted.items() if ends > now}
+                self.looked_through = 2 * len(self.counted)
             lease = policy.lease_micros(probe=False)
             self.counted[token] = now + lease + micros_in(policy.quota_seconds)
 

@@ -73,7 +73,7 @@ def test_a_provider_that_documents_no_quota_refuses_nobody() -> None:
 
 
 def arrivals(fields: Mapping[str, Any], takes: float) -> list[float]:
-    """When calls reach a provider whose circuit is asked all the time: three windows of them, or 20 000.
+    """When calls reach a provider whose circuit is asked all the time: of three windows, or one and 500 more.
 
     Each is reported when it has taken so long. Every other one arrives at the last moment before that, the
     others at once.
@@ -84,7 +84,8 @@ def arrivals(fields: Mapping[str, Any], takes: float) -> list[float]:
         return round((FULL_MINUTE + now) * 1_000_000)
 
     breaker = CircuitBreaker("asked", store=MemoryStore(clock), policy=Policy(**fields))
-    several = min(3 * fields["quota_calls"] + fields.get("quota_burst", 1), 20_000)
+    calls = fields["quota_calls"]
+    several = min(3 * calls, calls + 500, 20_000) + fields.get("quota_burst", 1)
     out: deque[tuple[float, Permit]] = deque()
     found: list[float] = []
     while len(found) < several:
