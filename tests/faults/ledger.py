@@ -64,6 +64,8 @@ class Ledger:
         self._read += done if data else 0
 
     def _enter(self, transaction: list[list[bytes]]) -> None:
+        if any(command[0].upper() == b"FLUSHALL" for command in transaction):
+            self._unnoted.clear()  # what was in a queue went with the broker, by no fault of the transport
         restored = any(command[:2] == [b"HDEL", UNACKED] for command in transaction)
         for name, key, *values in (command for command in transaction if len(command) > 2):
             if name.upper() in PUSHES and key in self._queues:
