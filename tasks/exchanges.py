@@ -34,13 +34,15 @@ class Exchange:
 
 MINOR_UNITS: Mapping[str, tuple[str, int]] = MappingProxyType(
     {
-        **dict.fromkeys(("GBX", "GBp", "GBx"), ("GBP", 100)),
-        **dict.fromkeys(("ILA", "ILa"), ("ILS", 100)),
-        **dict.fromkeys(("ZAC", "ZAc"), ("ZAR", 100)),
+        **dict.fromkeys(("GBX", "GBp", "GBP0.01"), ("GBP", 100)),
+        "ILA": ("ILS", 100),
+        **dict.fromkeys(("ZAC", "ZAX"), ("ZAR", 100)),
         "KWF": ("KWD", 1_000),
+        "USX": ("USD", 100),  # of grain, sugar, coffee and cattle
     }
 )
-"""As providers write it, case included (GBp is pence, GBP pounds) → the currency, and how many make one."""
+"""As providers write it → the currency, and how many make one. What is in capitals here is read in any case,
+what is not as it stands: GBp is pence, GBP and gbp are pounds."""
 
 _BERLIN, _NEW_YORK, _TORONTO = "Europe/Berlin", "America/New_York", "America/Toronto"
 

@@ -64,8 +64,8 @@ def _prices(fields: Fields, names: tuple[str, ...], parts: int) -> Mapping[str, 
 def _unit(fields: Fields) -> tuple[str | None, int]:
     """The currency (ISO 4217) and how many of the told unit make one of it; None where it is not told."""
     told = str(fields.get("currency") or "").strip()
-    if told in MINOR_UNITS:
-        return MINOR_UNITS[told]
+    if part := MINOR_UNITS.get(told) or MINOR_UNITS.get(told.upper()):
+        return part
     return (told.upper() if _CODE.fullmatch(told) else None), 1
 
 

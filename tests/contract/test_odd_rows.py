@@ -359,7 +359,12 @@ def test_two_rows_of_one_session_are_one_bar_the_last() -> None:
 
 @pytest.mark.parametrize(
     ("told", "currency", "parts"),
-    [("GBp", "GBP", 100), ("GBX", "GBP", 100), ("ILA", "ILS", 100), ("ZAc", "ZAR", 100), ("ZAC", "ZAR", 100)],
+    [
+        *((told, "GBP", 100) for told in ("GBp", "GBX", "gbx", "GBP0.01")),
+        *((told, "ILS", 100) for told in ("ILA", "ILa")),
+        *((told, "ZAR", 100) for told in ("ZAc", "ZAC", "ZAX")),
+        ("USX", "USD", 100),
+    ],
 )
 def test_a_part_of_a_currency_becomes_the_currency_of_quotes_and_bars(
     told: str, currency: str, parts: int
