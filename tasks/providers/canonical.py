@@ -10,7 +10,7 @@ whose clock that day begins and in what its prices are:
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -28,6 +28,7 @@ _PRICES = {
     Bar: ("open", "high", "low", "close", "vwap", "adj_close", "dividend"),
 }
 _CODE = re.compile(r"[A-Za-z]{3,5}")  # USDT is a coin, and others are paid in it
+_HOURS_BEFORE = (time(22), time(23))  # midnight; Yahoo's are off around a change of daylight saving
 _MAY_BE_ZERO = frozenset(("change", "dividend"))
 
 
@@ -76,6 +77,8 @@ def _session(fields: Mapping[str, object], about: Symbol) -> datetime:
         # Providers that tell only days write them as midnights in UTC.
         instant, zone = told.astimezone(UTC), fields.get("zone")
         there = instant.astimezone(zone if isinstance(zone, ZoneInfo) else clock)
+        if there.time() in _HOURS_BEFORE and there.tzinfo is not _UTC:
+            there += timedelta(hours=2)  # its midnight, by a clock that is an hour or two off
         told = instant.date() if instant.time() == time() else there.date()
     if not isinstance(told, date):
         raise TypeError(f"a bar's timestamp is a date or a datetime, not {told!r}")
