@@ -100,8 +100,16 @@ def _one_after_another(rows: Rows, length: timedelta) -> Iterator[Fields]:
 
 
 def dividends(reply: Node) -> Rows:
-    """The chart's events: as of today's shares; a day is told by when trade begins on it."""
-    return _events(reply, "dividends", lambda row: {"amount": row.price("amount")}, "ex_date", "currency")
+    """The chart's events: as of today's shares; a day is told by when trade begins on it.
+
+    Some are in another currency than the share, and say so.
+    """
+    return _events(reply, "dividends", _dividend, "ex_date", "currency")
+
+
+def _dividend(row: Node) -> Fields:
+    told = row.maybe(Node.text, "currency")
+    return {"amount": row.price("amount"), **({"currency": told} if told else {})}
 
 
 def splits(reply: Node) -> Rows:
