@@ -90,11 +90,11 @@ def minutes(reply: Node) -> Rows:
 
 
 def _one_after_another(rows: Rows, length: timedelta) -> Iterator[Fields]:
-    """Those that do not begin within the one before them."""
+    """Those that do not begin within the one before them, nor within a minute, as the live price does."""
     ends = datetime.min.replace(tzinfo=UTC)
     for row in rows:
         start = row["timestamp"]
-        if isinstance(start, datetime) and start >= ends:
+        if isinstance(start, datetime) and start >= ends and not start.second:
             ends = start + length
             yield row
 
