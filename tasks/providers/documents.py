@@ -37,6 +37,7 @@ _ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NO_TEXT = frozenset(("", "none", "null"))
 _NO_NUMBER = _NO_TEXT | {"na", "n/a", "n/d", "nan", "-", "--"}  # of a text these may be all there is to say
 _MAX_DIGITS = 28  # decimal's default precision: what fits is exact under every operation used here
+_MAX_PLACES = 64  # of 17 digits behind zeros: what is left where a program took a price from its like
 _MAX_MAGNITUDE = Decimal(10) ** 15  # above any price, and above any day's volume
 _MAX_AMOUNT = Decimal(10) ** 21  # above any economy, in any currency
 _MAX_TEXT = 200
@@ -538,7 +539,7 @@ def _uri(text: str) -> str | None:
 
 def _bounded(value: Decimal, path: str, magnitude: Decimal = _MAX_MAGNITUDE) -> Decimal:
     exponent = value.as_tuple().exponent
-    fits = isinstance(exponent, int) and exponent >= -_MAX_DIGITS and value.copy_abs() < magnitude
+    fits = isinstance(exponent, int) and exponent >= -_MAX_PLACES and value.copy_abs() < magnitude
     if not fits or len(value.as_tuple().digits) > _MAX_DIGITS:
         raise SchemaDriftError(f"{path} is an absurd number")
     return value
