@@ -98,7 +98,7 @@ class Quote(Record):
     Attributes:
         symbol: Upper case.
         last_price: In `currency`, above zero.
-        last_size: Shares of the last trade.
+        last_size: Shares of the last trade; None where it was of a part of one.
         last_timestamp: The provider's time of that price, in UTC; midnight where it tells only the day.
         bid: Best bid.
         bid_size: Its size: round lots on SIP feeds, shares elsewhere.

@@ -45,7 +45,7 @@ def quote(reply: Node) -> Fields | None:
         return {
             "symbol": found.symbol("symbol"),
             "last_price": trade.price("p"),
-            "last_size": trade.maybe(Node.count, "s"),
+            "last_size": trade.maybe(Node.size, "s"),
             "last_timestamp": trade.instant("t"),
             "bid": book.maybe(Node.number, "bp"),
             "bid_size": book.maybe(Node.count, "bs"),

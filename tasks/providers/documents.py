@@ -410,6 +410,13 @@ class Node:
             raise SchemaDriftError(f"{self.child(key).path} is no count")
         return int(value)
 
+    def size(self, key: str) -> int:
+        """The shares of a trade; where they are none but parts of one, too, there is no count of them."""
+        value = self.number(key)
+        if value > 0 and value != value.to_integral_value():
+            raise NothingError(f"{self.child(key).path} is no whole number")
+        return self.count(key)
+
     def ohlcv(
         self,
         keys: Iterable[str] = ("open", "high", "low", "close", "volume"),

@@ -15,7 +15,7 @@ def quote(reply: Node) -> Fields:
     return {
         "symbol": reply.child("security").symbol("ticker"),
         "last_price": reply.price("last_price"),
-        "last_size": reply.maybe(Node.count, "last_size"),
+        "last_size": reply.maybe(Node.size, "last_size"),
         "last_timestamp": reply.instant("last_time"),
         "bid": reply.maybe(Node.number, "bid_price"),
         "bid_size": reply.maybe(Node.count, "bid_size"),

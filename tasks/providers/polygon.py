@@ -26,7 +26,7 @@ def quote(reply: Node) -> Fields:
     return {
         "symbol": found.symbol("ticker"),
         "last_price": trade.price("p") if traded else minute.price("c"),
-        "last_size": trade.maybe(Node.count, "s") if traded else None,
+        "last_size": trade.maybe(Node.size, "s") if traded else None,
         "last_timestamp": trade.nanoseconds("t") if traded else minute.milliseconds("t"),
         "bid": book.maybe(Node.number, "p"),
         "bid_size": book.maybe(Node.count, "s"),

@@ -32,7 +32,7 @@ def quote(reply: Node) -> Fields | None:
     return {
         "symbol": found.symbol("ticker"),
         "last_price": found.price("tngoLast"),
-        "last_size": found.maybe(Node.count, "lastSize"),
+        "last_size": found.maybe(Node.size, "lastSize"),
         "last_timestamp": found.instant("timestamp"),
         "bid": found.maybe(Node.number, "bidPrice"),
         "bid_size": found.maybe(Node.count, "bidSize"),

@@ -17,7 +17,7 @@ def quote(reply: Node) -> Fields | None:
         return {
             "symbol": found.text("symbol"),
             "last_price": found.price("last"),
-            "last_size": found.maybe(Node.count, "last_volume"),
+            "last_size": found.maybe(Node.size, "last_volume"),
             "last_timestamp": found.milliseconds("trade_date"),
             "bid": found.maybe(Node.number, "bid"),
             "bid_size": found.maybe(Node.count, "bidsize"),
