@@ -90,7 +90,7 @@ ROW = Provider(
         Matcher(Verdict.ENTITLEMENT, "it serves nobody in this country", statuses=frozenset({451})),
         *(
             Matcher(Verdict.PROVIDER_FAILURE, "an error of its own", _CODE, equals=code)
-            for code in ("-1000", "-1001", "-1007", "-1008")
+            for code in ("-1000", "-1001", "-1006", "-1007", "-1008", "-1016")
         ),
     ),
     statuses=frozenset({400, 429}),

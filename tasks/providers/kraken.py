@@ -84,9 +84,11 @@ ROW = Provider(
         ),
     },
     matchers=(
-        Matcher(Verdict.NOT_FOUND, "no such pair", _ERROR, "Unknown asset pair"),
+        Matcher(Verdict.NOT_FOUND, "no such pair", _ERROR, "Unknown asset"),
+        Matcher(Verdict.NOT_FOUND, "no such pair, or not any more", _ERROR, "Invalid asset pair"),
         Matcher(Verdict.RATE_LIMIT, "more than one call a second", _ERROR, "Too many requests"),
         Matcher(Verdict.RATE_LIMIT, "more than one call a second", _ERROR, "Rate limit exceeded"),
+        Matcher(Verdict.RATE_LIMIT, "more calls than it takes", _ERROR, "EService:Throttled"),
         Matcher(Verdict.RATE_LIMIT, "locked out for asking on", _ERROR, "Temporary lockout", hold=900.0),
         Matcher(Verdict.CALLER_ERROR, "a parameter is wrong", _ERROR, "Invalid arguments"),
         Matcher(Verdict.PROVIDER_FAILURE, "an error of its own", _ERROR),
