@@ -10,7 +10,7 @@ others are asked for by their id, as in COINGECKO:BITCOIN.
 
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, NothingError
-from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict
+from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window
 from tasks.providers.symbols import Kind, Symbol
 
 _PREFIX = "COINGECKO:"
@@ -18,6 +18,7 @@ _STATUSES = (("status",), ("error", "status"), ())  # an error stands in any of 
 _CODES = {  # whatever the status: 429 is reported with 200, too, and 10010 comes with 400
     "429": (Verdict.RATE_LIMIT, "too many calls a minute"),
     "10002": (Verdict.AUTH, "it wants a key, of the demo plan or a paid one"),
+    "10006": (Verdict.QUOTA, "the month's calls are used up"),
     "10005": (Verdict.ENTITLEMENT, "the data is not in this plan"),
     "10010": (Verdict.AUTH, "the key is a paid plan's: set COINGECKO_PLAN=pro"),
     "10011": (Verdict.AUTH, "the key is the demo plan's: set COINGECKO_PLAN=demo"),
@@ -135,8 +136,9 @@ ROW = Provider(
         for path in _STATUSES
     ),
     statuses=frozenset({401, 408}),
-    # With a demo key. What a used-up month of 10 000 calls is answered with is undocumented.
+    # With a demo key; beside it, 10 000 a month.
     quota=Quota(100, 60),
     rate_hold=60.0,  # where Retry-After is missing
+    quota_hold=Window.MONTH,
     key_required=False,
 )
