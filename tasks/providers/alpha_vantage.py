@@ -197,6 +197,12 @@ ROW = Provider(
         Matcher(
             Verdict.RATE_LIMIT, "too many requests a second", ("Information",), "spreading out your", hold=2.0
         ),
+        # Of older years: of the minute and the day in one text, or without a number.
+        *(
+            Matcher(Verdict.RATE_LIMIT, "too many requests a minute", (member,), words)
+            for member in ("Information", "Note")
+            for words in ("per minute and", "optimizing your API call frequency", "higher API call volume")
+        ),
         Matcher(Verdict.QUOTA, "the day's requests are used up", ("Information",), "requests per day"),
         Matcher(Verdict.QUOTA, "the day's requests are used up", ("Note",), "requests per day"),
         Matcher(Verdict.RATE_LIMIT, "too many requests a minute", ("Note",)),
@@ -211,6 +217,7 @@ ROW = Provider(
             Verdict.AUTH, "the demo key gets no more than the examples", ("Information",), "demo purposes"
         ),
         Matcher(Verdict.NOT_FOUND, "no such ticker", ("Information",), "Invalid inputs"),
+        Matcher(Verdict.EMPTY, "no articles", ("Information",), "No articles found"),
         Matcher(Verdict.NOT_FOUND, "no such symbol or function", ("Error Message",), "Invalid API call"),
         Matcher(Verdict.NOT_FOUND, "no such symbol or function", ("Information",), "Invalid API call"),
         # An endpoint, or a parameter's value.
