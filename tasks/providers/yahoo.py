@@ -208,7 +208,19 @@ ROW = Provider(
             contains="Too Many Requests",
             statuses=frozenset({200, 403}),  # reported without the status 429, too
         ),
+        Matcher(
+            Verdict.EMPTY,
+            "no bars on these days",
+            ("chart", "error", "description"),
+            "Data doesn't exist for",
+        ),
         Matcher(Verdict.NOT_FOUND, "no such symbol", ("chart", "error", "code"), equals="Not Found"),
+        Matcher(
+            Verdict.PROVIDER_FAILURE,
+            "an error of its own",
+            ("chart", "error", "code"),
+            statuses=frozenset({200}),
+        ),
         Matcher(
             Verdict.RATE_LIMIT, "too many requests", statuses=frozenset({999})
         ),  # an old status of its own
