@@ -56,17 +56,18 @@ ROW = Provider(
     matchers=(
         # By code, whatever the status: some clients have seen an error come as 200.
         Matcher(
+            Verdict.ENTITLEMENT, "so many results are not in this plan", ("code",), "maximumResultsReached"
+        ),
+        # 100 requests; older texts have other numbers.
+        Matcher(
             Verdict.QUOTA,
             "the free plan's requests of twelve hours are used up",
             ("message",),
-            "Developer accounts are limited to 100 requests",
+            "Developer accounts are limited to",
         ),
         Matcher(Verdict.QUOTA, "the key has no requests left", ("code",), equals="apiKeyExhausted"),
         Matcher(Verdict.RATE_LIMIT, "too many requests", ("code",), equals="rateLimited"),
         Matcher(Verdict.AUTH, "the API key is missing, disabled or not valid", ("code",), "apiKey"),
-        Matcher(
-            Verdict.ENTITLEMENT, "so many results are not in this plan", ("code",), "maximumResultsReached"
-        ),
         # With code parameterInvalid.
         Matcher(Verdict.ENTITLEMENT, "days so long ago are not in this plan", ("message",), "plan permits"),
         Matcher(Verdict.CALLER_ERROR, "the parameters are wrong", ("code",), "parameter"),

@@ -111,6 +111,8 @@ ROW = Provider(
     },
     matchers=(
         Matcher(Verdict.NOT_FOUND, "no such instrument", (0, "warning"), "No identifier found"),
+        # As its second version says it.
+        Matcher(Verdict.NOT_FOUND, "no such instrument", (0, "error"), "No identifier found"),
         # Undocumented, as its clients report it: what is wrong with one job.
         Matcher(Verdict.CALLER_ERROR, "it cannot make out the job", (0, "error")),
     ),

@@ -162,9 +162,8 @@ ROW = Provider(
         Matcher(Verdict.ENTITLEMENT, "not in this plan", ("message",), "available starting with"),
         Matcher(Verdict.ENTITLEMENT, "not in this plan", ("message",), "not available with your plan"),
         Matcher(Verdict.ENTITLEMENT, "not in this plan", ("code",), equals="403"),
-        # An unknown symbol comes as 404, or as 400.
-        Matcher(Verdict.NOT_FOUND, "no such symbol", ("message",), "**symbol** not found"),
-        Matcher(Verdict.NOT_FOUND, "no such symbol", ("message",), "**symbol** or **figi** parameter is"),
+        # An unknown symbol comes as 404, or as 400, in many words.
+        Matcher(Verdict.NOT_FOUND, "no such symbol", ("message",), "**symbol**"),
         Matcher(Verdict.NOT_FOUND, "no such symbol", ("code",), equals="404"),
         Matcher(Verdict.EMPTY, "no data on these days", ("message",), "No data is available"),
         Matcher(Verdict.CALLER_ERROR, "a parameter is wrong", ("code",), equals="400", statuses=_PLAIN),
