@@ -100,19 +100,31 @@ def _any(*patterns: str) -> re.Pattern[str]:
 
 
 # Patterns are of text in lower case, without quotation marks, with blanks for underscores and hyphens.
-_LIMIT = r"\b(limits?|quotas?|thresholds?|allowance|allocation|credits?)\b"
+_LIMIT = r"\b(limits?|quotas?|thresholds?|allowance|allocation|credits?|(request|call) volume)\b"
 _OVER = r"\b(exceed|reached|hit\b|over\b|surpass|r[ua]n out|out of|used (up|all)|exhaust|violat)"
 _LIMITED = _any(
-    r"too many (\w+ ){0,2}(requests?|calls|connections|queries|hits)",
+    r"too many (\w+ ){0,2}(requests?|calls|connections|queries|hits|attempts)",
     rf"{_LIMIT}.{{0,40}}{_OVER}|{_OVER}.{{0,60}}{_LIMIT}|limit ?reach|quota ?violation|limit is \d",
     r"\bexceed\w* .{0,40}\b(requests|calls|usage|rate)\b|rate ?limited|throttl|\bslow down\b",
+    r"\b(requests|calls|rate) (\w+ ){0,3}(exceed|exhaust|reached)",
+    r"\b(exhausted|reached) (\w+ ){0,4}(requests|calls)\b",
+    r"\b(requests|calls) (\w+ )?too (quickly|fast|frequent)|too frequent|excessive requests",
     r"\bno (more )?(credits|requests|calls|quota)\b|insufficient (\w+ )?(credits?|quota|balance|funds)",
     r"\berror (code:? ?)?(999|1015)\b",
-    r"przekrocz\w+ .{0,30}limit|zu viele (anfragen|zugriffe)|trop de (requêtes|demandes)",
-    r"demasiad[ao]s (solicitudes|peticiones|consultas)|muitas (solicitações|requisições)",
-    r"troppe richieste|te veel (verzoeken|aanvragen)|för många (förfrågningar|begäranden)",
-    r"çok fazla istek|слишком много запросов|过于频繁|太频繁|过多|過於頻繁|請求過多",
-    r"超出.{0,10}(限制|频率)|リクエスト.{0,6}(多すぎ|過多|上限)|アクセス.{0,4}集中|너무 많",
+    r"przekrocz\w+ .{0,30}limit|zbyt (wiele|dużo|częste) (żądań|żądania|zapytań|zapytania)",
+    r"zu viele (\w+ )?(anfragen|zugriffe|abfragen)|limit überschritten",
+    r"trop (de |d')(requêtes|demandes|appels|connexions)|limite .{0,30}(dépass|atteint)",
+    r"(demasiad[ao]s|muit[ao]s) (solicitudes|peticiones|consultas|pedidos|solicitações|requisições|acessos)",
+    r"l[ií]mite .{0,30}(excedid|superad|superat|atingid|alcanzad)|troppe richieste",
+    r"te veel (verzoeken|aanvragen)|limiet .{0,30}(overschreden|bereikt)",
+    r"för många (förfrågningar|begäranden)|for mange (forespørsler|anmodninger|forespørgsler)",
+    r"liian monta pyyntöä|liikaa pyyntöjä",
+    r"příliš mnoho (požadavků|dotazů)|príliš veľa požiadaviek|túl sok kérés|prea multe (cereri|solicitări)",
+    r"çok fazla istek|πάρα πολλά αιτήματα|previše zahtjeva|твърде много заявки",
+    r"слишком много запросов|превышен .{0,30}лимит|(забагато|занадто багато) запитів",
+    r"过于频繁|太频繁|过多|過於頻繁|請求過多|超出.{0,10}(限制|频率)|超過.{0,10}限制",
+    r"リクエスト.{0,6}(多すぎ|過多|上限)|アクセス.{0,4}集中|制限を超え|너무 많|한도.{0,6}초과",
+    r"quá nhiều yêu cầu|terlalu banyak permintaan|คำขอมากเกินไป|طلبات كثيرة|יותר מדי בקשות|बहुत अधिक अनुरोध",
 )
 _WINDOWS = (
     (Window.MINUTE, _any(r"\b(second|minute)s?\b")),
@@ -152,6 +164,7 @@ _PLAN = _any(
 _NO_ACCESS = _any(
     r"\b(have|granted?|without|requires?|no) (\w+ )?(access|permission)|\bpermi(t|ss)",
     r"\bplans?\b|not authorized (to|by|for)\b|not (included|enabled|licensed)",
+    r"insufficient scope|cannot consume this service",
     r"(access|data|endpoint|is) (\w+ )?restricted",
 )
 _IN_BETWEEN = _any(
@@ -165,13 +178,20 @@ _BLOCKED = _any(
     r"\bbots?\b|\bproxy\b",
     r"\b(request|you|ip|address|client|traffic)( \S+)? ((has|have) been |was |were |is |are )?(\w+ )?"
     r"(blocked|rejected|banned|blacklisted|denied)|security (policy|rule)",
+    r"\bip( address)?\b.{0,20}\bnot (allowed|whitelisted|in (the|your) allow)",
     r"\b(country|region|location)\b.{0,40}(not (allowed|supported|available)|blocked|restricted)",
 )
 _MARKED = ("cf-mitigated", "x-amzn-waf-action", "x-squid-error", "x-sucuri-block", "x-datadome")
-_THING = r"\b(symbols?|tickers?|series|instrument|security|coin|identifier|dataset|company|stock|asset)\b"
+_THING = (
+    r"\b(symbols?|tickers?|series|instrument|product|security|coin|identifier|dataset|company|stock|asset)\b"
+)
 _NO_SUCH = _any(
-    rf"{_THING}.{{0,40}}\b(not found|unknown|does not exist|doesn't exist|not recogni[sz]ed)",
-    rf"\b(unknown|no such|could not find|cannot find|not find) (\w+ ){{0,2}}{_THING}",
+    rf"{_THING}.{{0,40}}\b(not found|unknown|does not exist|doesn't exist|not recogni[sz]ed|not supported)",
+    rf"\b(unknown|invalid|no such|could not find|cannot find|not find) (\w+ ){{0,2}}{_THING}",
+)
+_NO_SUCH_PATH = _any(
+    r"\bno route\b|\b(route|endpoint|page|path|url)\b.{0,20}\b(not found|not exist)",
+    r"\bcannot (get|post) /|default backend",
 )
 
 
@@ -187,7 +207,7 @@ def refusal(provider: Provider, reply: Reply) -> Refusal | None:
             return limited or Refusal(Verdict.RATE_LIMIT)
         if reply.is_html and not (status in _MISSING and status in provider.statuses):
             return Refusal(Verdict.PROVIDER_FAILURE)
-        return _who(provider, reply, text) if status in _WHO else _other(provider, status, text)
+        return _who(provider, reply, text) if status in _WHO else _other(provider, reply, text)
     if status not in range(100, 600) and (limited := _limited(provider, text)):
         return limited  # no status at all, as Yahoo's 999
     # 5xx, or a redirect, which is never followed.
@@ -202,7 +222,7 @@ def refusal_as_success(provider: Provider, reply: Reply) -> Refusal | None:
     limited = _limited(provider, text)
     if limited or reply.is_html or (no_document and len(reply.text) > _MOST):
         return limited
-    return _key_or_plan(provider, text)
+    return _key_or_plan(provider, text) or (Refusal(Verdict.NOT_FOUND) if _NO_SUCH.search(text) else None)
 
 
 def _who(provider: Provider, reply: Reply, text: str) -> Refusal:
@@ -213,6 +233,8 @@ def _who(provider: Provider, reply: Reply, text: str) -> Refusal:
     foreign = reply.status == HTTPStatus.FORBIDDEN and text and reply.document is ABSENT
     rules = (
         (provider.auth is None or marked, Refusal(Verdict.PROVIDER_FAILURE)),
+        # Amazon's gateway says so of any path that it does not know.
+        ("missing authentication token" in text, Refusal(Verdict.AUTH, certain=False)),
         (_KEY_IS_BAD.search(text) or _CALLER_IS_BAD.search(text), Refusal(Verdict.AUTH)),
         (_PLAN.search(text), Refusal(Verdict.ENTITLEMENT)),
         (_BLOCKED.search(text), Refusal(Verdict.PROVIDER_FAILURE)),
@@ -223,8 +245,11 @@ def _who(provider: Provider, reply: Reply, text: str) -> Refusal:
     return next((found for holds, found in rules if holds), Refusal(Verdict.AUTH, certain=False))
 
 
-def _other(provider: Provider, status: int, text: str) -> Refusal:
-    """Any other 4xx. Of a path that is not there, no word of a key is to be expected."""
+def _other(provider: Provider, reply: Reply, text: str) -> Refusal:
+    """Any other 4xx. Of a path that is not there, no word of a key is to be expected, nor one of a symbol."""
+    status = reply.status
+    if status in _MISSING and not reply.is_html and _NO_SUCH_PATH.search(text):
+        return Refusal(Verdict.PROVIDER_FAILURE)
     found = _key_or_plan(provider, text)
     if found and not (status in _MISSING and found.verdict is Verdict.AUTH):
         return found
