@@ -101,7 +101,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
 
 # Patterns are of text in lower case, without quotation marks, with blanks for underscores and hyphens.
 _LIMIT = r"\b(limits?|quotas?|thresholds?|allowance|allocation|credits?|(request|call) volume)\b"
-_OVER = r"\b(exceed|reached|hit\b|over\b|surpass|r[ua]n out|out of|used (up|all)|exhaust|violat)"
+_OVER = r"\b(exceed|reached|hit\b|over\b|surpass|r[ua]n out|out of|used (up|all)|exhaust|deplet|violat)"
 _LIMITED = _any(
     r"too many (\w+ ){0,2}(requests?|calls|connections|queries|hits|attempts)",
     rf"{_LIMIT}.{{0,40}}{_OVER}|{_OVER}.{{0,60}}{_LIMIT}|limit ?reach|quota ?violation|limit is \d",
@@ -132,7 +132,7 @@ _WINDOWS = (
     (Window.DAY, _any(r"\b(daily|day|today|24 hours)\b", "dzienn|täglich|quotidien|diari|每日|每天|今日")),
     (Window.MONTH, _any(r"\bmonth(ly)?\b", "miesięczn|monatlich|mensu|mensil|每月|今月")),
 )
-_SPENT = _any(r"\b(credits?|balance|funds|quota)\b|exhaust|used (up|all)")
+_SPENT = _any(r"\b(credits?|balance|funds|quota)\b|exhaust|deplet|used (up|all)")
 
 _KIND = r"(api|access|auth\w*|developer|license|security|subscription|test|sandbox|live|demo|pro|production)"
 _KEY = rf"\b({_KIND} ?(api )?(key|token)s?|apikey|bearer|credentials?|secret key)\b"
@@ -175,7 +175,7 @@ _IN_BETWEEN = _any(
 )
 _BLOCKED = _any(
     r"access denied|access (to .{0,40})?(was |is |has been )?(blocked|denied)|unusual traffic",
-    r"\bbots?\b|\bproxy\b",
+    r"\bbots?\b|\bproxy\b|\bblocked by\b",
     r"\b(request|you|ip|address|client|traffic)( \S+)? ((has|have) been |was |were |is |are )?(\w+ )?"
     r"(blocked|rejected|banned|blacklisted|denied)|security (policy|rule)",
     r"\bip( address)?\b.{0,20}\bnot (allowed|whitelisted|in (the|your) allow)",
@@ -192,6 +192,9 @@ _NO_SUCH = _any(
 _NO_SUCH_PATH = _any(
     r"\bno route\b|\b(route|endpoint|page|path|url)\b.{0,20}\b(not found|not exist)",
     r"\bcannot (get|post) /|default backend",
+)
+_ENDED = _any(
+    r"\b(api|endpoint|version|service)\b.{0,40}\b(deprecated|no longer|discontinued|retired|sunset)\b"
 )
 
 
@@ -250,6 +253,8 @@ def _other(provider: Provider, reply: Reply, text: str) -> Refusal:
     status = reply.status
     if status in _MISSING and not reply.is_html and _NO_SUCH_PATH.search(text):
         return Refusal(Verdict.PROVIDER_FAILURE)
+    if status in _MISSING and _ENDED.search(text):
+        return Refusal(Verdict.RETIRED)
     found = _key_or_plan(provider, text)
     if found and not (status in _MISSING and found.verdict is Verdict.AUTH):
         return found

@@ -164,6 +164,7 @@ ROW = Provider(
         Matcher(Verdict.ENTITLEMENT, "not in this plan", ("code",), equals="403"),
         # An unknown symbol comes as 404, or as 400, in many words.
         Matcher(Verdict.NOT_FOUND, "no such symbol", ("message",), "**symbol**"),
+        Matcher(Verdict.NOT_FOUND, "no such symbol", ("message",), "may be delisted"),
         Matcher(Verdict.NOT_FOUND, "no such symbol", ("code",), equals="404"),
         Matcher(Verdict.EMPTY, "no data on these days", ("message",), "No data is available"),
         Matcher(Verdict.CALLER_ERROR, "a parameter is wrong", ("code",), equals="400", statuses=_PLAIN),
