@@ -123,8 +123,10 @@ def _article(row: Node) -> Fields:
     }
 
 
+_ISSUES = {"PR": "-P-{}", "RT": ""}  # as its LISTING_STATUS has them: BAC-P-L, ACHR-WS
 _SPELL = Spelling(
     dash="-",
+    issues=_ISSUES,
     exchanges={
         "": "",
         "XLON": ".LON",
@@ -169,27 +171,27 @@ ROW = Provider(
                 "adjusted": "false",
                 "outputsize": "compact",
             },
-            spell=Spelling(dash="-"),
+            spell=Spelling(dash="-", issues=_ISSUES),
             adjustment="raw",
         ),
         "dividends": Endpoint(
             "/query",
             dividends,
             params={"function": "DIVIDENDS", "symbol": "{symbol}"},
-            spell=Spelling(dash="-"),
+            spell=Spelling(dash="-", issues=_ISSUES),
             adjustment="raw",
         ),
         "splits": Endpoint(
             "/query",
             splits,
             params={"function": "SPLITS", "symbol": "{symbol}"},
-            spell=Spelling(dash="-"),
+            spell=Spelling(dash="-", issues=_ISSUES),
         ),
         "news": Endpoint(
             "/query",
             news,
             params={"function": "NEWS_SENTIMENT", "tickers": "{symbol}", "sort": "LATEST", "limit": "50"},
-            spell=Spelling(dash="-", coin="CRYPTO:{base}", own=":"),
+            spell=Spelling(dash="-", issues=_ISSUES, coin="CRYPTO:{base}", own=":"),
         ),
     },
     matchers=(

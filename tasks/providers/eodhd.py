@@ -141,6 +141,7 @@ _SPELL = Spelling(
     index=Names("eodhd", "{}.INDX"),
     fx="{base}{quote}.FOREX",
     coin="{base}-{quote}.CC",
+    issues={"PR": "-P{}", "RT": ""},
 )
 
 _SHARES = _SPELL.of_shares()

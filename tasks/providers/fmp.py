@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from tasks.providers.documents import NEW_YORK, Fields, Node, Rows
 from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, intraday
-from tasks.providers.symbols import FAMILIAR, Spelling
+from tasks.providers.symbols import FAMILIAR, HYPHENATED, Spelling
 
 _UTC = ZoneInfo("UTC")  # an article's time names no zone; this one makes it rather too old than too fresh
 _MESSAGE = ("Error Message",)
@@ -113,6 +113,7 @@ _SPELL = Spelling(
     fx="{base}{quote}",
     coin="{base}{quote}",
     paid_in=frozenset({"USD"}),
+    issues=HYPHENATED,
 )
 
 _SHARES = _SPELL.of_shares()
@@ -139,7 +140,9 @@ ROW = Provider(
             "/historical-chart/{interval}",
             minutes,
             {"symbol": "{symbol}", "from": "{start}", "to": "{end}"},
-            spell=Spelling(dash="-"),  # on whose clock it tells those of others is not documented
+            spell=Spelling(
+                dash="-", issues=HYPHENATED
+            ),  # on whose clock it tells those of others is not documented
             adjustment="split",
         ),
         "dividends": Endpoint(

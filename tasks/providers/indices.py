@@ -83,6 +83,15 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """Another name → ours."""
 
+SHARE_LIKE: Mapping[str, str] = MappingProxyType(
+    {
+        index.names["yahoo"]: name
+        for name, index in INDICES.items()
+        if not index.names.get("yahoo", "^").startswith("^")
+    }
+)
+"""Yahoo's name of an index that looks like a share's, as 000001.SS → ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Names:

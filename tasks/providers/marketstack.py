@@ -96,7 +96,8 @@ def quote(reply: Node) -> Fields | None:
     }
 
 
-_SPELL = Spelling(dash="-", exchanges=FAMILIAR)
+_NO_ISSUES = dict.fromkeys(("PR", "WS", "U", "RT"), "")  # how it spells them is not documented
+_SPELL = Spelling(dash="-", exchanges=FAMILIAR, issues=_NO_ISSUES)
 _SINCE = {"symbols": "{symbol}", "date_from": "{start}", "limit": "1000"}
 
 ROW = Provider(
@@ -126,7 +127,7 @@ ROW = Provider(
                 "date_to": "{end}",
                 "limit": "400",
             },
-            spell=Spelling(dash="-"),
+            spell=Spelling(dash="-", issues=_NO_ISSUES),
             adjustment="raw",
         ),
         "dividends": Endpoint(

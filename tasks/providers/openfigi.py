@@ -7,10 +7,12 @@ has one (https://www.openfigi.com/api, values of exchCode). Indices are not aske
 are many. It has no pairs of currencies and no coins by such names.
 """
 
+import re
+
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, each
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Reset, Verdict
-from tasks.providers.symbols import Kind, Symbol
+from tasks.providers.symbols import Kind, Symbol, remedy_of
 
 _EXCHANGES = {
     "": "US",
@@ -48,7 +50,13 @@ _EXCHANGES = {
     "XASX": "AU",
     "XNZE": "NZ",
 }
-_WITH_CLASS = ("", "XTSE", "XTSX")
+# How a class stands behind a name: BRK/B, RCI/B, BT/A, NOVOB, VOLVB.
+_CLASS = {
+    **dict.fromkeys(("", "XTSE", "XTSX", "XLON"), "/{}"),
+    **dict.fromkeys(("XSTO", "XCSE", "XHEL"), "{}"),
+}
+_ISSUE = re.compile("PR[A-Z]|WS|U|RT")  # in the US; they have names of their own there, BAC 7 1/4 PERP L
+_LONDON_NAME = 3  # letters; a shorter one is filled up: BP/, RR/
 
 
 def reference(reply: Node) -> Fields | None:
@@ -83,15 +91,24 @@ def _is_composite(listing: Node) -> bool:
 
 
 def share(symbol: Symbol) -> str:
-    """A share: BRK.B is BRK/B.
+    """A share as Bloomberg writes it: BRK.B is BRK/B, BP.L is BP/, REI.UN.TO is REI-U, 0700.HK is 700.
 
     Raises:
         InvalidSymbolError: It is none, or its exchange's code or its class is not known here.
     """
+    if written := remedy_of(symbol):
+        raise InvalidSymbolError(symbol.text, written)
     known = symbol.kind is Kind.SHARE and symbol.mic in _EXCHANGES
-    if not known or (symbol.share_class and symbol.mic not in _WITH_CLASS):
+    listed, issue = symbol.share_class, not symbol.mic and _ISSUE.fullmatch(symbol.share_class)
+    if not known or issue or (listed and symbol.mic not in _CLASS):
         raise InvalidSymbolError(symbol.text, "openfigi is asked for shares only, as in AAPL or VOD.L")
-    return f"{symbol.root}/{symbol.share_class}".rstrip("/")
+    if symbol.mic == "XHKG":
+        return symbol.root.lstrip("0")
+    if symbol.mic in ("XTSE", "XTSX") and listed == "UN":
+        return f"{symbol.root}-U"
+    if symbol.mic == "XLON" and not listed:
+        return symbol.root.ljust(_LONDON_NAME, "/") if len(symbol.root) < _LONDON_NAME else symbol.root
+    return symbol.root + (_CLASS[symbol.mic].format(listed) if listed else "")
 
 
 ROW = Provider(

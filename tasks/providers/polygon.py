@@ -124,7 +124,12 @@ def _name(row: Node, key: str) -> str | None:
     return row.child(key).maybe(Node.prose, "name")
 
 
-_BARS = Spelling(index=Names("polygon"), fx="C:{base}{quote}", coin="X:{base}{quote}", own=":")
+# Preferred shares have a small p: BACpL. Rights are not documented.
+_ISSUES = {"PR": "p{}", "RT": ""}
+_SHARES = Spelling(issues=_ISSUES)
+_BARS = Spelling(
+    issues=_ISSUES, index=Names("polygon"), fx="C:{base}{quote}", coin="X:{base}{quote}", own=":"
+)
 
 
 ROW = Provider(
@@ -134,7 +139,7 @@ ROW = Provider(
     auth=Auth("header", prefix="Bearer "),
     endpoints={
         # In no free plan.
-        "quote": Endpoint("/v2/snapshot/locale/us/markets/stocks/tickers/{symbol}", quote),
+        "quote": Endpoint("/v2/snapshot/locale/us/markets/stocks/tickers/{symbol}", quote, spell=_SHARES),
         "bars": Endpoint(
             "/v2/aggs/ticker/{symbol}/range/1/day/{start}/{end}",
             bars,
@@ -157,17 +162,20 @@ ROW = Provider(
             "/stocks/v1/dividends",
             dividends,
             params={"ticker": "{symbol}", "sort": "ex_dividend_date.desc", "limit": "1000"},
+            spell=_SHARES,
             adjustment="raw",
         ),
         "splits": Endpoint(
             "/stocks/v1/splits",
             splits,
             params={"ticker": "{symbol}", "sort": "execution_date.desc", "limit": "1000"},
+            spell=_SHARES,
         ),
         "news": Endpoint(
             "/v2/reference/news",
             news,
             params={"ticker": "{symbol}", "order": "desc", "sort": "published_utc", "limit": "50"},
+            spell=_SHARES,
         ),
     },
     matchers=(Matcher(Verdict.ENTITLEMENT, "not in this plan", ("status",), equals="NOT_AUTHORIZED"),),

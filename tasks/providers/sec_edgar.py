@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, Rows, each
 from tasks.providers.rows import Endpoint, Matcher, Provider, Quota, Verdict
-from tasks.providers.symbols import Kind, Symbol, parse
+from tasks.providers.symbols import HYPHENATED, Kind, Spelling, Symbol, parse
 
 _ARCHIVES = "https://www.sec.gov/Archives/edgar/data"
 _COLUMNS = (
@@ -54,6 +54,7 @@ _CONCEPTS = {
     for tag in tags.split()
 }
 _COMPANY = re.compile(r"[0-9]{10}|[A-Z][A-Z0-9]{0,9}([.\-][A-Z0-9]{1,4})?")
+_TICKERS = Spelling(dash="-", issues=HYPHENATED)
 _DIRECTORY = ("companies", "SEC:COMPANY_TICKERS")
 
 
@@ -65,7 +66,7 @@ def company(symbol: Symbol) -> str:
     """
     in_us = symbol.kind in (Kind.SHARE, Kind.OTHER) and not symbol.mic
     if in_us and _COMPANY.fullmatch(symbol.text):
-        return symbol.text.replace(".", "-")
+        return _TICKERS(symbol) if symbol.kind is Kind.SHARE else symbol.text.replace(".", "-")
     raise InvalidSymbolError(
         symbol.text, "give a ticker listed in the US, as in AAPL, or a CIK, ten digits, as in 0000320193"
     )

@@ -6,10 +6,9 @@ Vibe-Trading#1315): a proxy that a browser stands behind may be set as its addre
 
 from datetime import date
 
-from tasks.errors import InvalidSymbolError
 from tasks.providers.documents import Fields, Node, Rows
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Verdict
-from tasks.providers.symbols import Kind, Symbol
+from tasks.providers.symbols import Spelling
 
 
 def bars(reply: Node) -> Rows:
@@ -22,16 +21,8 @@ def _bar(row: Node) -> Fields:
     return {"timestamp": row.session("Date"), **prices}
 
 
-def us_share(symbol: Symbol) -> str:
-    """A share traded in the US: BRK.B is BRK-B.US.
-
-    Raises:
-        InvalidSymbolError: It is none, and would have its days on another clock.
-    """
-    if symbol.kind is not Kind.SHARE or symbol.mic:
-        raise InvalidSymbolError(symbol.text, "stooq is asked for shares traded in the US only, as in AAPL")
-    return f"{symbol.root}-{symbol.share_class}".rstrip("-") + ".US"
-
+# Shares traded in the US alone: others would have their days on another clock.
+_SPELL = Spelling(dash="-", exchanges={"": ".US"}, own=None)
 
 ROW = Provider(
     service="stooq",
@@ -43,7 +34,7 @@ ROW = Provider(
             "/q/d/l/",
             bars,
             params={"s": "{symbol_lower}", "i": "d", "d1": "{start_compact}", "d2": "{end_compact}"},
-            spell=us_share,
+            spell=_SPELL,
             window_days=180,
             reply="csv",
             adjustment="all",  # as its users find; its own pages offer to leave an adjustment out

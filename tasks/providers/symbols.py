@@ -3,6 +3,7 @@
 A symbol here is one of these (`Kind`); all else goes out as it was typed:
 
     AAPL, BRK.B         a share or fund listed in the US; its class behind a dot
+    BAC.PRL, ACHR.WS    a preferred share of series L, warrants; .U units, .RT rights (NYSE's suffixes)
     VOD.L, NOVO.B.CO    one listed elsewhere, by the exchange's suffix (`tasks.exchanges`), or its MIC
     ^GSPC               an index (`tasks.providers.indices`)
     EUR/USD             two currencies, both of ISO 4217
@@ -19,8 +20,8 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from tasks.errors import InvalidSymbolError
-from tasks.exchanges import EXCHANGES, US, Exchange, exchange_of
-from tasks.providers.indices import INDICES, OTHER_NAMES, Names
+from tasks.exchanges import CODES_BEFORE, EXCHANGES, US, Exchange, exchange_of
+from tasks.providers.indices import INDICES, OTHER_NAMES, SHARE_LIKE, Names
 from tasks.records import LONGEST_SYMBOL
 
 SYMBOL = re.compile(
@@ -28,7 +29,8 @@ SYMBOL = re.compile(
     rf"(?:[A-Za-z0-9._\-^=/]{{1,32}}|(?=[^:]*:)[A-Za-z0-9._\-^=:/]{{1,{LONGEST_SYMBOL}}})"
 )
 """What may be looked at as a symbol. ASCII only; the first look-ahead refuses "." and "..", which a path
-would take for a step. A slash is in a pair of currencies, or of a coin and a currency, and in no other.
+would take for a step. A slash is in a pair of currencies, or of a coin and a currency, and before a class;
+in no other.
 
 No ticker is longer than 32. What has a colon names a provider's own thing, and those go by long words: a
 coin's id at CoinGecko, an indicator at the World Bank. They document no bound; the one here keeps what is
@@ -43,15 +45,32 @@ _CODES = (
     "KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO "
     "NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS "
     "SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF "
-    "XCD XCG XOF XPF YER ZAR ZMW ZWG XAG XAU XPD XPT"
+    "XCD XCG XOF XPF YER ZAR ZMW ZWG XAG XAU XPD XPT XDR "
+    "CNH"  # no code of ISO's: the yuan as it is traded abroad, for which all who quote it have this name
 )
 CURRENCIES = frozenset(_CODES.split())
 
 _PAID_IN = CURRENCIES | {"USDT", "USDC", "BTC", "ETH"}  # coins are paid in these, too
-_PAIR = re.compile(r"([A-Z0-9]{1,10})[-/]([A-Z]{3,4})")
+_PAIR = re.compile(r"([A-Z0-9]{1,10})[-/_]([A-Z]{3,4})")
 _YAHOO_PAIR = re.compile(r"([A-Z]{3})?([A-Z]{3})=X")
+_MARKED_PAIR = re.compile(  # EODHD's, and Massive's
+    r"([A-Z]{3})([A-Z]{3})\.FOREX|([A-Z0-9]{1,10})-([A-Z]{3,4})\.CC"
+    r"|C:([A-Z]{3})([A-Z]{3})|X:([A-Z0-9]{1,10}?)(USD[TC]|[A-Z]{3})"
+)
+_MARKED_INDEX = re.compile(r"([A-Z0-9]+)\.INDX|I:([A-Z0-9]+)|\.([A-Z0-9]+)")  # Reuters', too
 _INDEX = re.compile(r"\^([A-Z0-9][A-Z0-9._\-]*)")
 _SHARE = re.compile(r"([A-Z0-9]+)(?:[.\-]([A-Z]{1,3}))?(?:\.([A-Z]{1,5}))?")
+_LONDONS_DOT = re.compile(r"\A([A-Z]{2})\.\.")  # London fills two letters up: BP..L
+_LONG_CLASS = re.compile(r"([A-Z0-9]+)-([A-Z0-9]{1,8})\.([A-Z]{1,5})")  # BAJAJ-AUTO.NS, SBB-PREF.ST
+_LONGEST_CLASS = 3
+_SLASHED = re.compile(r"(?![A-Z]/[A-Z]\Z)([A-Z]{1,5})/([A-Z]|PR?[A-Z]|WS)")  # N/A is no share
+_ISSUE = re.compile(
+    r"([A-Z]{1,5})(?:[.\-]PR[.\-]?(?P<PR>[A-Z])|-P-?(?P<P>[A-Z])|[.\-](?P<WS>WS|WT)|[.\-](?P<U>U|UN)"
+    r"|[.\-](?P<RT>RT|RI))(?:\.US)?"
+)
+"""What else a company has listed in the US, as any of them writes it: BAC.PRL, BAC-PL, BAC-P-L, BAC.PR.L."""
+_MASSIVE_PREFERRED = re.compile(r"([A-Z]{1,5})p([A-Z])")  # BACpL: the one spelling in which case tells
+_OTHER_COINS = MappingProxyType({"XBT": "BTC", "XDG": "DOGE"})  # coins that are widely known by two names
 
 
 class Kind(StrEnum):
@@ -114,7 +133,8 @@ def parse(text: str) -> Symbol:
     """
     if not isinstance(text, str) or not SYMBOL.fullmatch(text):
         raise InvalidSymbolError(text)
-    found = _parse(text.upper())
+    preferred = _MASSIVE_PREFERRED.fullmatch(text)
+    found = _parse("{}.PR{}".format(*preferred.groups()) if preferred else text.upper())
     if found.kind is Kind.OTHER and "/" in text:
         raise InvalidSymbolError(text)
     return found
@@ -122,7 +142,18 @@ def parse(text: str) -> Symbol:
 
 @lru_cache(maxsize=10_000)
 def _parse(text: str) -> Symbol:
-    return _pair(text) or _index(text) or _share(text) or Symbol(Kind.OTHER, text)
+    found = _of_source(text) or _pair(text) or _index(text) or _issue(text) or _share(text)
+    return found or Symbol(Kind.OTHER, text)
+
+
+def _of_source(text: str) -> Symbol | None:
+    """In one provider's words that can mean nothing else: EURUSD.FOREX, X:BTCUSD, GSPC.INDX, I:SPX, .SPX."""
+    if found := _MARKED_PAIR.fullmatch(text):
+        return _pair("-".join(filter(None, found.groups())))
+    if found := _MARKED_INDEX.fullmatch(text):
+        name = next(filter(None, found.groups()))
+        return _index(f"^{name}") if name in INDICES or name in OTHER_NAMES else None
+    return None
 
 
 def _pair(text: str) -> Symbol | None:
@@ -136,7 +167,7 @@ def _pair(text: str) -> Symbol | None:
         if {base, paid_in} <= CURRENCIES:
             return _currencies(base, paid_in)
         if base not in CURRENCIES and paid_in in _PAID_IN:
-            base = "BTC" if base == "XBT" else base  # the one coin that is widely known by two names
+            base = _OTHER_COINS.get(base, base)
             return Symbol(Kind.COIN, f"{base}-{paid_in}", base=base, quote_currency=paid_in)
     return None
 
@@ -153,8 +184,22 @@ def _index(text: str) -> Symbol | None:
     return Symbol(Kind.INDEX, f"^{root}", root, mic=INDICES[root].mic if root in INDICES else "")
 
 
+def _issue(text: str) -> Symbol | None:
+    found = _ISSUE.fullmatch(text)
+    if found is None:
+        return None
+    series = found["PR"] or found["P"]
+    issue = f"PR{series}" if series else next(name for name in ("WS", "U", "RT") if found[name])
+    return Symbol(Kind.SHARE, f"{found[1]}.{issue}", found[1], issue)
+
+
 def _share(text: str) -> Symbol | None:
-    found = _SHARE.fullmatch(text)
+    if found := _SLASHED.fullmatch(text):
+        text = f"{found[1]}-{found[2]}"
+        if issue := _issue(text):
+            return issue
+    text = _LONDONS_DOT.sub(r"\1.", text)
+    found = _SHARE.fullmatch(text) or _LONG_CLASS.fullmatch(text)
     if found is None:
         return None
     root, share_class, suffix = found[1], found[2] or "", found[3] or ""
@@ -166,12 +211,20 @@ def _share(text: str) -> Symbol | None:
     unclear = exchange is None or (exchange is US and (len(share_class) > 1 or not re.search("[A-Z]", root)))
     if exchange is None or unclear:
         return None
-    # MKC-V is a class, MKC.V would be an exchange.
-    dash = exchange is US and exchange_of(share_class)
+    if exchange.mic == "XHKG" and root.isdigit():
+        root = root.lstrip("0").zfill(4)  # 700, 0700 and 00700 are one
+    # MKC-V is a class, MKC.V would be an exchange; no class behind a dot is long.
+    dash = (exchange is US and exchange_of(share_class)) or len(share_class) > _LONGEST_CLASS
     written = root + (f"{'-' if dash else '.'}{share_class}" if share_class else "")
     if exchange is US:
         return Symbol(Kind.SHARE, written, root, share_class)
-    return Symbol(Kind.SHARE, f"{written}.{exchange.suffix or exchange.mic}", root, share_class, exchange.mic)
+    written += f".{exchange.suffix or exchange.mic}"
+    # Some indices have names like a share's; no share has such a name.
+    return (
+        _index(f"^{SHARE_LIKE[written]}")
+        if written in SHARE_LIKE
+        else Symbol(Kind.SHARE, written, root, share_class, exchange.mic)
+    )
 
 
 FAMILIAR: Mapping[str, str] = MappingProxyType(
@@ -196,7 +249,11 @@ class Spelling:
         index: What it calls the indices.
         fx: A pair of currencies, as in "{base}/{quote}".
         coin: The same, of a coin and what it is paid in,
-        paid_in: which is one of these; empty for any.
+        paid_in: which is one of these; empty for any,
+        coins: and what it calls a coin whose usual name is another coin's there.
+        issues: What stands behind a US company's name for its preferred shares ("PR"; "{}" is the series),
+            warrants ("WS"), units ("U") and rights ("RT"), where it is not written as a class is; empty: it
+            has none.
         own: Characters beside letters, digits and ._- in texts that may be its own, as the colon in I:SPX;
             None: it has none such.
     """
@@ -208,6 +265,8 @@ class Spelling:
     fx: str = ""
     coin: str = ""
     paid_in: frozenset[str] = frozenset()
+    coins: Mapping[str, str] = field(default_factory=dict)
+    issues: Mapping[str, str] = field(default_factory=dict)
     own: str | None = ""
 
     def __call__(self, symbol: Symbol) -> str:
@@ -216,6 +275,8 @@ class Spelling:
         Raises:
             InvalidSymbolError: It has no such symbol.
         """
+        if written := remedy_of(symbol):
+            raise InvalidSymbolError(symbol.text, written)
         spelled = self._spelled(symbol)
         if spelled:
             return spelled
@@ -241,7 +302,8 @@ class Spelling:
             case Kind.COIN:
                 if self.paid_in and symbol.quote_currency not in self.paid_in:
                     return ""
-                return self.coin.format(base=symbol.base, quote=symbol.quote_currency)
+                base = self.coins.get(symbol.base, symbol.base)
+                return self.coin.format(base=base, quote=symbol.quote_currency)
         more = None if self.own is None else re.escape(self.own)
         own = more is not None and re.fullmatch(rf"[A-Z0-9._\-{more}]+", symbol.text)
         return symbol.text if own and not _CIK.fullmatch(symbol.text) else ""
@@ -250,7 +312,16 @@ class Spelling:
         dash, behind = self.abroad if symbol.mic else self.dash, self.exchanges.get(symbol.mic)
         if behind is None or (symbol.share_class and dash is None):
             return ""
-        spelled = symbol.root + (f"{dash}{symbol.share_class}" if symbol.share_class else "") + behind
+        listed = f"{dash}{symbol.share_class}" if symbol.share_class else ""
+        if listed and not symbol.mic:
+            issue, series = (
+                (found[1], found[2]) if (found := _SERIES.fullmatch(symbol.share_class)) else ("", "")
+            )
+            issue = issue or symbol.share_class
+            listed = self.issues.get(issue, listed).format(series)
+            if not listed:
+                return ""
+        spelled = symbol.root + listed + behind
         # Where an index or a pair has the name of a share, nobody gets the price of the wrong one.
         is_index = self.index is not None and spelled in self.index.all()
         return "" if is_index or self._is_pair(spelled) else spelled
@@ -261,6 +332,36 @@ class Spelling:
         is_coin = self.coin == _UNMARKED and len(spelled) > _LONGEST_US and paid_in in self.paid_in
         return is_fx or is_coin
 
+
+HYPHENATED = MappingProxyType({"PR": "-P{}", "WS": "-WT", "U": "-UN", "RT": "-RI"})
+"""What else a US company has listed, as Yahoo writes it, and others after it."""
+
+
+def remedy_of(symbol: Symbol) -> str:
+    """What to write instead of what names no share, but something else; empty where it may name one."""
+    text = symbol.text
+    if symbol.kind is Kind.OTHER and (found := _BEFORE.fullmatch(text)) and found[1] in CODES_BEFORE:
+        behind = CODES_BEFORE[found[1]]
+        share = _parse(f"{found[2]}.{behind}")
+        return f"the exchange stands behind it: write {share.text}" if share.kind is Kind.SHARE else ""
+    if text.isdigit() and not _CIK.fullmatch(text):
+        return "a number is a share's only with its exchange behind it, as in 7203.T; a CIK has ten digits"
+    if symbol.kind is not Kind.SHARE or symbol.mic or symbol.share_class:
+        return ""
+    if _ISIN.fullmatch(text) or _FIGI.fullmatch(text):
+        return "that is an ISIN or a FIGI: write the ticker, with its exchange, as in AAPL or VOD.L"
+    # Nothing tells such a pair from a ticker, but that no ticker in the US is so long.
+    found = _KRAKENS_PAIR.fullmatch(text) or _UNMARKED_PAIR.fullmatch(text)
+    pair = _pair("-".join(found.groups())) if found else None
+    return f"a pair has its parts apart: write {pair.text}" if pair else ""
+
+
+_BEFORE = re.compile(r"([A-Z]{2,10}):([A-Z0-9.\-]+)")
+_ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]")
+_FIGI = re.compile(r"BBG[A-Z0-9]{9}")
+_KRAKENS_PAIR = re.compile(r"X([A-Z]{3})Z([A-Z]{3})")
+_UNMARKED_PAIR = re.compile(r"([A-Z0-9]{3,10}?)(USD[TC]|[A-Z]{3})")
+_SERIES = re.compile(r"(PR)([A-Z])")
 
 _NONE = {
     Kind.SHARE: "no shares of this exchange, or of this form,",

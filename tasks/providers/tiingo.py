@@ -121,7 +121,8 @@ def _article(row: Node) -> Fields:
     }
 
 
-_SPELL = Spelling(dash="-")
+# "Symbology" in its documentation: Simon Property's series J is SPG-P-J.
+_SPELL = Spelling(dash="-", issues={"PR": "-P-{}", "RT": ""})
 
 ROW = Provider(
     service="tiingo",

@@ -13,7 +13,7 @@ from tasks.exchanges import EXCHANGES, US, exchange_of
 from tasks.providers.documents import Fields, Node, Rows, SchemaDriftError
 from tasks.providers.indices import Names
 from tasks.providers.rows import Auth, Endpoint, Matcher, Provider, Quota, Verdict, Window, intraday
-from tasks.providers.symbols import Spelling
+from tasks.providers.symbols import Spelling, Symbol
 
 _UTC = ZoneInfo("UTC")  # currencies are traded on no exchange, and have its days
 _PLAIN = frozenset({200})
@@ -102,6 +102,11 @@ def _split(row: Node) -> Fields:
     return {"date": row.date("date"), **row.split_of("from_factor", "to_factor")}
 
 
+def _venue(symbol: Symbol) -> str:
+    """Its MIC of an exchange: Tokyo goes by that of all of Japan there."""
+    return "XJPX" if symbol.mic == "XTKS" else symbol.mic
+
+
 _SHARES = _SPELL.of_shares()
 _ALL = {"symbol": "{symbol}", "mic_code": "{venue}", "range": "full"}
 
@@ -112,7 +117,7 @@ ROW = Provider(
     auth=Auth("header", prefix="apikey "),
     endpoints={
         "quote": Endpoint(
-            "/quote", quote, params={"symbol": "{symbol}", "mic_code": "{venue}"}, spell=_SPELL
+            "/quote", quote, params={"symbol": "{symbol}", "mic_code": "{venue}"}, spell=_SPELL, venue=_venue
         ),
         "bars": Endpoint(
             "/time_series",
@@ -125,6 +130,7 @@ ROW = Provider(
                 "adjust": "none",
             },
             spell=_SPELL,
+            venue=_venue,
             adjustment="raw",
         ),
         # Their times are the exchange's, whose clock the reply names; of times in UTC it would not say so.
@@ -140,6 +146,7 @@ ROW = Provider(
                 "adjust": "none",
             },
             spell=_SPELL,
+            venue=_venue,
             adjustment="raw",
         ),
         # In no free plan; there a call costs twenty credits.
@@ -148,9 +155,10 @@ ROW = Provider(
             dividends,
             params={**_ALL, "adjust": "false"},
             spell=_SHARES,
+            venue=_venue,
             adjustment="raw",
         ),
-        "splits": Endpoint("/splits", splits, params=_ALL, spell=_SHARES),
+        "splits": Endpoint("/splits", splits, params=_ALL, spell=_SHARES, venue=_venue),
     },
     matchers=(
         # Both limits have code 429.

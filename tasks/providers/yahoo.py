@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from tasks.providers.documents import Fields, Node, NothingError, Rows, SchemaDriftError, each
 from tasks.providers.indices import Names
 from tasks.providers.rows import Endpoint, Matcher, Provider, Verdict, intraday
-from tasks.providers.symbols import FAMILIAR, Spelling
+from tasks.providers.symbols import FAMILIAR, HYPHENATED, Spelling
 from tasks.records import Interval
 
 _INTERVALS: Mapping[str, Interval] = {
@@ -154,12 +154,34 @@ def _rows(chart: Node) -> list[Node]:
 
 
 _PATH = "/v8/finance/chart/{symbol}"
+# Names that an older coin has there; these have CoinMarketCap's number behind them, as its search tells.
+_COINS = {
+    name: f"{name}{number}"
+    for name, number in {
+        "APT": 21794,
+        "ARB": 11841,
+        "COMP": 5692,
+        "GRT": 6719,
+        "IMX": 10603,
+        "JUP": 29210,
+        "MNT": 27075,
+        "PEPE": 24478,
+        "POL": 28321,
+        "STX": 4847,
+        "SUI": 20947,
+        "TAO": 22974,
+        "TON": 11419,
+        "UNI": 7083,
+    }.items()
+}
 _SPELL = Spelling(
     dash="-",
     exchanges=FAMILIAR,
     index=Names("yahoo", "^{}"),
     fx="{base}{quote}=X",
     coin="{base}-{quote}",
+    coins=_COINS,
+    issues=HYPHENATED,
     own="=",
 )
 _BROWSER = (

@@ -79,7 +79,32 @@ def test_every_endpoint_spells_each_kind_as_its_provider_documents_or_has_none(
         ("ETH-USDT", Kind.COIN, "ETH-USDT"),
         ("ETH/BTC", Kind.COIN, "ETH-BTC"),
         ("GC=F", Kind.OTHER, "GC=F"),
-        ("BAC-PL", Kind.OTHER, "BAC-PL"),
+        *((text, Kind.SHARE, "BAC.PRL") for text in ("BAC-PL", "BAC.PRL", "BAC-P-L", "BAC.PR.L", "BAC/PL")),
+        ("BACpL", Kind.SHARE, "BAC.PRL"),  # the one spelling whose case tells
+        ("BACPL", Kind.SHARE, "BACPL"),
+        *((text, Kind.SHARE, "ACHR.WS") for text in ("ACHR.WS", "ACHR-WT", "achr/ws", "ACHR-WS.US")),
+        *((text, Kind.SHARE, "AACT.U") for text in ("AACT.U", "AACT-UN", "AACT/U")),
+        *((text, Kind.SHARE, "PSTH.RT") for text in ("PSTH.RT", "PSTH-RI")),
+        ("T-PA", Kind.SHARE, "T.PRA"),
+        ("T.PA", Kind.SHARE, "T.PA"),  # in Paris
+        ("BRK/B", Kind.SHARE, "BRK.B"),
+        ("bajaj-auto.ns", Kind.SHARE, "BAJAJ-AUTO.NS"),
+        ("SBB-PREF.ST", Kind.SHARE, "SBB-PREF.ST"),
+        ("BP..L", Kind.SHARE, "BP.L"),
+        *((text, Kind.SHARE, "0700.HK") for text in ("700.HK", "0700.HK", "00700.HK")),
+        ("80700.HK", Kind.SHARE, "80700.HK"),
+        ("BHP.AU", Kind.SHARE, "BHP.AX"),
+        ("005930.KO", Kind.SHARE, "005930.KS"),
+        ("NESN.VX", Kind.SHARE, "NESN.SW"),
+        *((text, Kind.INDEX, "^GSPC") for text in ("GSPC.INDX", "I:SPX", ".INX")),
+        *((text, Kind.INDEX, "^SSEC") for text in ("000001.SS", "000001.SHG")),
+        ("000001.SZ", Kind.SHARE, "000001.SZ"),  # a bank
+        ("FTSEMIB.MI", Kind.INDEX, "^FTSEMIB"),
+        *((text, Kind.FX, "EUR/USD") for text in ("EURUSD.FOREX", "C:EURUSD", "EUR_USD")),
+        ("USD/CNH", Kind.FX, "USD/CNH"),
+        *((text, Kind.COIN, "BTC-USD") for text in ("X:BTCUSD", "BTC-USD.CC", "XBT-USD")),
+        ("X:ETHUSDT", Kind.COIN, "ETH-USDT"),
+        ("XDG-USD", Kind.COIN, "DOGE-USD"),
         ("ABC.XYZ", Kind.OTHER, "ABC.XYZ"),
         ("0000320193", Kind.OTHER, "0000320193"),
         ("COINGECKO:BITCOIN", Kind.OTHER, "COINGECKO:BITCOIN"),
@@ -92,8 +117,10 @@ def test_a_symbol_is_read_in_any_of_its_spellings(text: str, kind: Kind, ours: s
     assert (found.kind, found.text, clean_symbol(ours)) == (kind, ours, ours)
 
 
-@pytest.mark.parametrize("text", ["USD/BTC", "USD/USD", "LBMA/GOLD", "A/B/C", "BRK/B", "/", "EUR/", "../EUR"])
-def test_a_slash_is_in_a_pair_and_in_nothing_else(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["USD/BTC", "USD/USD", "LBMA/GOLD", "A/B/C", "BRK/BB", "N/A", "a/b", "/", "EUR/", "../EUR"]
+)
+def test_a_slash_is_in_a_pair_or_before_a_class_and_in_nothing_else(text: str) -> None:
     with pytest.raises(InvalidSymbolError, match="a pair of currencies has a slash, as in EUR/USD"):
         parse(text)
 
@@ -163,6 +190,28 @@ def test_an_index_has_each_providers_own_name(symbol: str, names: dict[str, str 
         ("polygon", "I:NDX", "I:NDX"),
         ("alpaca", "I:NDX", None),
         ("alpaca", "GC=F", None),
+        ("yahoo", "UNI-USD", "UNI7083-USD"),  # UNI-USD is another coin there
+        ("yahoo", "BAC.PRL", "BAC-PL"),
+        ("yahoo", "ACHR.WS", "ACHR-WT"),
+        ("yahoo", "AACT.U", "AACT-UN"),
+        ("fmp", "BAC.PRL", "BAC-PL"),
+        ("polygon", "BAC.PRL", "BACpL"),
+        ("polygon", "ACHR.WS", "ACHR.WS"),
+        ("tiingo", "BAC.PRL", "BAC-P-L"),
+        ("alpha_vantage", "BAC.PRL", "BAC-P-L"),
+        ("alpaca", "BAC.PRL", "BAC.PRL"),
+        ("eodhd", "BAC.PRL", "BAC-PL.US"),
+        ("eodhd", "ACHR.WS", "ACHR-WS.US"),
+        ("marketstack", "BAC.PRL", None),
+        ("yahoo", "REI.UN.TO", "REI-UN.TO"),  # a class of Toronto's is no unit of New York's
+        ("yahoo", "BAJAJ-AUTO.NS", "BAJAJ-AUTO.NS"),
+        ("alpaca", "BAJAJ-AUTO.NS", None),
+        ("openfigi", "BP.L", "BP/"),
+        ("openfigi", "BT.A.L", "BT/A"),
+        ("openfigi", "NOVO.B.CO", "NOVOB"),
+        ("openfigi", "REI.UN.TO", "REI-U"),
+        ("openfigi", "0700.HK", "700"),
+        ("openfigi", "BAC.PRL", None),
         ("coingecko", "BTC-EUR", None),
         ("coingecko", "NOBODY-USD", None),
         ("coingecko", "COINGECKO:BITCOIN", "bitcoin"),
@@ -170,6 +219,7 @@ def test_an_index_has_each_providers_own_name(symbol: str, names: dict[str, str 
 )
 def test_the_less_usual_are_spelled_too(service: str, symbol: str, spelled: str | None) -> None:
     dataset = "quote" if service in ("coingecko", "finnhub", "alpaca") else "bars"
+    dataset = "reference" if service == "openfigi" else dataset
     assert spelling(service, dataset, clean_symbol(symbol)) == spelled
 
 
@@ -178,7 +228,37 @@ def test_a_plain_ticker_never_gets_the_price_of_a_coin_a_pair_or_an_index(ticker
     marked = {"fmp": ("EURUSD", "BTCUSD"), "tradier": ("SPX", "NDX", "VIX"), "twelvedata": ("SPX", "NDX")}
     assert spelling("coingecko", "quote", ticker) is None
     for service, names in marked.items():
-        assert (spelling(service, "quote", ticker) is None) == (ticker in names)
+        pairs = ("EURUSD", "BTCUSD")
+        assert (spelling(service, "quote", ticker) is None) == (ticker in (*names, *pairs))
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("LON:VOD", "the exchange stands behind it: write VOD.L"),
+        ("XLON:VOD", "write VOD.L"),
+        ("NASDAQ:AAPL", "write AAPL"),
+        ("XNAS:AAPL", "write AAPL"),
+        ("NYSE:BRK.B", "write BRK.B"),
+        ("HKG:0700", "write 0700.HK"),
+        ("EURUSD", "a pair has its parts apart: write EUR/USD"),
+        ("BTCUSDT", "write BTC-USDT"),
+        ("XXBTZUSD", "write BTC-USD"),
+        ("US0378331005", "that is an ISIN or a FIGI: write the ticker"),
+        ("BBG000B9XRY4", "that is an ISIN or a FIGI: write the ticker"),
+        ("7203", "a number is a share's only with its exchange behind it, as in 7203.T"),
+    ],
+)
+@pytest.mark.parametrize("dataset", ["quote", "bars", "news", "reference"])
+def test_what_can_be_no_share_is_told_how_to_write_it(dataset: str, text: str, remedy: str) -> None:
+    with pytest.raises(InvalidSymbolError) as raised:
+        providers_of(dataset, clean_symbol(text))
+    assert remedy in str(raised.value)
+
+
+def test_what_looks_like_an_exchange_may_be_the_company_whose_facts_are_asked_for() -> None:
+    assert providers_of("facts", clean_symbol("ETR:ASSETS")) == ("sec_edgar",)
+    assert providers_of("observations", clean_symbol("CBBTCUSD"))[0] == "fred"
 
 
 @pytest.mark.parametrize("coin", ["BTC-USD", "GME-USD", "SOL-USD"])
@@ -221,8 +301,20 @@ def test_the_names_of_a_symbol_share_its_keys(alias: str) -> None:
     assert question_of("quote", symbol, None, None) == question_of("quote", "VOD.L", None, None)
 
 
+def test_tokyo_goes_by_the_code_of_all_of_japan_at_twelve_data() -> None:
+    for dataset, endpoint in PROVIDERS["twelvedata"].endpoints.items():
+        words = endpoint.words("7203.T", NOW)
+        assert (words["symbol"], words["venue"]) == ("7203", "XJPX"), dataset
+        assert endpoint.words("SAP.DE", NOW)["venue"] == "XETR", dataset
+
+
 def openfigi(ticker: str) -> object:
     return [{"data": [{"figi": "BBG000B9XRY4", "ticker": ticker, "exchCode": "LN"}]}]
+
+
+def yahoo(symbol: str) -> object:
+    meta = {"symbol": symbol, "regularMarketPrice": 1.5, "regularMarketTime": 1_764_500_000}
+    return {"chart": {"result": [{"meta": meta}], "error": None}}
 
 
 def twelve_data(symbol: str, **more: object) -> object:
@@ -251,6 +343,10 @@ def coingecko(coin: str) -> object:
         ("twelvedata", None, twelve_data("VOD", mic_code="XLON"), "VOD.L"),
         ("openfigi", "VOD.L", openfigi("VOD"), "VOD.L"),
         ("openfigi", "VOD.L", openfigi("BP/"), None),
+        ("openfigi", "BP.L", openfigi("BP/"), "BP.L"),
+        ("twelvedata", "7203.T", twelve_data("7203", mic_code="XJPX"), "7203.T"),
+        ("yahoo", "BAC.PRL", yahoo("BAC-PL"), "BAC.PRL"),
+        ("yahoo", "UNI-USD", yahoo("UNI7083-USD"), "UNI-USD"),
         ("coingecko", "BTC-USD", coingecko("bitcoin"), "BTC-USD"),
         ("coingecko", "BTC-USD", coingecko("ethereum"), None),
         ("coingecko", "COINGECKO:BITCOIN", coingecko("bitcoin"), "COINGECKO:BITCOIN"),
