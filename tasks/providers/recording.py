@@ -31,11 +31,20 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _PERSON = re.compile(r"authors?|by_?line|creators?", re.IGNORECASE)
+# A firewall's page tells its request's: "Ray ID: 8f0a...", "Reference #18.2d3...", with tags between, too.
+_TOLD_ID = re.compile(
+    r"(?P<before>\b(ray|reference|request|incident|trace)( ?(id|no|number|#))*[ :.#]*(<[^>]*> *)*)"
+    r"(?=[\w.-]*[0-9])[\w.-]{8,}",
+    re.IGNORECASE,
+)
 _MASKED = (
     (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), "person@example.com"),
     (re.compile(r"https?://[^\s\"'<>]+", re.IGNORECASE), "https://example.com/x"),
     (re.compile(r"\b(\d{1,3}\.){3}\d{1,3}\b"), "192.0.2.1"),
     (re.compile(r"(?<![\w:])([0-9a-f]{1,4}:){4,7}[0-9a-f]{1,4}(?![\w:])", re.IGNORECASE), "2001:db8::1"),
+    (re.compile(r"(?<![\w:])(?=[0-9a-f:]*::)[0-9a-f:]{3,39}(?![\w:])", re.IGNORECASE), "2001:db8::1"),
+    (re.compile(r"\beyJ[\w-]+(\.[\w-]*)+"), MASK),  # a token, in parts (JWT)
+    (_TOLD_ID, rf"\g<before>{MASK}"),
     (re.compile(r"(?=[\w-]*[0-9])(?=[\w-]*[A-Za-z])[\w-]{20,}"), MASK),  # like a key, or an id made by dice
 )
 _MOST_TEXT = 2_000  # of a reply that is no document

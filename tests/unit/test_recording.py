@@ -1,6 +1,7 @@
 """What a recorded reply keeps, and what it must not."""
 
 import json
+import re
 
 import pytest
 
@@ -15,6 +16,8 @@ PRIVATE = {
     "an e-mail address": ("ann.smith@corp.example.org", "person@example.com"),
     "an address": ("203.0.113.77", "192.0.2.1"),
     "an address of six": ("2001:db8:85a3:8d3:1319:8a2e:370:7348", "2001:db8::1"),
+    "an address of six, shortened": ("2001:db8:85a3::7348", "2001:db8::1"),
+    "a token in parts": ("eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.c2ln", "removed"),
     "a token": ("eyJhbGciOiJIUzI1NiJ9abcdef", "removed"),
     "an id of a request": ("8f14e45f-ceea-467f-a0e6-0123456789ab", "removed"),
     "a link": ("https://example.org/a?token=1", "https://example.com/x"),
@@ -41,6 +44,24 @@ def test_what_is_private_has_something_else_in_its_place(private: str, instead: 
         text = as_text(case_of(body, 403))
         assert private not in text
         assert instead in text
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Ray ID: <strong>8f0a1b2c3d4e5f60</strong>",
+        "Reference ID: 0.1a2b3c4d.1764450000.5e6f7a8b",
+        "Reference #18.1a2b3c4d.1764450000.5e6f7a8b",
+        "Incident ID: 123000450678-901234",
+    ],
+)
+def test_a_firewalls_page_keeps_no_id_of_the_request(told: str) -> None:
+    text = as_text(
+        case_of(f"<html><title>Request Rate Threshold Exceeded</title>{told}</html>".encode(), 403)
+    )
+    assert "removed" in text
+    assert not re.search("1a2b|8f0a|0678|1764450000", text)
+    assert "Request Rate Threshold Exceeded" in text
 
 
 def test_ids_tokens_and_authors_go_by_their_names_and_keep_their_type() -> None:
