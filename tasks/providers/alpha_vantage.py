@@ -1,7 +1,8 @@
 """Alpha Vantage. Every error is HTTP 200, told apart by its text; numbers are strings.
 
 Its symbols, by its documentation's examples (TSCO.LON, SHOP.TRT, GPV.TRV, MBG.DEX, RELIANCE.BSE, 600104.SHH,
-000002.SHZ) and by what its search and its LISTING_STATUS answer: BRK-B. No index is served as a share is.
+000002.SHZ), by what its search and its LISTING_STATUS answer (BRK-B, BAC-P-L), and by its users (UCB.BRU,
+EDP.LIS: moneydance_open's wiki, 2026-08). No index is served as a share is.
 Currencies and coins have functions of their own; in its news a coin is CRYPTO:BTC.
 
 A free key has 25 requests a day, and since 2025-12-10 again no two in one second (finance-quote#546).
@@ -136,6 +137,8 @@ _SPELL = Spelling(
         "XFRA": ".FRK",
         "XPAR": ".PAR",
         "XAMS": ".AMS",
+        "XBRU": ".BRU",
+        "XLIS": ".LIS",
         "BVMF": ".SAO",
         "XBOM": ".BSE",
         "XSHG": ".SHH",

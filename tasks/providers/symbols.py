@@ -50,7 +50,8 @@ _CODES = (
 )
 CURRENCIES = frozenset(_CODES.split())
 
-_PAID_IN = CURRENCIES | {"USDT", "USDC", "BTC", "ETH"}  # coins are paid in these, too
+_DOLLARS = frozenset({"USDT", "USDC"})  # coins that stand for one; currencies are paid in them, too: EUR-USDT
+_PAID_IN = CURRENCIES | _DOLLARS | {"BTC", "ETH"}
 _PAIR = re.compile(r"([A-Z0-9]{1,10})[-/_]([A-Z]{3,4})")
 _YAHOO_PAIR = re.compile(r"([A-Z]{3})?([A-Z]{3})=X")
 _MARKED_PAIR = re.compile(  # EODHD's, and Massive's
@@ -166,7 +167,7 @@ def _pair(text: str) -> Symbol | None:
             return None
         if {base, paid_in} <= CURRENCIES:
             return _currencies(base, paid_in)
-        if base not in CURRENCIES and paid_in in _PAID_IN:
+        if paid_in in _PAID_IN and (base not in CURRENCIES or paid_in in _DOLLARS):
             base = _OTHER_COINS.get(base, base)
             return Symbol(Kind.COIN, f"{base}-{paid_in}", base=base, quote_currency=paid_in)
     return None
@@ -340,10 +341,14 @@ HYPHENATED = MappingProxyType({"PR": "-P{}", "WS": "-WT", "U": "-UN", "RT": "-RI
 def remedy_of(symbol: Symbol) -> str:
     """What to write instead of what names no share, but something else; empty where it may name one."""
     text = symbol.text
-    if symbol.kind is Kind.OTHER and (found := _BEFORE.fullmatch(text)) and found[1] in CODES_BEFORE:
-        behind = CODES_BEFORE[found[1]]
-        share = _parse(f"{found[2]}.{behind}")
-        return f"the exchange stands behind it: write {share.text}" if share.kind is Kind.SHARE else ""
+    found = _BEFORE.fullmatch(text) or _BEHIND.fullmatch(text)
+    if symbol.kind is Kind.OTHER and found and found["code"] in CODES_BEFORE:
+        share = _parse(f"{found['name']}.{CODES_BEFORE[found['code']]}")
+        return (
+            f"an exchange stands behind it by its suffix: write {share.text}"
+            if share.kind is Kind.SHARE
+            else ""
+        )
     if text.isdigit() and not _CIK.fullmatch(text):
         return "a number is a share's only with its exchange behind it, as in 7203.T; a CIK has ten digits"
     if symbol.kind is not Kind.SHARE or symbol.mic or symbol.share_class:
@@ -356,7 +361,8 @@ def remedy_of(symbol: Symbol) -> str:
     return f"a pair has its parts apart: write {pair.text}" if pair else ""
 
 
-_BEFORE = re.compile(r"([A-Z]{2,10}):([A-Z0-9.\-]+)")
+_BEFORE = re.compile(r"(?P<code>[A-Z]{2,12}):(?P<name>[A-Z0-9.\-]+)")
+_BEHIND = re.compile(r"(?P<name>[A-Z0-9.\-]+)\.(?P<code>[A-Z]{3,12})")
 _ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]")
 _FIGI = re.compile(r"BBG[A-Z0-9]{9}")
 _KRAKENS_PAIR = re.compile(r"X([A-Z]{3})Z([A-Z]{3})")
