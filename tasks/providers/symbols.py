@@ -358,7 +358,8 @@ def remedy_of(symbol: Symbol) -> str:
     # Nothing tells such a pair from a ticker, but that no ticker in the US is so long.
     found = _KRAKENS_PAIR.fullmatch(text) or _UNMARKED_PAIR.fullmatch(text)
     pair = _pair("-".join(found.groups())) if found else None
-    return f"a pair has its parts apart: write {pair.text}" if pair else ""
+    known = pair is not None and (pair.kind is Kind.FX or pair.quote_currency in _COMMON)
+    return f"a pair has its parts apart: write {pair.text}" if pair and known else ""
 
 
 _BEFORE = re.compile(r"(?P<code>[A-Z]{2,12}):(?P<name>[A-Z0-9.\-]+)")
@@ -366,6 +367,7 @@ _BEHIND = re.compile(r"(?P<name>[A-Z0-9.\-]+)\.(?P<code>[A-Z]{3,12})")
 _ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]")
 _FIGI = re.compile(r"BBG[A-Z0-9]{9}")
 _KRAKENS_PAIR = re.compile(r"X([A-Z]{3})Z([A-Z]{3})")
+_COMMON = _DOLLARS | {"USD", "EUR", "GBP", "JPY", "BTC", "ETH"}  # ZZZTOP is not paid in Tonga's money
 _UNMARKED_PAIR = re.compile(r"([A-Z0-9]{3,10}?)(USD[TC]|[A-Z]{3})")
 _SERIES = re.compile(r"(PR)([A-Z])")
 
