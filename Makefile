@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PACKAGES := resilience tasks workers
-# Most tests wait for a circuit or a server, so more at a time than there are processors. One at a time: PYTEST_PARALLEL=
-PYTEST_PARALLEL ?= -n 4 --dist worksteal
+# Most tests wait for a circuit or a server; several at a time take half as long. One at a time: PYTEST_PARALLEL=
+PYTEST_PARALLEL ?= -n 3 --dist worksteal
 # What the tests start or load beside Python packages, as Debian names it.
 SERVERS := redis-server rabbitmq-server libfaketime prometheus prometheus-alertmanager chromium chromium-driver openssl
 

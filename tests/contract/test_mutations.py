@@ -21,7 +21,7 @@ from tasks.providers.shapes import shape_of
 from tests.contract.replies import DOCUMENTED, MODULES, SERVED, SUCCESSES, Documented
 
 NOW = datetime(2026, 11, 23, 21, 30, 15, tzinfo=UTC)
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 """Mutated replies for each provider."""
 
 BOUND = 5.0

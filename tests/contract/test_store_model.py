@@ -184,7 +184,7 @@ class BothMachines(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("server", "examples"), [("valkey", 300), ("redis_server", 60)])
+@pytest.mark.parametrize(("server", "examples"), [("valkey", 150), ("redis_server", 60)])
 def test_random_histories_agree(request, server, examples):
     url = f"redis://127.0.0.1:{request.getfixturevalue(server).port}/7"
     machine = type("Machine", (BothMachines,), {"url": url})
