@@ -47,8 +47,9 @@ PROCESSES = 4
 FASTER = 144
 #: So that a provider's outage of seconds opens its circuit, and its recovery is seen.
 POLICY = {"failure_threshold": 3, "timeout_seconds": 3, "timeout_cap_seconds": 15}
-#: The clock of one worker is so far off.
+#: The clock of one worker is so far off, and of which.
 SKEW_SECONDS = -120
+SKEWED = 2
 SLOW_SECONDS = 0.1
 VHOST = "chaos"
 EXCHANGE = "tasks"

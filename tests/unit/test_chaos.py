@@ -7,6 +7,7 @@ import json
 import tomllib
 from collections import defaultdict
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SECONDS = 600.0
 OPENED = 1_800_000_000.0
+NO_LOGS = Path("/nonexistent")
 
 
 def test_a_seed_is_replayed_and_another_is_another():
@@ -81,6 +83,7 @@ def auditor(
     reads: Iterable[Read] = (),
     apart: float = 0,
     seen_late: Iterable[float] = (),
+    folder: Path = NO_LOGS,
     **happened: Any,
 ) -> Auditor:
     """One that has been told this, of a circuit of Finnhub's that opened at OPENED."""
@@ -105,6 +108,7 @@ def auditor(
         lines_cut=0,
         broker_struck=0,
         store_struck=[list(times) for times in store_struck],
+        folder=folder,
         **{"clock_steps": [], "emptied": [], "hostile_at": [], "ended_at": [], "broker_struck_at": []}
         | happened,
     )
@@ -175,6 +179,21 @@ def test_it_notices_what_ran_again_or_will_for_no_reason(states, parked, struck,
 )
 def test_it_notices_a_call_while_a_circuit_is_open(late, struck, broken):
     audit = auditor(calls=[OPENED + late], store_struck=struck)
+    audit.while_open()
+    assert len(audit.account.broken) == broken
+
+
+@pytest.mark.parametrize(("worker", "late", "broken"), [(0, 0, 0), (0, -120, 1), (2, -120, 0), (2, 0, 1)])
+def test_a_process_may_be_without_the_store_by_its_own_word(tmp_path, worker, late, broken):
+    def said(at, what):
+        stamp = f"{datetime.fromtimestamp(OPENED + at + late, UTC):%Y-%m-%d %H:%M:%S},000"
+        return f"[{stamp}: WARNING/ForkPoolWorker-1] the breaker store at localhost:1/0 {what}\n"
+
+    log = tmp_path / f"worker-{worker}-7.log"
+    log.write_text(
+        said(19, "does not answer: timed out; circuits are local") + "else\n" + said(21, "is back")
+    )
+    audit = auditor(calls=[OPENED + 20], folder=tmp_path)
     audit.while_open()
     assert len(audit.account.broken) == broken
 
