@@ -70,9 +70,14 @@ def sent(beat: Worker) -> list[float]:
 
 
 def assert_even(times: list[float]) -> None:
-    seconds = Counter(int(when - times[0]) for when in times)
-    assert max(seconds.values()) <= 5 * SHARE, seconds  # a busy machine catches up
-    assert len(times) / (times[-1] - times[0]) >= SHARE * 0.9, seconds
+    """Never ahead of the pace, with half of it more for what a stop has kept back."""
+    early = [
+        (count, when - times[0])
+        for count, when in enumerate(times, 1)
+        if count > 2 * SHARE + 1.5 * SHARE * (when - times[0])
+    ]
+    assert early == []
+    assert len(times) / (times[-1] - times[0]) >= SHARE * 0.9
 
 
 def test_five_thousand_symbols_a_minute_are_no_burst_at_the_start_nor_after_a_kill(system):
