@@ -128,7 +128,11 @@ def auditor(
         (["SUCCESS", "PARKED"], 1),
         (["REVOKED", "SUCCESS"], 0),  # a copy had expired
         (["REVOKED", "PARKED", "SUCCESS"], 1),
-        (["FAILURE", "STARTED", "FAILURE"], 1),
+        (["FAILURE", "STARTED", "FAILURE"], 0),  # a copy of one that failed runs
+        (["FAILURE", "STARTED", "SUCCESS"], 0),
+        (["FAILURE", "PARKED", "STARTED", "FAILURE"], 1),
+        (["FAILURE", "SUCCESS"], 1),
+        (["SUCCESS", "STARTED", "SUCCESS"], 1),
     ],
 )
 def test_it_notices_an_end_that_was_overwritten(states, broken):
@@ -156,6 +160,8 @@ def test_only_what_can_expire_may_be_revoked_before_it_ends_well():
         (["SUCCESS", "SUCCESS"], [], 0, 1),
         (["SUCCESS", "SUCCESS"], [], 1, 0),
         (["SUCCESS", "SUCCESS", "SUCCESS"], [], 1, 1),
+        (["FAILURE", "STARTED", "FAILURE"], [], 0, 1),
+        (["FAILURE", "STARTED", "FAILURE"], [], 1, 0),
         (["SUCCESS"], ["a task"], 0, 1),
         (["PARKED"], ["a task"], 0, 0),
         (["SUCCESS"], ["another"], 0, 0),
