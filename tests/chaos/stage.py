@@ -59,6 +59,8 @@ LIMITED = frozenset({"open", "close", "disable", "set"})
 BRIEF = {"connect_timeout": 2, "transport_options": {"socket_timeout": 2, "socket_connect_timeout": 2}}
 #: After SIGTERM, beat.
 ENDS_SECONDS = 20
+#: In the log of a worker that Celery itself has ended: it read on where a killed pool process had stopped.
+TORN = "in process_flush_queues"
 LIVING = tuple(service for service, row in PROVIDERS.items() if not row.retired)
 QUEUES = [queue_of(service, lane) for service in PROVIDERS for lane in Lane]
 #: The steps of the store's clock are heard by its servers, not by one thread each.
@@ -268,7 +270,8 @@ class Stage:
             for number, worker in enumerate(self.workers):
                 if worker.process.poll() is not None:
                     self.ended += 1
-                    self.ended_at.append(time.time())
+                    if TORN not in worker.text():
+                        self.ended_at.append(time.time())
                     self.told(f"worker {number} has ended by itself with {worker.process.returncode}")
                     self.workers[number] = self._worker(number)
             if self.beat.poll() is not None and not self._without_beat:
