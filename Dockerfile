@@ -3,16 +3,15 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
+COPY workers/pyproject.toml workers/
 # What we depend on first, in a layer of its own: our code changes more often.
 RUN python -m venv --without-pip /opt/venv \
- && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["calendars"], sep="\n")' >requirements.txt \
+ && python -c 'import tomllib; library, app = (tomllib.load(open(f, "rb"))["project"] for f in ("pyproject.toml", "workers/pyproject.toml")); extras = library["optional-dependencies"]; print(*library["dependencies"], *extras["flower"], *extras["hiredis"], *extras["prometheus"], *(one for one in app["dependencies"] + app["optional-dependencies"]["calendars"] if not one.startswith(library["name"])), sep="\n")' >requirements.txt \
  && pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -c constraints.txt hatchling \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt
 COPY README.md LICENSE ./
 COPY resilience resilience
-COPY tasks tasks
-COPY workers workers
-RUN pip wheel --quiet --no-build-isolation --no-deps --wheel-dir /wheels . \
+RUN pip wheel --quiet --no-build-isolation --no-deps --wheel-dir /wheels . ./workers \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check --no-deps /wheels/*.whl
 
 FROM python:3.13-slim
@@ -23,6 +22,8 @@ COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 # Flower reads the flowerconfig.py of the folder it is started in.
 COPY schedule.toml circuits.toml workers/flowerconfig.py ./
+COPY tasks tasks
+COPY workers workers
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

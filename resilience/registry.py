@@ -1,31 +1,16 @@
-"""The circuits of this process, by name.
-
-The ten market-data services and their settings are the ones operators know from the first day;
-assigning to ``CIRCUIT_BREAKERS`` registers another, or replaces one.
-"""
+"""The circuits of this process, by name; assigning to ``CIRCUIT_BREAKERS`` registers one, or replaces it."""
 
 from __future__ import annotations
 
+import difflib
+from typing import TYPE_CHECKING
+
 from resilience.breaker import CircuitBreaker
 
-#: service: (failure_threshold, timeout_seconds)
-_SERVICES = {
-    "iex_cloud": (5, 60),
-    "alpha_vantage": (5, 120),
-    "finnhub": (3, 60),
-    "polygon": (5, 60),
-    "news_api": (5, 120),
-    "benzinga": (5, 60),
-    "quandl": (3, 180),
-    "sec_edgar": (3, 120),
-    "fred": (5, 120),
-    "twelvedata": (5, 60),
-}
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
-CIRCUIT_BREAKERS: dict[str, CircuitBreaker] = {
-    service: CircuitBreaker(service, failure_threshold=threshold, timeout_seconds=timeout)
-    for service, (threshold, timeout) in _SERVICES.items()
-}
+CIRCUIT_BREAKERS: dict[str, CircuitBreaker] = {}
 
 # Those that were made because somebody asked for them.
 _made: dict[str, CircuitBreaker] = {}
@@ -38,6 +23,19 @@ def get_circuit_breaker(service_name: str) -> CircuitBreaker:
         breaker = CIRCUIT_BREAKERS.setdefault(service_name, CircuitBreaker(service_name))
         _made[service_name] = breaker
     return breaker
+
+
+def unregistered(services: Collection[str]) -> list[str]:
+    """Those of the services that nobody has registered, though some are: their breakers have the defaults."""
+    own = [name for name, breaker in CIRCUIT_BREAKERS.items() if _made.get(name) is not breaker]
+    return [service for service in services if service not in own] if own else []
+
+
+def unknown(service: str, known: Collection[str]) -> str:
+    """What is wrong with a name that is not among those known, and the nearest of them."""
+    nearest = difflib.get_close_matches(service, known, 1)
+    meant = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown service {service!r}; {meant}known are {', '.join(known) or 'none'}"
 
 
 def unregister(service_name: str) -> None:

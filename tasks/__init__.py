@@ -7,6 +7,11 @@ What does not: the breaker and parking (``resilience``), the running system (``w
     refresh("quote", "AAPL", wait=5)    ask a provider now; fresh, or honestly stale
 """
 
+from resilience import extend
+from tasks.circuits import MarketData, register
 from tasks.reading import Reading, latest, refresh
 
 __all__ = ["Reading", "latest", "refresh"]
+
+register()
+extend(MarketData())

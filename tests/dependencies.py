@@ -16,7 +16,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-OURS = "market-data-resilience"
+OURS = {"celery-circuits", "market-data-resilience"}
 # They come with a virtual environment, at Python's own version of them, and nothing here imports them.
 WITH_PYTHON = {"pip", "setuptools"}
 
@@ -75,7 +75,7 @@ def allows(expression: str) -> bool:
 def installed() -> dict[str, Distribution]:
     """Every distribution of this environment by its canonical name."""
     found = {canonicalize_name(distribution.name): distribution for distribution in distributions()}
-    return {name: found[name] for name in sorted(found) if name not in {OURS, *WITH_PYTHON}}
+    return {name: found[name] for name in sorted(found) if name not in OURS | WITH_PYTHON}
 
 
 def pinned() -> dict[str, str]:

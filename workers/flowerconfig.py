@@ -1,5 +1,7 @@
 """Flower's configuration file: ``celery -A workers flower --conf=workers/flowerconfig.py``."""
 
-from workers import flower
+import workers.celery  # noqa: F401 - configures the store, for who started Flower for another app
+from resilience import flower
+from workers.settings import settings
 
-flower.install()
+flower.install(settings().circuits_without_login)

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from resilience import get_circuit_breaker, publishing
 from resilience.breaker import span
+from resilience.operations.screen import cell
+from resilience.operations.words import COLOURS, next_try
 from tasks import last_good
 from tasks.providers import PROVIDERS
-from workers.commands import COLOURS, next_try
-from workers.screen import cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,7 +8,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from workers.screen import lines
+from resilience.operations.screen import lines
 
 # What every record has; whatever else one has came with its ``extra``.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -1,4 +1,4 @@
-"""``GET /circuit-breakers`` and ``/circuit-breakers/{service}`` for a django-ninja API (extra ``ninja``).
+"""``GET /circuit-breakers`` and ``/circuit-breakers/{service}`` for a django-ninja API (extra ``django``).
 
 api.add_router("/monitoring", resilience.contrib.ninja.router)
 

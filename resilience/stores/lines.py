@@ -25,7 +25,7 @@ from selectors import EVENT_WRITE, DefaultSelector
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-import hiredis
+from resilience.stores.resp import NOTHING, ProtocolError, packer, reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,14 +63,16 @@ LOST = frozenset(
 TOO_MANY_CLIENTS = "max number of clients"
 # Before Redis 7 the error of a command within a script is told inside another one.
 _CODE = re.compile(r"(?:^|: )-?([A-Z]{3,})(?= )")
-_NOTHING = object()
 # What becomes of a connection; it is of no use afterwards.
-BROKEN = (OSError, hiredis.HiredisError)
+BROKEN = (OSError, ProtocolError)
+
+
+_pack = packer()
 
 
 def packed(command: Command) -> bytes:
     """A command as it is sent."""
-    return hiredis.pack_command(tuple(command))  # type: ignore[arg-type, no-any-return]  # its stub
+    return _pack(tuple(command))
 
 
 PING = packed(("PING",))
@@ -125,9 +127,7 @@ class Line:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._buffer = bytearray(BUFFER_BYTES)
-        self._reader = hiredis.Reader(
-            protocolError=hiredis.ProtocolError, replyError=ReplyError, notEnoughData=_NOTHING
-        )
+        self._reader = reader(ReplyError)
         self.used = time.monotonic()
         #: The shortest that an answer has taken.
         self.round_trip = CONNECT_SECONDS
@@ -139,9 +139,9 @@ class Line:
 
         Raises:
             OSError: It is broken, or the time is over; it is of no use any more.
-            hiredis.HiredisError: The answer is no server's.
+            ProtocolError: The answer is no server's.
         """
-        connected, reader = self._socket, self._reader
+        connected, replies = self._socket, self._reader
         now = time.monotonic()
         self.given = ends - now
         ends = max(ends, now + FAIR_SECONDS)
@@ -152,8 +152,8 @@ class Line:
             size = connected.recv_into(self._buffer)
             if not size:
                 raise ConnectionResetError(next(map(str, answers), "the server closed the connection"))
-            reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # hiredis takes more than it says
-            while (answer := reader.gets()) is not _NOTHING:
+            replies.feed(self._buffer, 0, size)
+            while (answer := replies.gets()) is not NOTHING:
                 answers.append(answer)
                 if len(answers) == count:
                     self.used = time.monotonic()

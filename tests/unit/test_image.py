@@ -42,5 +42,6 @@ def test_a_build_sees_only_what_is_named_one_by_one():
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}
     assert allowed == {
         *packages,
+        *("tasks", "workers"),
         *("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "schedule.toml", "circuits.toml"),
     }

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
+from resilience.operations.screen import cell, lines, one_line
 from workers.logs import TextFormatter
-from workers.screen import cell, lines, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

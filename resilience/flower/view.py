@@ -8,15 +8,16 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from resilience import CIRCUIT_BREAKERS, publishing
+from resilience import CIRCUIT_BREAKERS, extension, publishing
 from resilience.circuit import CircuitState, Reason, from_micros
+from resilience.flower import drawing
+from resilience.operations.words import UNPROBED
 from resilience.parking import expires_of
 from resilience.stores import default_store
-from tasks import entitlement, last_good
-from workers.commands import UNPROBED
-from workers.flower import drawing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from resilience.circuit import History, Transition
     from resilience.parking import Entry
 
@@ -39,12 +40,12 @@ class Service:
     Attributes:
         row: Its plain JSON.
         history: What it has been through.
-        kept: The symbol of its last good value and the value's age in seconds, None for none.
+        added: What the app's extensions have for their columns: words, and smaller words; None for none.
     """
 
     row: dict[str, Any]
     history: History
-    kept: tuple[str, float] | None
+    added: Mapping[str, tuple[str, str] | None]
 
     @property
     def name(self) -> str:
@@ -117,11 +118,13 @@ class Board:
 
     Attributes:
         services: In the order of the registry.
+        columns: Titles of the columns that the app's extensions add.
         shared: Whether these are the fleet's, not this process's own because the store is lost.
         published: When the beat job last published, None for never.
     """
 
     services: list[Service]
+    columns: list[str]
     shared: bool
     published: datetime | None
 
@@ -156,12 +159,11 @@ class Detail:
     def evidence(self) -> list[tuple[str, str]]:
         """What the circuit goes by, and what it has counted; a name and words for each that there is."""
         row, now = self.service.row, self.service.now
-        kept, last = self.service.kept, moment(row["last_failure_time"])
+        last = moment(row["last_failure_time"])
         dropped = [f"{number:,} dropped ({reason})" for reason, number in row["dropped_total"].items()]
         facts = {
             "Failures": f"{row['failure_count']} in a row, {row['failure_threshold']} open it",
             "Last failure": f"{ago(last, now)}, {clock(last)}" if last else "",
-            "Provider": row["provider_note"],
             "Last error": row["last_error"] or "",
             "Opens for": span(row["timeout_seconds"]),
             "Probes": f"{row['half_open_in_flight']} in flight, {row['half_open_successes']} succeeded, "
@@ -171,7 +173,10 @@ class Detail:
             "Asked to pause": until(row["hold_until"], now) and f"ends {until(row['hold_until'], now)}",
             "Recovering": ago(moment(row["recovering_since"]), now) and "at a pace that doubles",
             "Quota": self._quota(),
-            "Last good": f"{kept[0]}, {span(kept[1])} old" if kept else "none yet",
+            **{
+                title: ", ".join(words) if words else "none yet"
+                for title, words in self.service.added.items()
+            },
             "Operator": _word(row["actor"], row["note"], row["forced_until"], now),
             "Policy changed": "; ".join(
                 f"{name}={one['value']}, " + _word(one["actor"], one["note"], one["until"], now)
@@ -179,7 +184,7 @@ class Detail:
             ),
             "Only observes": "it lets through what it would refuse" if row["observe_only"] else "",
             "Keys refused": ", ".join(row["refused_keys"]),
-            "Not in plan": ", ".join(_missing(noted, now) for noted in row["not_in_plan"]),
+            **{name.replace("_", " ").capitalize(): words for name, words in extension.in_words(row).items()},
             "Calls so far": f"{row['allowed_total']:,} let through, {row['blocked_total']:,} refused, "
             f"{row['failures_total']:,} failed; opened {counted(row['trips_total'], 'time')}",
             "Parked so far": ", ".join(
@@ -209,7 +214,8 @@ def board() -> Board:
     services = _services(list(CIRCUIT_BREAKERS), FEW)
     shared = all(service.row["shared"] for service in services)
     published = publishing.published_at()
-    return Board(services, shared, moment(published))
+    columns = list(services[0].added) if services else []
+    return Board(services, columns, shared, moment(published))
 
 
 def detail(name: str, most: int) -> Detail:
@@ -222,15 +228,15 @@ def detail(name: str, most: int) -> Detail:
 
 def _services(names: list[str], transitions: int) -> list[Service]:
     rows = {row["service"]: row for row in publishing.states() if row["service"] in names}
-    entitlement.add_to(rows.values())
+    extension.annotate(rows.values())
     store = default_store()
-    kept = last_good.by_provider()
+    columns = extension.columns()
     histories = store.history(names, transitions) if store else {}
     return [
         Service(
             rows[name],
             histories.get(name) or CIRCUIT_BREAKERS[name].store.history([name], transitions)[name],
-            kept.get(name),
+            {title: words.get(name) for title, words in columns.items()},
         )
         for name in names
     ]
@@ -241,11 +247,6 @@ def _word(actor: str | None, note: str | None, ends: str | None, now: datetime) 
     if not actor:
         return ""
     return f"by {actor}" + (f", ends {until(ends, now)}" if ends else "") + (f": {note}" if note else "")
-
-
-def _missing(noted: dict[str, Any], now: datetime) -> str:
-    what = f"{noted['dataset']} of {noted['symbol']}" if noted["symbol"] else noted["dataset"]
-    return f"{what}, asked again {until(noted['until'], now)}"
 
 
 def why(change: Transition) -> str:

@@ -23,9 +23,9 @@ from tornado.ioloop import IOLoop
 
 from resilience import CIRCUIT_BREAKERS, ConfigurationError, StoreUnavailableError, publishing
 from resilience.errors import ResilienceError
-from workers.flower import view
-from workers.flower.acts import ACTS, ActError, Order, carry_out
-from workers.settings import settings
+from resilience.flower import view
+from resilience.flower.forms import BUTTONS, FormError, Order, carry_out
+from resilience.operations.acts import ActError
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -83,6 +83,11 @@ class CircuitHandler(BaseHandler):
         return bool(options.basic_auth or options.auth)
 
     @property
+    def without_login(self) -> str:
+        """What anybody may do who has not logged in: nothing, read or control."""
+        return str(self.application.settings["circuits_without_login"])
+
+    @property
     def is_local(self) -> bool:
         """Whether it is addressed as this machine: no other site's name can lead a browser here."""
         return urlsplit(f"//{self.request.host}").hostname in ("127.0.0.1", "::1", "localhost")
@@ -92,7 +97,7 @@ class CircuitHandler(BaseHandler):
         """Why nobody may act here; '' where whoever may read may."""
         if self.application.options.read_only:
             return "This Flower is read-only."
-        if self.has_login or (settings().circuits_without_login == "control" and self.is_local):
+        if self.has_login or (self.without_login == "control" and self.is_local):
             return ""
         return (
             "Controls need a login: start Flower with --basic-auth or --auth, "
@@ -163,7 +168,7 @@ class CircuitPage(CircuitHandler):
             most = SHOWN
         found = await self.off_loop(self._detail, self.known(service), most)
         await self.show(
-            "circuit.html", "circuit_live.html", found=found, most=most, shown_most=SHOWN_MOST, acts=ACTS
+            "circuit.html", "circuit_live.html", found=found, most=most, shown_most=SHOWN_MOST, acts=BUTTONS
         )
 
     def _detail(self, service: str, most: int) -> view.Detail:
@@ -188,7 +193,7 @@ class CircuitPage(CircuitHandler):
                 everything=self.get_body_argument("all", "") == "1",
             )
             done = await self.off_loop(carry_out, self.capp, service, order, self.actor)
-        except (ActError, ConfigurationError) as error:
+        except (ActError, FormError, ConfigurationError) as error:
             self._tell(400, error=str(error))
         except ResilienceError as error:
             self._tell(503, error=str(error))
@@ -210,7 +215,7 @@ class JsonHandler(CircuitHandler):
 
     def get_current_user(self) -> Any:
         """Anybody, where that is configured."""
-        return settings().circuits_without_login in ("read", "control") or super().get_current_user()
+        return self.without_login in ("read", "control") or super().get_current_user()
 
     def reply(self, text: str) -> None:
         """As JSON."""

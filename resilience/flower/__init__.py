@@ -8,6 +8,7 @@ by a handler of ours: Flower's own would wait for the store on its event loop.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from prometheus_client import REGISTRY
 from tornado import httputil
 from tornado.web import url
 
-from resilience.metrics import CircuitCollector
-from tasks.metrics import ReadingCollector
-from workers.flower.handlers import (
+from resilience.errors import ConfigurationError
+from resilience.extension import collectors
+from resilience.flower.handlers import (
     SHOWN_MOST,
     CircuitBreaker,
     CircuitBreakers,
@@ -27,7 +28,8 @@ from workers.flower.handlers import (
     Files,
     Metrics,
 )
-from workers.flower.overlay import Templates
+from resilience.flower.overlay import Templates
+from resilience.metrics import CircuitCollector
 
 HERE = Path(__file__).parent
 # A service's name has no spaces and no braces, and is quoted where it stands in an address.
@@ -43,16 +45,27 @@ ROUTES = (
 # A page shows so many tasks, all of which may be selected, and its form has fields besides.
 MOST_FIELDS = SHOWN_MOST + 100
 TURN_SECONDS = 0.0005
+WITHOUT_LOGIN = ("nothing", "read", "control")
 
 
-def install() -> None:
+def install(without_login: str | None = None) -> None:
     """Add them, once; ``flowerconfig.py`` calls this before Flower makes its application.
 
+    Args:
+        without_login: What anybody may do who has not logged in: ``nothing``; ``read`` the circuits' JSON;
+            ``control`` them, too, where Flower is called as localhost. None: CIRCUITS_WITHOUT_LOGIN, or
+            ``nothing``.
+
     Raises:
+        ConfigurationError: For another word; it names the remedy.
         RuntimeError: This Flower is not built as those this was written for.
     """
-    import workers.celery  # noqa: F401, PLC0415 - configures the store, for who started Flower for another app
-
+    allowed = without_login or os.environ.get("CIRCUITS_WITHOUT_LOGIN") or "nothing"
+    if allowed not in WITHOUT_LOGIN:
+        raise ConfigurationError(
+            f"CIRCUITS_WITHOUT_LOGIN={allowed!r}: choose one of {', '.join(WITHOUT_LOGIN)}"
+        )
+    urls.settings["circuits_without_login"] = allowed
     if ROUTES[0] in urls.handlers:
         return
     urls.settings["template_loader"] = Templates(HERE / "templates", Path(urls.settings["template_path"]))
@@ -62,5 +75,5 @@ def install() -> None:
     if hasattr(httputil, "ParseUrlEncodedConfig"):  # Tornado takes any number before 6.5.8
         fields = httputil.ParseUrlEncodedConfig(max_arguments=MOST_FIELDS)
         httputil.set_parse_body_config(httputil.ParseBodyConfig(urlencoded=fields))
-    for collector in (CircuitCollector(), ReadingCollector()):
+    for collector in (CircuitCollector(), *collectors()):
         REGISTRY.register(collector)

@@ -1,0 +1,1 @@
+"""What operators see and do: the acts, the command line, what both say."""
