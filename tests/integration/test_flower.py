@@ -139,7 +139,7 @@ def test_the_states_need_the_login_that_flower_needs(system):
 MANY = """
 from resilience import CIRCUIT_BREAKERS, CircuitBreaker
 import workers.celery
-from workers import flower
+from resilience import flower
 for number in range(1500):
     CIRCUIT_BREAKERS[f"s{number}"] = CircuitBreaker(f"s{number}")
 flower.install()
@@ -170,7 +170,8 @@ def test_nobody_waits_for_a_page_or_the_metrics_of_many_circuits(system, tmp_pat
 def test_a_form_may_name_as_many_tasks_as_a_page_shows(system):
     flower = start_flower(system, "flower-form", CIRCUITS_WITHOUT_LOGIN="control")
     status, told = act(flower, act="drop", reason="drill", id=[f"{number:036}" for number in range(1000)])
-    assert (status, told["error"][:10]) == (400, "0 dropped;")
+    assert status == 400
+    assert told["error"].endswith("(0 dropped)")
 
 
 @pytest.mark.parametrize(
