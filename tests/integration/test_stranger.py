@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from tests.fleet import ROOT, wait_for
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 #: What comes with each extra, the wheel's own distribution included.
@@ -86,9 +87,17 @@ print(*sorted(point.name for point in entry_points(group="celery.commands") if "
 """
 
 
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The Python of an environment with an extra, made once."""
+    return cache(lambda extra: installed(wheel, extra, tmp_path_factory.mktemp("environment") / "venv"))
+
+
 @pytest.mark.parametrize("extra", PACKAGES)
-def test_an_extra_brings_what_it_says_and_one_top_level_name(wheel: Path, extra: str, tmp_path: Path) -> None:
-    python = installed(wheel, extra, tmp_path / "venv")
+def test_an_extra_brings_what_it_says_and_one_top_level_name(
+    environment: Callable[[str], Path], extra: str
+) -> None:
+    python = environment(extra)
     number, names, commands = printed(python, "-c", COUNT).splitlines()
     assert int(number) == PACKAGES[extra]
     assert [name for name in names.split() if not name.endswith(".dist-info")] == ["resilience"]
@@ -99,8 +108,8 @@ def test_an_extra_brings_what_it_says_and_one_top_level_name(wheel: Path, extra:
 
 
 @pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return installed(wheel, "flower", tmp_path_factory.mktemp("flower") / "venv")
+def python(environment: Callable[[str], Path]) -> Path:
+    return environment("flower")
 
 
 @pytest.fixture
