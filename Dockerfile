@@ -13,6 +13,12 @@ COPY README.md LICENSE ./
 COPY resilience resilience
 RUN pip wheel --quiet --no-build-isolation --no-deps --wheel-dir /wheels . ./workers \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check --no-deps /wheels/*.whl
+COPY tasks /app/tasks
+COPY workers /app/workers
+COPY schedule.toml circuits.toml workers/flowerconfig.py /app/
+# For whoever it runs as, and without the local run.
+RUN chmod -R a+rX /app \
+ && rm /app/workers/run.py /app/workers/live.py /app/workers/embedded.py
 
 FROM python:3.13-slim
 # Nothing but STATE_DIR and /tmp is ever written to, so the root file system can be read-only.
@@ -21,10 +27,10 @@ RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shel
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 # Flower reads the flowerconfig.py of the folder it is started in.
-COPY schedule.toml circuits.toml workers/flowerconfig.py ./
-COPY tasks tasks
-COPY workers workers
+COPY --from=build /app ./
+# Celery looks its commands up before it looks in the folder it is started in.
 ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     STATE_DIR=/var/lib/market-data

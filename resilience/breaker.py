@@ -308,6 +308,8 @@ class CircuitBreaker:
     def reset(self, reason: str = "", actor: str | None = None) -> None:
         """Closed, no failures, no operator's word; what the app keeps beside it is taken back, too."""
         self._control("reset", 0, reason, actor)
+        if self._store not in (None, default_store()):
+            return  # it is none of the app's, which keeps everything in one store
         for extension in extensions():
             extension.reset(self.service_name)
 

@@ -64,8 +64,13 @@ def test_one_that_fails_is_logged_and_hides_no_other(caplog):
 
 
 def test_a_reset_reaches_it_whoever_resets(plans):
-    CircuitBreaker("payments", store="memory://").reset()
+    CircuitBreaker("payments").reset()
     assert plans.forgotten == ["payments"]
+
+
+def test_the_circuit_of_another_store_is_none_of_its_business(plans):
+    CircuitBreaker("payments", store="memory://").reset()
+    assert plans.forgotten == []
 
 
 def test_what_it_does_not_take_back_the_operator_is_told(plans, monkeypatch):
@@ -74,4 +79,4 @@ def test_what_it_does_not_take_back_the_operator_is_told(plans, monkeypatch):
 
     monkeypatch.setattr(plans, "reset", fails)
     with pytest.raises(ResilienceError, match="payments: not now"):
-        CircuitBreaker("payments", store="memory://").reset()
+        CircuitBreaker("payments").reset()
