@@ -187,4 +187,6 @@ def test_a_password_that_is_not_set_is_named_and_no_default_takes_its_place(name
 def test_the_image_holds_the_program_and_two_settings_files_and_runs_as_nobody():
     run = ("docker", "run", "--rm", "--read-only", "--network", "none", f"market-data-resilience:{VERSION}")
     done = subprocess.run([*run, "sh", "-c", "id -u; ls -A"], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["10001", "circuits.toml", "flowerconfig.py", "schedule.toml"]
+    assert done.stdout.split() == [
+        *("10001", "circuits.toml", "flowerconfig.py", "schedule.toml", "tasks", "workers")
+    ]
