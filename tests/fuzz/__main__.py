@@ -13,6 +13,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 import traceback
 
 from tests.fuzz.target import Target, run
@@ -31,10 +32,19 @@ def target(name: str) -> Target:
 
 def one(name: str, seconds: float | None) -> bool:
     """Try one target here; False for a finding, which is printed."""
+    ended: list[str] = []  # threads, by an exception that nobody sees
+
+    def tell(what: threading.ExceptHookArgs) -> None:
+        ended.append(str(what.thread))
+        threading.__excepthook__(what)
+
+    threading.excepthook = tell
     try:
         done = run(target(name), seconds)
     except Exception:  # noqa: BLE001 - whatever it is, it is what was looked for
         traceback.print_exc()
+        ended.append("")
+    if ended:
         print(f"{name:<10} a finding, see above", flush=True)  # noqa: T201 - its output
         return False
     print(f"{name:<10} {done.examples:>9,} examples {done.seconds:>6.0f} s  no finding", flush=True)  # noqa: T201
