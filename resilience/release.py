@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from resilience.circuit import Circuit
     from resilience.gate import Gate
     from resilience.parking import ParkingLot, Stored
+    from resilience.stores import Store
 
 logger = get_logger(__name__)
 
@@ -262,6 +263,19 @@ def _may_go(gate: Gate, message: Stored) -> bool:
         return False
 
 
+def lot_of(store: Store | None) -> ParkingLot:
+    """The lot of a store, in which tasks wait.
+
+    Raises:
+        StoreUnavailableError: There is none without a shared store.
+    """
+    if store is None or store.lot is None:
+        raise StoreUnavailableError(
+            "memory://", "there is no shared store: name one with RESILIENCE_STORE_URL"
+        )
+    return store.lot
+
+
 def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "dropped") -> list[str]:
     """End parked tasks of a service as REVOKED, or, where they cannot be read, as FAILURE: these, or all.
 
@@ -279,9 +293,7 @@ def drop(app: Celery, service: str, ids: Sequence[str] = (), reason: str = "drop
         ResilienceError: All were meant, and some are left; it names them.
     """
     gate = gate_of(app)
-    lot = gate.store.lot
-    if lot is None:
-        raise StoreUnavailableError("memory://", "there is no parking lot without a shared store")
+    lot = lot_of(gate.store)
     began = gate.store.read([service])[service].read_at
     gone: list[str] = []
     tried: set[str] = set()

@@ -31,6 +31,17 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     server.terminate()
 
 
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server of a test's own, for an app that takes whole databases."""
+    server = ValkeyServer(
+        port=free_port(), data_dir=tmp_path / "valkey", config={"appendonly": "no", "save": ""}
+    )
+    server.start()
+    yield f"redis://127.0.0.1:{server.port}"
+    server.terminate()
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The same of Redis, where the store has to work with both."""

@@ -41,7 +41,7 @@ def answer(method: str, path: str) -> tuple[int, bytes]:
 def _look(method: str, path: str) -> tuple[int, dict[str, Any]]:
     if method not in ("GET", "HEAD"):
         return 405, {"error": f"{method} is not allowed: GET"}
-    if path.rstrip("/") == ROOT:
+    if path in (ROOT, f"{ROOT}/"):
         return 200, publishing.report()
     if path.startswith(f"{ROOT}/"):
         service = path.removeprefix(f"{ROOT}/")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import inspect
-import json
 import logging
 import time
 from functools import partial
@@ -21,7 +20,8 @@ from prometheus_client import generate_latest
 from tornado import web
 from tornado.ioloop import IOLoop
 
-from resilience import CIRCUIT_BREAKERS, ConfigurationError, StoreUnavailableError, publishing
+from resilience import CIRCUIT_BREAKERS, ConfigurationError, StoreUnavailableError
+from resilience.contrib import http
 from resilience.errors import ResilienceError
 from resilience.flower import view
 from resilience.flower.forms import BUTTONS, FormError, Order, carry_out
@@ -217,10 +217,12 @@ class JsonHandler(CircuitHandler):
         """Anybody, where that is configured."""
         return self.without_login in ("read", "control") or super().get_current_user()
 
-    def reply(self, text: str) -> None:
-        """As JSON."""
+    async def reply(self, path: str) -> None:
+        """As any other server of it does."""
+        status, body = await self.off_loop(http.answer, "GET", path)
+        self.set_status(status)
         self.set_header("Content-Type", "application/json")
-        self.write(text)
+        self.write(body)
 
 
 class CircuitBreakers(JsonHandler):
@@ -229,7 +231,7 @@ class CircuitBreakers(JsonHandler):
     @web.authenticated
     async def get(self) -> None:
         """All states."""
-        self.reply(await self.off_loop(lambda: json.dumps(publishing.report())))
+        await self.reply(http.ROOT)
 
 
 class CircuitBreaker(JsonHandler):
@@ -238,11 +240,7 @@ class CircuitBreaker(JsonHandler):
     @web.authenticated
     async def get(self, service: str) -> None:
         """One state, and what the circuit has been through."""
-        found = await self.off_loop(publishing.detail, service)
-        if found is None:
-            self.set_status(404)
-            found = {"error": f"there is no circuit breaker {service!r}"}
-        self.reply(json.dumps(found))
+        await self.reply(f"{http.ROOT}/{service}")
 
 
 class Metrics(CircuitHandler):

